@@ -8,12 +8,14 @@ that a header promises is compared with the size of the file before any memory i
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import tempfile
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,10 +23,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-# What NumPy and zipfile raise on bytes that are not what they should be.
+# What NumPy and zipfile raise on bytes that are not what they should be; OSError is a seek to a
+# place before the start, MemoryError and TokenError are headers that Python cannot parse.
 _DAMAGED = (
     ValueError, TypeError, SyntaxError, KeyError, EOFError, OverflowError, NotImplementedError,
-    RuntimeError, zipfile.BadZipFile, zlib.error,
+    RuntimeError, OSError, MemoryError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -60,35 +63,70 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         stream.write(text.encode())
 
 
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays by name as an uncompressed `.npz`, whole or not at all."""
+    with atomic_write(path) as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+
+
+def write_model(
+    path: str | os.PathLike[str], settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    """Write settings (as JSON text, under the name ``settings``) and arrays as a `.npz`."""
+    write_arrays(path, {"settings": np.array(json.dumps(settings)), **arrays})
+
+
+def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read what `write_model` has written; raises as `read_arrays`."""
+    arrays = read_arrays(path)
+    try:
+        settings = json.loads(str(arrays.pop("settings")))
+        assert isinstance(settings, dict)
+    except (KeyError, ValueError, AssertionError):
+        raise ValueError(f"{path}: holds no model settings") from None
+    return settings, arrays
+
+
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """Read a `.npy` file (one array, under the name ``""``) or a `.npz` file (arrays by name).
 
     Raises
     ------
     ValueError
-        If the file is neither, is damaged, holds pickled objects, or promises more than it holds.
+        If the file is neither, is damaged, holds pickled objects, or promises more or less than it
+        holds.
     OSError
-        If it cannot be read.
+        If it cannot be opened.
     """
     path = Path(path)
     with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
         start = stream.read(6)
         stream.seek(0)
         try:
             if start.startswith(b"PK"):
                 with zipfile.ZipFile(stream) as archive:
                     return {
-                        info.filename.removesuffix(".npy"): _read_member(archive, info)
+                        info.filename.removesuffix(".npy"): _read_member(archive, info, size)
                         for info in archive.infolist()
                     }
             if start == b"\x93NUMPY":
-                return {"": _read_array(stream, os.fstat(stream.fileno()).st_size)}
+                return {"": _read_array(stream, size)}
         except _DAMAGED as error:
-            raise ValueError(f"{path}: not a readable .npy or .npz file ({error})") from None
+            reason = " ".join(str(error).split())  # NumPy's own may run over three lines
+            raise ValueError(f"{path}: not a readable .npy or .npz file ({reason})") from None
     raise ValueError(f"{path}: neither a .npy nor a .npz file (it starts with {start!r})")
 
 
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
+    """Read one array of an archive of `size` bytes, whose directory may lie about it."""
+    # Deflate packs at most 1032 bytes into one; NumPy writes no other method.
+    ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}.get(info.compress_type, 0)
+    if info.file_size > ratio * min(info.compress_size, size):
+        raise ValueError(
+            f"{info.filename} cannot hold {info.file_size} bytes in {info.compress_size}"
+            f" packed by method {info.compress_type}"
+        )
     with archive.open(info) as stream:
         return _read_array(stream, info.file_size)
 
@@ -105,7 +143,7 @@ def _read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
     if dtype.hasobject:
         raise ValueError("it holds pickled objects, must hold numbers")
     promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
-    if min(shape, default=0) < 0 or promised > held:
+    if min(shape, default=0) < 0 or promised != held:
         raise ValueError(f"its header promises {promised} bytes and it holds {held}")
     stream.seek(0)
     array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)

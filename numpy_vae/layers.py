@@ -1,0 +1,141 @@
+"""The affine map, the activations, and a trunk of both: forward, and backward under it.
+
+Letters of this module: B rows (examples), n inputs, m outputs, L layers of a trunk.
+
+Write L for the loss and dy for ∂L/∂y, an array of the shape of y. For y = x W + b, in indices
+y_bj = Σ_i x_bi W_ij + b_j, the chain rule sums over every y that an entry takes part in:
+
+    ∂L/∂W_ij = Σ_b x_bi dy_bj,   so dW = xᵀ dy
+    ∂L/∂b_j  = Σ_b dy_bj,        so db = the sum of dy over its rows
+    ∂L/∂x_bi = Σ_j dy_bj W_ij,   so dx = dy Wᵀ
+
+An activation acts on each entry, y = f(a), so da = dy f'(a). Both f' here can be read off y itself:
+
+    relu  y = a [a > 0]    da = dy [y > 0]       (0 at the kink a = 0)
+    tanh  y = tanh a       da = dy (1 - y²)      since (sinh/cosh)' = (cosh² - sinh²)/cosh²
+
+A backward pass gets what its formula reads as arguments and assigns, never adds: nothing is
+remembered between calls, and calling it twice gives the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from .params import Array, Params
+
+
+class Dense(NamedTuple):
+    """The affine map y = x W + b, or the gradient of one: a pair (W, b) of views into a `Params`.
+
+    Attributes
+    ----------
+    W : ndarray, shape (n, m)
+    b : ndarray, shape (m,)
+    """
+
+    W: Array
+    b: Array
+
+    @classmethod
+    def on(cls, params: Params, name: str) -> Dense:
+        """Return the pair of blocks `name`.W and `name`.b of `params`."""
+        return cls(params[f"{name}.W"], params[f"{name}.b"])
+
+    def forward(self, x: Array) -> Array:
+        """y = x W + b, from shape (..., n) to (..., m)."""
+        y: Array = x @ self.W
+        y += self.b
+        return y
+
+    def backward(self, x: Array, dy: Array, grad: Dense) -> Array:
+        """dW = xᵀ dy and db = Σ dy, assigned to `grad`; returns dx = dy Wᵀ, shape (..., n)."""
+        self.backward_params(x, dy, grad)
+        return dy @ self.W.T
+
+    def backward_params(self, x: Array, dy: Array, grad: Dense) -> None:
+        """`backward` without dx, for a layer whose input nobody differentiates."""
+        n, m = self.W.shape
+        rows_x, rows_dy = x.reshape(-1, n), dy.reshape(-1, m)
+        np.matmul(rows_x.T, rows_dy, out=grad.W)
+        np.sum(rows_dy, axis=0, out=grad.b)
+
+
+class Activation(NamedTuple):
+    """A function of each entry, y = f(a), and its derivative read off y: da = dy f'(a)."""
+
+    name: str
+    forward: Callable[[Array], Array]
+    backward: Callable[[Array, Array], Array]
+
+
+def relu(a: Array) -> Array:
+    """y = a [a > 0]. A NaN stays a NaN. The sign is that of the real part, for the complex step."""
+    return a * (a.real > 0)
+
+
+def relu_backward(y: Array, dy: Array) -> Array:
+    """da = dy [y > 0]."""
+    return dy * (y.real > 0)
+
+
+def tanh(a: Array) -> Array:
+    """y = tanh a."""
+    return np.tanh(a)
+
+
+def tanh_backward(y: Array, dy: Array) -> Array:
+    """da = dy (1 - y²)."""
+    return dy * (1 - y * y)
+
+
+ACTIVATIONS = {
+    "relu": Activation("relu", relu, relu_backward),
+    "tanh": Activation("tanh", tanh, tanh_backward),
+}
+
+
+class Trunk(NamedTuple):
+    """h_l = f(h_{l-1} W_l + b_l) for l = 1 ... L, from h_0 = x. With L = 0 it is the identity.
+
+    Attributes
+    ----------
+    layers : tuple of Dense, length L
+    activation : Activation
+    """
+
+    layers: tuple[Dense, ...]
+    activation: Activation
+
+    @classmethod
+    def on(cls, params: Params, name: str, activation: Activation) -> Trunk:
+        """Return the layers `name`.0, `name`.1, ... of `params`."""
+        depth = sum(block.startswith(f"{name}.") and block.endswith(".W") for block in params)
+        return cls(tuple(Dense.on(params, f"{name}.{i}") for i in range(depth)), activation)
+
+    def forward(self, x: Array) -> tuple[Array, ...]:
+        """Return (h_0, h_1, ..., h_L), the input first and the output last: what backward reads."""
+        hs = [x]
+        for layer in self.layers:
+            hs.append(self.activation.forward(layer.forward(hs[-1])))
+        return tuple(hs)
+
+    def backward(self, hs: tuple[Array, ...], dh: Array, grad: Trunk) -> Array:
+        """From dh = ∂L/∂h_L back to ∂L/∂x; the parameter gradients are assigned to `grad`."""
+        for i in reversed(range(len(self.layers))):
+            da = self.activation.backward(hs[i + 1], dh)
+            dh = self.layers[i].backward(hs[i], da, grad.layers[i])
+        return dh
+
+    def backward_params(self, hs: tuple[Array, ...], dh: Array, grad: Trunk) -> None:
+        """`backward` without ∂L/∂x: for an image, that product would be a tenth of a step."""
+        if self.layers:
+            first, *above = self.layers
+            grad_first, *grad_above = grad.layers
+            dh = Trunk(tuple(above), self.activation).backward(
+                hs[1:], dh, Trunk(tuple(grad_above), self.activation)
+            )
+            first.backward_params(hs[0], self.activation.backward(hs[1], dh), grad_first)

@@ -1,0 +1,73 @@
+"""The approximate posterior q(z | x) = N(mu, diag(sigma²)): all that knows the log-variance.
+
+Letters of this module: B examples, Z latent dimensions, K samples.
+
+Two heads read the same hidden layer h and give, each with weights of its own, mu and logvar, the
+logarithm of sigma². Any real number is a valid logvar. sigma comes from it in one place,
+
+    sigma = exp(logvar / 2)                      ∂sigma/∂logvar = sigma / 2
+
+**The sample.** With eps ~ N(0, I), z = mu + sigma eps is a draw from N(mu, sigma²): an affine map
+of a normal variable is normal, with mean mu + sigma 0 and variance sigma² 1. The randomness is in
+eps, which no parameter touches, so z is a smooth function of mu and logvar [1, section 2.4]:
+
+    dmu = dz                                     dlogvar = dz ∂z/∂sigma ∂sigma/∂logvar
+                                                         = dz eps sigma / 2
+
+**The divergence.** With p(z) = N(0, I), one dimension at a time [1, appendix B]:
+
+    KL(q || p) = E_q[log q(z) - log p(z)]
+               = E[-(log 2π + logvar + eps²) / 2 + (log 2π + z²) / 2]
+               = (mu² + sigma² - 1 - logvar) / 2         as E[eps²] = 1, E[z²] = mu² + sigma²
+
+    dmu = mu                                     dlogvar = (sigma² - 1) / 2
+
+The sampler and the divergence stand in one file and take the same sigma. Where they are kept apart,
+one takes exp(logvar) for the deviation while the other takes it for the variance, and no gradient
+check sees it: each is the true derivative of a wrong function.
+
+References
+----------
+[1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", arXiv:1312.6114, 2013.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .params import Array
+
+
+def standard_deviation(logvar: Array) -> Array:
+    """sigma = exp(logvar / 2), shape (B, Z)."""
+    return np.exp(logvar / 2)
+
+
+def sample(mu: Array, sigma: Array, eps: Array) -> Array:
+    """z = mu + sigma eps, shape of `eps`: (B, Z), or (K, B, Z) for K samples of each example."""
+    return mu + sigma * eps
+
+
+def sample_backward(eps: Array, sigma: Array, dz: Array) -> tuple[Array, Array, Array]:
+    """dmu = dz, dlogvar = dz eps sigma / 2, both (B, Z), summed over K; and deps = dz sigma.
+
+    Parameters
+    ----------
+    eps, dz : ndarray, shape (B, Z) or (K, B, Z)
+    sigma : ndarray, shape (B, Z)
+    """
+    dmu, dlogvar, deps = dz, dz * eps * (sigma / 2), dz * sigma
+    if dz.ndim > sigma.ndim:  # all K samples read the same mu and logvar
+        dmu, dlogvar = dmu.sum(axis=0), dlogvar.sum(axis=0)
+    return dmu, dlogvar, deps
+
+
+def kl(mu: Array, logvar: Array, sigma: Array) -> Array:
+    """KL(q || N(0, I)) = Σ_z (mu² + sigma² - 1 - logvar) / 2, shape (B,), in nats per example."""
+    return (mu * mu + sigma * sigma - 1 - logvar).sum(axis=-1) / 2
+
+
+def kl_backward(mu: Array, sigma: Array, dkl: Array) -> tuple[Array, Array]:
+    """dmu = dkl mu, dlogvar = dkl (sigma² - 1) / 2, both (B, Z), from dkl of shape (B,)."""
+    dkl = dkl[..., np.newaxis]
+    return dkl * mu, dkl * (sigma * sigma - 1) / 2

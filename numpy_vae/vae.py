@@ -1,0 +1,328 @@
+"""The variational autoencoder: the wiring of its parts, forward and backward.
+
+Letters of this module: B examples, D pixels, H hidden, Z latent, K samples.
+
+    forward                               backward, read upwards
+    h      = trunk(x)            (B, H)   dh      = dmu W_muᵀ + dlogvar W_logvarᵀ
+    mu     = h W_mu + b_mu       (B, Z)   dmu     = dz               + beta/B mu
+    logvar = h W_logvar + b_lv   (B, Z)   dlogvar = dz eps sigma / 2 + beta/B (sigma² - 1) / 2
+    sigma  = exp(logvar / 2)     (B, Z)
+    z      = mu + sigma eps      (B, Z)   dz      = dlogits back through the decoder
+    logits = decoder(z)          (B, D)   dlogits = (p - x) / B
+
+    loss   = 1/B Σ_b [-log p(x | z) + beta KL(q(z | x) || N(0, I))]
+
+With beta = 1 the loss is -ELBO, estimated with one draw of eps for each example [1, equation 10]:
+an upper bound of -log p(x), in nats per example. Two things fork on the way forward, h into two
+heads and (mu, logvar) into the sample and the KL; on the way back their gradients are added.
+
+References
+----------
+[1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", arXiv:1312.6114, 2013.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import posterior
+from .checks import check_choice, check_whole
+from .files import read_model, write_model
+from .layers import ACTIVATIONS, Activation, Dense, Trunk
+from .likelihood import Likelihood, make_likelihood
+from .params import Array, Params
+
+MAX_WIDTH = 1 << 16
+MAX_PARAMETERS = 1 << 28  # 1 GiB of float32; with the gradient and Adam's moments four times that
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one forward pass computed, under the names of the derivation; backward reads it.
+
+    With K samples of each example, `eps`, `z`, `decoder` and `logits` have a leading axis K.
+    """
+
+    x: Array  # (B, D) the images
+    eps: Array  # (B, Z) the noise
+    encoder: tuple[Array, ...]  # x, then the encoder's hidden layers, (B, H)
+    h: Array  # (B, H) the last of them, which both heads read
+    mu: Array  # (B, Z)
+    logvar: Array  # (B, Z)
+    sigma: Array  # (B, Z)
+    z: Array  # (B, Z)
+    decoder: tuple[Array, ...]  # z, then the decoder's hidden layers, (B, H)
+    logits: Array  # (B, D) the output layer, which the likelihood calls l
+
+
+class Layers(NamedTuple):
+    """The five parts of the network laid over one `Params`: the parameters, or a gradient."""
+
+    encoder: Trunk
+    mu_head: Dense
+    logvar_head: Dense
+    decoder: Trunk
+    output: Dense
+
+    @classmethod
+    def on(cls, params: Params, activation: Activation) -> Layers:
+        """Return the parts as views into `params`."""
+        return cls(
+            Trunk.on(params, "encoder", activation),
+            Dense.on(params, "mu"),
+            Dense.on(params, "logvar"),
+            Trunk.on(params, "decoder", activation),
+            Dense.on(params, "output"),
+        )
+
+
+class VAE:
+    """A variational autoencoder with dense layers.
+
+    Parameters
+    ----------
+    data_dim : int
+        D, the number of pixels of an image.
+    hidden : sequence of int, default (400,)
+        Widths of the encoder's hidden layers; the decoder mirrors them. () is the linear model.
+    latent_dim : int, default 20
+        Z.
+    activation : {"relu", "tanh"}
+    likelihood : {"bernoulli", "gaussian"} or Likelihood
+    dtype : dtype, default float32
+        float32 or float64, or complex128 for the complex step.
+    rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
+        Draws the initial weights: normal, of variance 2/n before a relu and 1/n elsewhere, n being
+        the inputs. Biases start at zero, and so does the log-variance head: q at sigma = 1.
+
+    Raises
+    ------
+    ValueError
+        If a setting is none of the above, or the model would be too large.
+    """
+
+    def __init__(
+        self,
+        data_dim: int,
+        hidden: Sequence[int] = (400,),
+        latent_dim: int = 20,
+        activation: str = "relu",
+        likelihood: str | Likelihood = "bernoulli",
+        dtype: DTypeLike = np.float32,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        self.data_dim = check_whole("data_dim", data_dim, 1, MAX_WIDTH)
+        self.hidden = tuple(check_whole("hidden", width, 1, MAX_WIDTH) for width in hidden)
+        self.latent_dim = check_whole("latent_dim", latent_dim, 1, MAX_WIDTH)
+        self.activation = check_choice("activation", activation, ACTIVATIONS)
+        self.likelihood = make_likelihood(likelihood)
+        check_choice("dtype", np.dtype(dtype).name, ("float32", "float64", "complex128"))
+
+        encoder, decoder = (data_dim, *self.hidden), (latent_dim, *reversed(self.hidden))
+        maps = {f"encoder.{i}": sizes for i, sizes in enumerate(pairwise(encoder))}
+        maps |= {"mu": (encoder[-1], latent_dim), "logvar": (encoder[-1], latent_dim)}
+        maps |= {f"decoder.{i}": sizes for i, sizes in enumerate(pairwise(decoder))}
+        maps |= {"output": (decoder[-1], data_dim)}
+        count = sum(n * m + m for n, m in maps.values())
+        check_whole("the number of parameters", count, 1, MAX_PARAMETERS)
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, (n, m) in maps.items():
+            shapes |= {f"{name}.W": (n, m), f"{name}.b": (m,)}
+        self._params = Params(shapes, dtype)
+        self._layers = Layers.on(self._params, ACTIVATIONS[activation])
+
+        rng = np.random.default_rng(rng)
+        for name, (n, m) in maps.items():
+            if name != "logvar":
+                gain = 2 if activation == "relu" and name.startswith(("encoder", "decoder")) else 1
+                self._params[f"{name}.W"][:] = rng.normal(0, (gain / n) ** 0.5, (n, m))
+
+    @property
+    def params(self) -> Params:
+        """All parameters; write into them in place, they cannot be replaced."""
+        return self._params
+
+    def forward(self, x: ArrayLike, eps: ArrayLike) -> Trace:
+        """Encode, sample, decode.
+
+        Parameters
+        ----------
+        x : array_like, shape (B, D)
+            Images as floats that the likelihood accepts.
+        eps : array_like, shape (B, Z) or (K, B, Z)
+            Noise, drawn from N(0, I) by the caller. eps = 0 gives the posterior mean.
+
+        Raises
+        ------
+        ValueError
+            If a shape is another, or x holds whole numbers (divide uint8 by 255: `to_float`).
+        """
+        x, eps = self._array("x", x, self.data_dim), self._array("eps", eps, self.latent_dim)
+        if x.ndim != 2 or eps.ndim not in (2, 3) or eps.shape[-2] != len(x):
+            raise ValueError(
+                f"x has shape {x.shape} and eps {eps.shape}, must be (B, D) and (B, Z) or (K, B, Z)"
+            )
+        net = self._layers
+        encoder = net.encoder.forward(x)
+        h = encoder[-1]
+        mu = net.mu_head.forward(h)
+        logvar = net.logvar_head.forward(h)  # the same h, other weights
+        sigma = posterior.standard_deviation(logvar)
+        z = posterior.sample(mu, sigma, eps)
+        decoder = net.decoder.forward(z)
+        logits = net.output.forward(decoder[-1])
+        return Trace(x, eps, encoder, h, mu, logvar, sigma, z, decoder, logits)
+
+    def loss(self, trace: Trace) -> tuple[Array, Array]:
+        """Return the reconstruction term and the KL, apart, in nats per example.
+
+        Returns
+        -------
+        reconstruction : ndarray, shape (B,) or (K, B)
+            -log p(x | z), summed over pixels.
+        kl : ndarray, shape (B,)
+            KL(q(z | x) || N(0, I)), summed over latent dimensions.
+        """
+        reconstruction = self.likelihood.nll(trace.x, trace.logits)
+        return reconstruction, posterior.kl(trace.mu, trace.logvar, trace.sigma)
+
+    def objective(self, trace: Trace, beta: float = 1.0) -> Any:
+        """Mean of reconstruction + beta KL over batch and samples: what `backward` derives."""
+        reconstruction, kl = self.loss(trace)
+        return reconstruction.mean() + beta * kl.mean()
+
+    def backward(self, trace: Trace, beta: float = 1.0, out: Params | None = None) -> Params:
+        """Gradient of `objective` with respect to every parameter.
+
+        Parameters
+        ----------
+        trace : Trace
+            What `forward` returned for the parameters as they are now.
+        beta : float
+            Coefficient of the KL.
+        out : Params, optional
+            Where the gradient goes, of the layout of `params`; whatever it held is overwritten.
+        """
+        grads = self._params.zeros_like() if out is None else out
+        grad = Layers.on(grads, ACTIVATIONS[self.activation])
+        dh, _ = self._backward_to_h(trace, beta, grad)
+        self._layers.encoder.backward_params(trace.encoder, dh, grad.encoder)
+        return grads
+
+    def backward_inputs(self, trace: Trace, beta: float = 1.0) -> tuple[Array, Array]:
+        """Gradient of `objective` with respect to x, (B, D), and eps, of its shape.
+
+        x is reached twice: as what is encoded, and as what is to be explained.
+        """
+        grad = Layers.on(self._params.zeros_like(), ACTIVATIONS[self.activation])
+        dh, deps = self._backward_to_h(trace, beta, grad)
+        dx_encoded = self._layers.encoder.backward(trace.encoder, dh, grad.encoder)
+        dx_target = self.likelihood.nll_backward_x(
+            trace.x, trace.logits, self._weights(trace, beta)[0]
+        )
+        return dx_encoded + dx_target.reshape(-1, *trace.x.shape).sum(axis=0), deps
+
+    def _weights(self, trace: Trace, beta: float) -> tuple[Array, Array]:
+        """dnll and dkl: each term's coefficient, and the one place where the loss is averaged."""
+        shape, dtype = trace.logits.shape[:-1], self._params.dtype  # (B,) or (K, B)
+        dnll = np.full(shape, 1 / math.prod(shape), dtype)
+        dkl = np.full(shape[-1], beta / shape[-1], dtype)
+        return dnll, dkl
+
+    def _backward_to_h(self, trace: Trace, beta: float, grad: Layers) -> tuple[Array, Array]:
+        """From the loss back to the encoder's last hidden layer; return dh and deps."""
+        t, net = trace, self._layers
+        dnll, dkl = self._weights(t, beta)
+        dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)
+        dh_decoder = net.output.backward(t.decoder[-1], dlogits, grad.output)
+        dz = net.decoder.backward(t.decoder, dh_decoder, grad.decoder)
+        dmu_sample, dlogvar_sample, deps = posterior.sample_backward(t.eps, t.sigma, dz)
+        dmu_kl, dlogvar_kl = posterior.kl_backward(t.mu, t.sigma, dkl)
+        # mu and logvar are read twice, by the sample and by the KL: their gradients add.
+        dmu = dmu_sample + dmu_kl
+        dlogvar = dlogvar_sample + dlogvar_kl
+        # h is read twice, by the two heads: its gradients add.
+        dh = net.mu_head.backward(t.h, dmu, grad.mu_head)
+        dh = dh + net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)
+        return dh, deps
+
+    def encode(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Return (mu, logvar) of q(z | x), each of shape (B, Z)."""
+        h = self._layers.encoder.forward(self._array("x", x, self.data_dim))[-1]
+        return self._layers.mu_head.forward(h), self._layers.logvar_head.forward(h)
+
+    def decode(self, z: ArrayLike) -> Array:
+        """Return the mean of p(x | z), shape (..., D), from z of shape (..., Z)."""
+        h = self._layers.decoder.forward(self._array("z", z, self.latent_dim))[-1]
+        return self.likelihood.mean(self._layers.output.forward(h))
+
+    def reconstruct(self, x: ArrayLike) -> Array:
+        """Return the mean of p(x | z) at z = mu(x), the posterior mean, shape (B, D)."""
+        return self.decode(self.encode(x)[0])
+
+    def sample(self, n: int, rng: np.random.Generator | int | None = None) -> Array:
+        """Return the means of p(x | z), shape (n, D), for n draws of z from the prior N(0, I)."""
+        return self.decode(np.random.default_rng(rng).standard_normal((n, self.latent_dim)))
+
+    def _array(self, name: str, value: ArrayLike, width: int) -> Array:
+        """Return `value` in the dtype of the parameters, or refuse it."""
+        array = np.asarray(value)
+        if array.ndim < 2 or array.shape[-1] != width:
+            raise ValueError(f"{name} has shape {array.shape}, must be (..., {width})")
+        if array.dtype.kind not in "fc":
+            raise ValueError(f"{name} has dtype {array.dtype}, must be a floating type")
+        return array.astype(self._params.dtype, copy=False)
+
+    # A VAE is its settings and its vector. Copying, casting, pickling and loading all build a new
+    # one from the two, so that no copy has layers that are parted from its parameters.
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments that build a VAE like this one, dtype and rng apart."""
+        names = ("data_dim", "hidden", "latent_dim", "activation", "likelihood")
+        return {name: getattr(self, name) for name in names}
+
+    @staticmethod
+    def _build(settings: dict[str, Any], flat: Array) -> VAE:
+        vae = VAE(**settings, dtype=flat.dtype, rng=0)
+        if flat.shape != vae.params.flat.shape:
+            raise ValueError(f"{flat.shape} parameters, must be {vae.params.flat.shape}")
+        vae.params.flat[:] = flat
+        return vae
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return VAE._build, (self.settings, self._params.flat)
+
+    def astype(self, dtype: DTypeLike) -> VAE:
+        """Return the same model in another dtype, in memory of its own."""
+        return VAE._build(self.settings, self._params.flat.astype(dtype))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a `.npz` file, whole or not at all (OSError)."""
+        likelihood = {"name": self.likelihood.name, **asdict(self.likelihood)}  # type: ignore[call-overload]
+        write_model(path, self.settings | {"likelihood": likelihood}, {"params": self._params.flat})
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> VAE:
+        """Read a model that `save`, or a run of ``numpy-vae train``, has written.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or is not a VAE's.
+        OSError
+            If it cannot be read.
+        """
+        settings, arrays = read_model(path)
+        try:
+            return VAE._build(settings, arrays["params"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: not a saved VAE ({error})") from None
