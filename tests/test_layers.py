@@ -1,0 +1,111 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from numpy_vae import Params, gradcheck
+from numpy_vae.layers import ACTIVATIONS, Dense, Trunk
+
+B, N, M = 5, 4, 3  # rows, inputs, outputs: all different, so that a transposed shape cannot pass
+
+
+def draw(rng, shapes):
+    return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+
+
+def assert_right(report):
+    assert report.ok, f"\n{report}"
+
+
+@pytest.mark.parametrize("lead", [(B,), (2, B)], ids=["rows", "samples-and-rows"])
+def test_dense_gradients(rng, lead):
+    arrays = draw(rng, {"x": (*lead, N), "W": (N, M), "b": (M,)})
+    dy = rng.standard_normal((*lead, M))  # random: all ones would hide mis-paired rows
+
+    def f(a):
+        return (Dense(a["W"], a["b"]).forward(a["x"]) * dy).sum()
+
+    grad = Dense(np.empty((N, M)), np.empty(M))
+    dx = Dense(arrays["W"], arrays["b"]).backward(arrays["x"], dy, grad)
+    report = gradcheck(f, {"x": dx, "W": grad.W, "b": grad.b}, arrays, tolerance=1e-8)
+    assert_right(report)
+
+
+def test_dense_is_the_affine_map(rng):
+    a = draw(rng, {"x": (B, N), "W": (N, M), "b": (M,)})
+    y = Dense(a["W"], a["b"]).forward(a["x"])
+    by_hand = [
+        [sum(a["x"][r, i] * a["W"][i, j] for i in range(N)) + a["b"][j] for j in range(M)]
+        for r in range(B)
+    ]
+    np.testing.assert_allclose(y, by_hand, rtol=1e-13)
+
+
+def test_backward_assigns_and_does_not_accumulate(rng):
+    a = draw(rng, {"x": (B, N), "W": (N, M), "b": (M,)})
+    dy = rng.standard_normal((B, M))
+    grad = Dense(np.full((N, M), np.nan), np.full(M, np.nan))
+    dense = Dense(a["W"], a["b"])
+    first = dense.backward(a["x"], dy, grad).copy(), grad.W.copy(), grad.b.copy()
+    second = dense.backward(a["x"], dy, grad), grad.W, grad.b
+    for one, two in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_gradients(rng, name):
+    activation = ACTIVATIONS[name]
+    a = rng.standard_normal((B, N))
+    dy = rng.standard_normal((B, N))
+    da = activation.backward(activation.forward(a), dy)
+    report = gradcheck(lambda p: (activation.forward(p["a"]) * dy).sum(), {"a": da}, {"a": a})
+    assert_right(report)
+    assert not any(row.kinks for row in report)
+
+
+def test_activations_are_what_their_names_say():
+    a = np.array([-800.0, -1.5, -0.0, 0.0, 0.25, 800.0])
+    np.testing.assert_array_equal(ACTIVATIONS["relu"].forward(a), np.maximum(a, 0))
+    np.testing.assert_array_equal(ACTIVATIONS["tanh"].forward(a), np.tanh(a))
+
+
+def test_relu_passes_no_gradient_at_the_kink_and_hides_no_nan():
+    relu = ACTIVATIONS["relu"]
+    assert relu.backward(relu.forward(np.zeros(1)), np.ones(1)) == 0
+    assert np.isnan(relu.forward(np.array([np.nan])))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("widths", [(N,), (N, 6), (N, 6, 2, 7)], ids=["L0", "L1", "L3"])
+def test_trunk_gradients(rng, name, widths):
+    shapes = {}
+    for i, (n, m) in enumerate(pairwise(widths)):
+        shapes |= {f"t.{i}.W": (n, m), f"t.{i}.b": (m,)}
+    params = Params(shapes, np.float64)
+    params.flat[:] = rng.standard_normal(params.flat.size)
+    x, dh = rng.standard_normal((B, N)), rng.standard_normal((B, widths[-1]))
+
+    def f(a):
+        p = Params(shapes, dtype=a["x"].dtype)
+        for block in shapes:
+            p[block][:] = a[block]
+        return (Trunk.on(p, "t", ACTIVATIONS[name]).forward(a["x"])[-1] * dh).sum()
+
+    trunk = Trunk.on(params, "t", ACTIVATIONS[name])
+    assert len(trunk.layers) == len(widths) - 1
+    grads = params.zeros_like()
+    hs = trunk.forward(x)
+    dx = trunk.backward(hs, dh, Trunk.on(grads, "t", ACTIVATIONS[name]))
+    assert_right(gradcheck(f, {**grads, "x": dx}, {**params, "x": x}))
+
+    again = params.zeros_like()
+    trunk.backward_params(hs, dh, Trunk.on(again, "t", ACTIVATIONS[name]))
+    np.testing.assert_array_equal(again.flat, grads.flat)
+
+
+def test_a_trunk_of_ten_layers_keeps_their_order():
+    shapes = {f"t.{i}.W": (1, 1) for i in range(12)} | {f"t.{i}.b": (1,) for i in range(12)}
+    params = Params(shapes)
+    for i in range(12):
+        params[f"t.{i}.b"][:] = i
+    assert [d.b[0] for d in Trunk.on(params, "t", ACTIVATIONS["relu"]).layers] == list(range(12))

@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from numpy_vae import gradcheck
+from numpy_vae.likelihood import Bernoulli, Gaussian, check_values, make_likelihood
+
+B, D, K = 5, 7, 3
+KINDS = [Bernoulli(), Gaussian(0.1), Gaussian(2.5)]
+each_likelihood = pytest.mark.parametrize("likelihood", KINDS, ids=repr)
+
+
+@each_likelihood
+@pytest.mark.parametrize("lead", [(B,), (K, B)], ids=["one-sample", "K-samples"])
+def test_gradients(rng, likelihood, lead):
+    x, l = rng.random((B, D)), 2 * rng.standard_normal((*lead, D))
+    dnll = rng.standard_normal(lead)
+
+    def f(a):
+        return (likelihood.nll(a["x"], a["l"]) * dnll).sum()
+
+    dl = likelihood.nll_backward(x, l, dnll)
+    dx = likelihood.nll_backward_x(x, l, dnll).reshape(-1, B, D).sum(axis=0)
+    report = gradcheck(f, {"l": dl, "x": dx}, {"l": l, "x": x}, tolerance=1e-7)
+    assert report.ok, f"\n{report}"
+
+
+def test_bernoulli_is_scipys(rng):
+    x, l = rng.integers(0, 2, (B, D)).astype(float), 3 * rng.standard_normal((B, D))
+    expected = -stats.bernoulli.logpmf(x, 1 / (1 + np.exp(-l))).sum(axis=-1)
+    np.testing.assert_allclose(Bernoulli().nll(x, l), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("variance", [0.1, 1.0, 2.5])
+def test_gaussian_is_scipys_with_every_constant(rng, variance):
+    x, l = rng.standard_normal((B, D)), rng.standard_normal((B, D))
+    expected = -stats.norm.logpdf(x, l, np.sqrt(variance)).sum(axis=-1)
+    np.testing.assert_allclose(Gaussian(variance).nll(x, l), expected, rtol=1e-12)
+
+
+@each_likelihood
+def test_gradient_is_zero_where_the_mean_is_the_data(rng, likelihood):
+    l = rng.standard_normal((B, D))
+    assert not likelihood.nll_backward(likelihood.mean(l), l, np.ones(B)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extreme_logits_are_exact_in_value_and_gradient(dtype):
+    l = np.array([[-1e4], [-50.0], [0.0], [50.0], [1e4]], dtype)
+    ones, x = np.ones(5, dtype), np.ones((5, 1), dtype)
+    bernoulli = Bernoulli()
+    value, gradient = bernoulli.nll(x, l), bernoulli.nll_backward(x, l, ones)
+    assert value.dtype == gradient.dtype == dtype
+    np.testing.assert_allclose(value, [1e4, 50, math.log(2), 0, 0], atol=1e-20)
+    np.testing.assert_allclose(gradient[:, 0], [-1, -1, -0.5, 0, 0], atol=1e-20)
+    np.testing.assert_allclose(bernoulli.nll(x * 0, l), value[::-1], atol=1e-20)
+
+
+@each_likelihood
+def test_samples_have_the_mean_and_the_dtype(likelihood):
+    l = np.linspace(-2, 2, D, dtype=np.float32)
+    draws = likelihood.sample(np.tile(l, (20_000, 1)), np.random.default_rng(0))
+    assert draws.dtype == np.float32
+    standard_error = draws.std(axis=0) / np.sqrt(len(draws))
+    assert (np.abs(draws.mean(axis=0) - likelihood.mean(l)) < 4.5 * standard_error).all()
+    if likelihood.name == "bernoulli":
+        assert set(np.unique(draws)) == {0, 1}
+    else:
+        np.testing.assert_allclose(draws.var(axis=0), likelihood.variance, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.array([[0.0, 1.5]]), r"pixels has values from 0 to 1.5, must be within \[0, 1\] for"),
+        (np.array([[-0.1, 1.0]]), r"values from -0.1 to 1, must be within \[0, 1\] for the bern"),
+        (np.array([[0.5, np.nan]]), "pixels has values that are not finite"),
+        (np.array([[0.5, np.inf]]), "pixels has values that are not finite"),
+    ],
+)
+def test_values_outside_the_support_are_refused_by_name(images, message):
+    with pytest.raises(ValueError, match=message):
+        check_values(Bernoulli(), images, "pixels")
+
+
+def test_values_inside_the_support_are_accepted():
+    check_values(Bernoulli(), np.array([[0.0, 1.0]]), "pixels")
+    check_values(Bernoulli(), np.array([[0, 255]], np.uint8), "pixels")
+    check_values(Gaussian(), np.array([[-700.0, 1e6]]), "pixels")
+
+
+def test_a_likelihood_is_made_from_name_settings_or_itself():
+    assert make_likelihood("bernoulli") == Bernoulli()
+    assert make_likelihood({"name": "gaussian", "variance": 0.5}) == Gaussian(0.5)
+    own = Gaussian(3.0)
+    assert make_likelihood(own) is own
+    with pytest.raises(ValueError, match="likelihood is 'poisson', must be one of bernoulli, gau"):
+        make_likelihood("poisson")
+
+
+@pytest.mark.parametrize("variance", [0, -1, math.nan, math.inf])
+def test_a_variance_out_of_range_is_refused(variance):
+    with pytest.raises(ValueError, match=r"variance is .*, must be at least 1e-06"):
+        Gaussian(variance)

@@ -1,0 +1,384 @@
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from numpy_vae import VAE, gradcheck
+from numpy_vae.likelihood import Bernoulli, Gaussian
+from numpy_vae.vae import Trace
+
+B, D, H, Z, K = 5, 11, 6, 3, 2  # all different, B > 1: at B = 1 a missing 1/B is invisible
+
+
+def make(rng, dtype=np.float64, **settings):
+    """Return a model away from its initial point, the log-variance head randomised.
+
+    Where that head is zero the branch from logvar into h is invisible to any check.
+    """
+    vae = VAE(D, **{"hidden": (H, H + 1), "latent_dim": Z} | settings, dtype=dtype, rng=rng)
+    for name, block in vae.params.items():
+        scale = 0.5 if name.startswith("logvar") or name.endswith(".b") else 0.1
+        block += scale * rng.standard_normal(block.shape)
+    return vae
+
+
+def inputs(rng, dtype=np.float64, lead=(B,)):
+    return rng.random((B, D)).astype(dtype), rng.standard_normal((*lead, Z)).astype(dtype)
+
+
+def objective_of(vae, beta):
+    """Return the objective as a function of named arrays: every block, x and eps."""
+
+    def f(arrays):
+        clone = vae.astype(arrays["x"].dtype)
+        for name in clone.params:
+            clone.params[name][:] = arrays[name]
+        value = clone.objective(clone.forward(arrays["x"], arrays["eps"]), beta)
+        return value
+
+    return f
+
+
+@pytest.mark.parametrize("lead", [(B,), (K, B)], ids=["one-sample", "K-samples"])
+@pytest.mark.parametrize("beta", [0, 1, 100])
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.3)], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    ("activation", "hidden"),
+    [("relu", (H,)), ("relu", (H, H + 1)), ("tanh", (H, H + 1, H + 2)), ("tanh", ())],
+    ids=["relu-1", "relu-2", "tanh-3", "linear"],
+)
+def test_gradient_of_the_objective(rng, activation, hidden, likelihood, beta, lead):
+    vae = make(rng, activation=activation, hidden=hidden, likelihood=likelihood)
+    x, eps = inputs(rng, lead=lead)
+    trace = vae.forward(x, eps)
+    grads = vae.backward(trace, beta)
+    dx, deps = vae.backward_inputs(trace, beta)
+    arrays = {**vae.params, "x": x, "eps": eps}
+    report = gradcheck(objective_of(vae, beta), {**grads, "x": dx, "eps": deps}, arrays)
+    assert {row.name for row in report} == {*vae.params, "x", "eps"}
+    assert report.ok, f"\n{report}"
+    assert np.median([row.error for row in report]) < 1e-8, f"\n{report}"
+
+
+def test_a_gradient_at_relu_kinks_is_confirmed_and_counted(rng):
+    vae = make(rng, hidden=(H,))
+    x, eps = inputs(rng)
+    # Put one pre-activation closer to its kink than the step of the difference.
+    a = vae.forward(x, eps).x @ vae.params["encoder.0.W"] + vae.params["encoder.0.b"]
+    vae.params["encoder.0.b"][2] -= a[1, 2] - 1e-7
+    trace = vae.forward(x, eps)
+    assert 0 < trace.h[1, 2] < 1e-6
+    f, gradient = objective_of(vae, 1.0), {**vae.backward(trace)}
+    report = gradcheck(f, gradient, {**vae.params, "x": x, "eps": eps})
+    kinks = {row.name: row.kinks for row in report if row.kinks}
+    # The weights into that unit and its bias straddle the kink, and nothing else does.
+    assert set(kinks) <= {"encoder.0.W", "encoder.0.b"} and 0 < sum(kinks.values()) <= D + 1
+    assert all(row.ok for row in report), f"\n{report}"
+
+
+def test_forward_is_the_derivation_written_out(rng):
+    vae = make(rng, hidden=(H,))
+    x, eps = inputs(rng)
+    p, t = vae.params, vae.forward(x, eps)
+    h = np.maximum(x @ p["encoder.0.W"] + p["encoder.0.b"], 0)
+    mu, logvar = h @ p["mu.W"] + p["mu.b"], h @ p["logvar.W"] + p["logvar.b"]
+    z = mu + np.sqrt(np.exp(logvar)) * eps
+    g = np.maximum(z @ p["decoder.0.W"] + p["decoder.0.b"], 0)
+    logits = g @ p["output.W"] + p["output.b"]
+    for name, value in {"h": h, "mu": mu, "logvar": logvar, "z": z, "logits": logits}.items():
+        np.testing.assert_allclose(getattr(t, name), value, rtol=1e-12, err_msg=name)
+
+    reconstruction, kl = vae.loss(t)
+    probability = 1 / (1 + np.exp(-logits))
+    cross_entropy = -(x * np.log(probability) + (1 - x) * np.log1p(-probability)).sum(axis=1)
+    np.testing.assert_allclose(reconstruction, cross_entropy, rtol=1e-12)
+    np.testing.assert_allclose(kl, 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=1))
+    expected = (cross_entropy + 4 * kl).sum() / B
+    np.testing.assert_allclose(vae.objective(t, beta=4), expected, rtol=1e-12)
+
+
+def test_the_heads_have_weights_of_their_own(rng):
+    vae = make(rng)
+    assert not np.shares_memory(vae.params["mu.W"], vae.params["logvar.W"])
+    x, _ = inputs(rng)
+    mu, logvar = vae.encode(x)
+    vae.params["logvar.W"][:] += 1
+    np.testing.assert_array_equal(vae.encode(x)[0], mu)
+    assert not np.allclose(vae.encode(x)[1], logvar)
+
+
+def test_each_term_alone_and_together(rng):
+    vae = make(rng)
+    trace = vae.forward(*inputs(rng))
+    zero, one, three = (vae.backward(trace, beta).flat for beta in (0, 1, 3))
+    np.testing.assert_allclose(three - zero, 3 * (one - zero), rtol=1e-9, atol=1e-14)
+    only_kl = vae.backward(trace, 1.0)
+    only_kl.flat[:] -= zero
+    assert not any(only_kl[name].any() for name in only_kl if name.startswith(("dec", "out")))
+
+
+def test_a_duplicated_batch_has_the_same_loss_and_gradient(rng):
+    vae = make(rng)
+    x, eps = inputs(rng)
+    once, twice = vae.forward(x, eps), vae.forward(np.vstack([x, x]), np.vstack([eps, eps]))
+    np.testing.assert_allclose(vae.objective(twice), vae.objective(once), rtol=1e-13)
+    np.testing.assert_allclose(
+        vae.backward(twice).flat, vae.backward(once).flat, rtol=1e-10, atol=1e-14
+    )
+
+
+def test_repeated_noise_in_k_samples_is_one_sample(rng):
+    vae = make(rng)
+    x, eps = inputs(rng)
+    one, many = vae.forward(x, eps), vae.forward(x, np.stack([eps] * K))
+    np.testing.assert_allclose(many.logits[1], one.logits, rtol=1e-12)
+    np.testing.assert_allclose(
+        vae.backward(many).flat, vae.backward(one).flat, rtol=1e-10, atol=1e-14
+    )
+
+
+def test_a_row_does_not_see_the_others(rng):
+    vae = make(rng)
+    x, eps = inputs(rng)
+    reconstruction, kl = vae.loss(vae.forward(x, eps))
+    x[1:], eps[1:] = 1 - x[1:], -eps[1:]
+    other = vae.loss(vae.forward(x, eps))
+    assert other[0][0] == pytest.approx(reconstruction[0], rel=1e-13)
+    assert other[1][0] == pytest.approx(kl[0], rel=1e-13)
+    assert not np.isclose(other[0][1], reconstruction[1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_one_dtype_from_end_to_end(rng, dtype, likelihood):
+    vae = make(rng, dtype, likelihood=likelihood)
+    trace = vae.forward(rng.random((B, D)), rng.standard_normal((K, B, Z)))
+    arrays = [*vars(trace).values(), *vae.loss(trace), *vae.backward(trace, 0.5).values()]
+    arrays += [*vae.backward_inputs(trace), *vae.encode(trace.x), vae.reconstruct(trace.x)]
+    for array in arrays:
+        for part in array if isinstance(array, tuple) else [array]:
+            assert part.dtype == dtype
+
+
+def test_float32_agrees_with_float64(rng):
+    vae = make(rng)
+    small = vae.astype(np.float32)
+    x, eps = inputs(rng, np.float32)
+    expected, found = vae.forward(x, eps), small.forward(x, eps)
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
+    np.testing.assert_allclose(
+        small.backward(found).flat, vae.backward(expected).flat, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_nothing_is_remembered_and_nothing_is_written_to(rng):
+    vae = make(rng)
+    x, eps = inputs(rng)
+    before = x.copy(), eps.copy(), vae.params.flat.copy()
+    trace = vae.forward(x, eps)
+    kept = copy.deepcopy(trace)
+    vae.forward(1 - x, -eps)  # a layer that kept its input would now have another one
+    first = vae.backward(trace)
+    out = vae.params.zeros_like()
+    out.flat[:] = np.nan
+    second = vae.backward(trace, out=out)
+    assert second is out and first is not out
+    np.testing.assert_array_equal(first.flat, second.flat)
+    vae.backward_inputs(trace)
+    for array, same in zip((x, eps, vae.params.flat), before, strict=True):
+        np.testing.assert_array_equal(array, same)
+    for name, value in vars(kept).items():
+        np.testing.assert_equal(getattr(trace, name), value, err_msg=name)
+
+
+def test_two_threads_share_a_model(rng):
+    vae = make(rng)
+    batches = [inputs(rng) for _ in range(2)]
+    alone = [vae.backward(vae.forward(*batch)).flat for batch in batches]
+    results = [[], []]
+
+    def work(i):
+        for _ in range(50):
+            results[i].append(vae.backward(vae.forward(*batches[i])).flat)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(2):
+        assert len(results[i]) == 50
+        for flat in results[i]:
+            np.testing.assert_array_equal(flat, alone[i])
+
+
+def exact_log_likelihood(vae, x):
+    """log p(x) of the linear model with a Gaussian likelihood: x ~ N(b', W W' + v I)."""
+    p = vae.params
+    mean = p["output.b"]
+    covariance = p["output.W"].T @ p["output.W"] + vae.likelihood.variance * np.eye(D)
+    return stats.multivariate_normal(mean, covariance).logpdf(x)
+
+
+def test_the_elbo_of_the_linear_model_is_below_its_exact_likelihood(rng):
+    vae = make(rng, hidden=(), likelihood=Gaussian(0.4))
+    x, _ = inputs(rng)
+    reconstruction, kl = vae.loss(vae.forward(x, rng.standard_normal((2000, B, Z))))
+    elbo = -(reconstruction.mean(axis=0) + kl)
+    assert (elbo < exact_log_likelihood(vae, x)).all()
+
+
+def test_the_elbo_of_the_linear_model_is_exact_at_the_true_posterior(rng):
+    # With orthogonal rows of W the posterior of probabilistic PCA is diagonal and affine in x:
+    # N(M W (x - b), v M) with M = (W W' + v I)^-1. Put in, the bound is tight for every x.
+    variance = 0.4
+    vae = make(rng, hidden=(), likelihood=Gaussian(variance))
+    rows = np.linalg.qr(rng.standard_normal((D, Z)))[0].T * [[0.5], [1.0], [2.0]]
+    m = 1 / ((rows**2).sum(axis=1) + variance)
+    p = vae.params
+    p["output.W"][:] = rows
+    p["mu.W"][:] = rows.T * m
+    p["mu.b"][:] = -(p["output.b"] @ rows.T) * m
+    p["logvar.W"][:] = 0
+    p["logvar.b"][:] = np.log(variance * m)
+    x, _ = inputs(rng)
+    eps = rng.standard_normal((4000, B, Z))
+    reconstruction, kl = vae.loss(vae.forward(x, np.concatenate([eps, -eps])))
+    elbo = -(reconstruction.mean(axis=0) + kl)
+    np.testing.assert_allclose(elbo, exact_log_likelihood(vae, x), atol=0.1)
+    # E[||W'(sigma eps)||²] is known: without the Monte Carlo noise the two are equal to rounding.
+    trace = vae.forward(x, np.zeros((B, Z)))
+    spread = ((trace.sigma**2)[:, :, None] * rows**2).sum(axis=(1, 2)) / (2 * variance)
+    reconstruction, kl = vae.loss(trace)
+    np.testing.assert_allclose(-(reconstruction + spread + kl), exact_log_likelihood(vae, x))
+
+
+@pytest.mark.parametrize("logvar", [-80, 80])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_saturated_model_is_finite_in_value_and_gradient(rng, logvar, dtype):
+    vae = make(rng, dtype, activation="tanh")
+    vae.params["logvar.b"][:] = logvar
+    vae.params["output.b"][:] = np.linspace(-1e4, 1e4, D)
+    trace = vae.forward(*inputs(rng, dtype))
+    assert np.isfinite(vae.objective(trace))
+    assert np.isfinite(vae.backward(trace).flat).all()
+
+
+def test_the_initial_point():
+    vae = VAE(784, rng=3)
+    assert list(vae.params) == [
+        "encoder.0.W", "encoder.0.b", "mu.W", "mu.b", "logvar.W", "logvar.b",
+        "decoder.0.W", "decoder.0.b", "output.W", "output.b",
+    ]  # fmt: skip
+    assert vae.params.shapes["mu.W"] == (400, 20) and vae.params.shapes["output.W"] == (400, 784)
+    assert vae.params.flat.shape == (652_824,) and vae.params.dtype == np.float32
+    x = np.random.default_rng(0).random((B, 784))
+    assert not vae.encode(x)[1].any()  # sigma = 1
+    assert not any(vae.params[name].any() for name in vae.params if name.endswith(".b"))
+    np.testing.assert_array_equal(VAE(784, rng=3).params.flat, vae.params.flat)
+    assert not np.array_equal(VAE(784, rng=4).params.flat, vae.params.flat)
+
+
+def test_decode_reconstruct_and_sample_are_means(rng):
+    vae = make(rng)
+    x, _ = inputs(rng)
+    trace = vae.forward(x, np.zeros((B, Z)))
+    np.testing.assert_allclose(vae.reconstruct(x), 1 / (1 + np.exp(-trace.logits)), rtol=1e-12)
+    np.testing.assert_array_equal(vae.decode(trace.z), vae.reconstruct(x))
+    z = np.random.default_rng(5).standard_normal((4, Z))
+    np.testing.assert_array_equal(vae.sample(4, rng=5), vae.decode(z))
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v)),
+     lambda v: v.astype(np.float64)],
+    ids=["copy", "deepcopy", "pickle", "astype"],
+)  # fmt: skip
+def test_a_copy_is_whole_and_apart(rng, duplicate):
+    vae = make(rng, likelihood=Gaussian(0.7), activation="tanh")
+    x, _ = inputs(rng)
+    before = vae.reconstruct(x)
+    twin = duplicate(vae)
+    assert twin.settings == vae.settings
+    np.testing.assert_array_equal(twin.reconstruct(x), before)
+    twin.params.flat[:] += 1  # an optimiser's step must reach what the twin computes ...
+    assert not np.allclose(twin.reconstruct(x), before)
+    np.testing.assert_array_equal(vae.reconstruct(x), before)  # ... and not the original
+
+
+def test_parameters_cannot_be_replaced(rng):
+    vae = make(rng)
+    with pytest.raises(AttributeError):
+        vae.params = vae.params.copy()
+
+
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.7)], ids=lambda p: p.name)
+def test_save_and_load(rng, tmp_path, likelihood):
+    vae = make(rng, np.float32, likelihood=likelihood, activation="tanh")
+    vae.save(tmp_path / "vae.npz")
+    twin = VAE.load(tmp_path / "vae.npz")
+    assert twin.settings == vae.settings and twin.params.dtype == np.float32
+    np.testing.assert_array_equal(twin.params.flat, vae.params.flat)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a model", {"params": np.zeros(3)}, {"settings": np.array("{}")},
+     {"settings": np.array('{"data_dim": 4}'), "params": np.zeros(3)},
+     {"settings": np.array('{"data_dim": 4, "colour": 1}'), "params": np.zeros(3)},
+     {"settings": np.array('{"data_dim": 4}'), "params": np.zeros(3, np.int8)}],
+    ids=["empty", "text", "no-settings", "no-params", "wrong-size", "unknown-setting", "dtype"],
+)  # fmt: skip
+def test_a_file_that_is_not_a_model_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "other.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.savez(path, **content)
+    with pytest.raises(ValueError, match=r"other\.npz: [^\n]*$"):
+        VAE.load(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"data_dim": 0}, "data_dim is 0, must be a whole number from 1 to 65536"),
+        ({"data_dim": 2.5}, "data_dim is 2.5, must be a whole number"),
+        ({"latent_dim": -1}, "latent_dim is -1, must be a whole number"),
+        ({"hidden": (5, 0)}, "hidden is 0, must be a whole number"),
+        ({"hidden": (10**9,)}, "hidden is 1000000000, must be a whole number from 1 to 65536"),
+        ({"hidden": (65536, 65536)}, "the number of parameters is .* to 268435456"),
+        ({"activation": "gelu"}, "activation is 'gelu', must be one of relu, tanh"),
+        ({"likelihood": "cauchy"}, "likelihood is 'cauchy', must be one of bernoulli, gaussian"),
+        ({"dtype": np.int32}, "dtype is 'int32', must be one of float32, float64, complex128"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        VAE(**{"data_dim": D} | settings)
+
+
+@pytest.mark.parametrize(
+    ("x", "eps", "message"),
+    [
+        (np.zeros((B, D + 1)), np.zeros((B, Z)), r"x has shape \(5, 12\), must be \(..., 11\)"),
+        (np.zeros((B, D)), np.zeros((B, Z + 1)), r"eps has shape \(5, 4\), must be \(..., 3\)"),
+        (np.zeros((B, D)), np.zeros((1, Z)), r"x has shape \(5, 11\) and eps \(1, 3\), must be"),
+        (np.zeros((B, D)), np.zeros((B, 1, Z)), r"and eps \(5, 1, 3\), must be \(B, D\) and"),
+        (np.zeros(D), np.zeros(Z), r"x has shape \(11,\), must be"),
+        (np.zeros((B, D), np.uint8), np.zeros((B, Z)), "x has dtype uint8, must be a floating"),
+    ],
+    ids=["pixels", "latents", "one-eps-for-all", "K-axis-last", "one-image", "uint8"],
+)
+def test_arrays_of_another_shape_or_kind_are_refused(x, eps, message):
+    with pytest.raises(ValueError, match=message):
+        VAE(D, latent_dim=Z).forward(x, eps)
+
+
+def test_the_trace_carries_the_names_of_the_derivation():
+    names = "x eps encoder h mu logvar sigma z decoder logits"
+    assert list(Trace.__dataclass_fields__) == names.split()
