@@ -113,7 +113,8 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
             if start == b"\x93NUMPY":
                 return {"": _read_array(stream, size)}
         except _DAMAGED as error:
-            reason = " ".join(str(error).split())  # NumPy's own may run over three lines
+            # NumPy's own may run over three lines, a MemoryError says nothing.
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{path}: not a readable .npy or .npz file ({reason})") from None
     raise ValueError(f"{path}: neither a .npy nor a .npz file (it starts with {start!r})")
 
