@@ -1,9 +1,29 @@
 """numpy_vae: a variational autoencoder in NumPy, every gradient derived by hand and proven."""
 
+from .data import Dataset, load_array, load_mnist
+from .digits import load_digits
+from .evaluate import evaluate_elbo
 from .gradcheck import gradcheck
+from .likelihood import Bernoulli, Gaussian
 from .optim import Adam
 from .params import Params
+from .train import fit, train_epochs
 from .vae import VAE, Trace
 
-__all__ = ["VAE", "Adam", "Params", "Trace", "gradcheck"]
+__all__ = [
+    "VAE",
+    "Adam",
+    "Bernoulli",
+    "Dataset",
+    "Gaussian",
+    "Params",
+    "Trace",
+    "evaluate_elbo",
+    "fit",
+    "gradcheck",
+    "load_array",
+    "load_digits",
+    "load_mnist",
+    "train_epochs",
+]
 __version__ = "0.1.0"

@@ -25,9 +25,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -305,10 +306,16 @@ class VAE:
         """Return the same model in another dtype, in memory of its own."""
         return VAE._build(self.settings, self._params.flat.astype(dtype))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a `.npz` file, whole or not at all (OSError)."""
+    def save(
+        self, path: str | os.PathLike[str], extra: Mapping[str, Array] = MappingProxyType({})
+    ) -> None:
+        """Write the model to a `.npz` file, whole or not at all (OSError).
+
+        What is in `extra` is written beside it, for others to read.
+        """
         likelihood = {"name": self.likelihood.name, **asdict(self.likelihood)}  # type: ignore[call-overload]
-        write_model(path, self.settings | {"likelihood": likelihood}, {"params": self._params.flat})
+        settings = self.settings | {"likelihood": likelihood}
+        write_model(path, settings, {"params": self._params.flat, **extra})
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> VAE:

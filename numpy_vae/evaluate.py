@@ -1,0 +1,64 @@
+"""How good is a model on images it was not trained on?
+
+The ELBO of an image x, with z drawn from q(z | x), is
+
+    log p(x | z) - KL(q(z | x) || N(0, I)),
+
+and its expectation is at most log p(x). `evaluate_elbo` averages it over a set of images with one
+draw of z for each. z is drawn: at the posterior mean (eps = 0) the first term is larger and the
+result bounds nothing. beta plays no part: whatever a model was trained for, it is compared at 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .data import batch
+from .params import Array
+from .vae import VAE
+
+BATCH_SIZE = 500  # images evaluated at once; more would only take more memory
+
+
+class Elbo(NamedTuple):
+    """Means over a set of images, in nats per image: elbo = -(reconstruction + kl)."""
+
+    elbo: float
+    reconstruction: float
+    kl: float
+
+
+def elbo_of(reconstruction: float, kl: float) -> Elbo:
+    """Return the two terms with the ELBO that they make."""
+    return Elbo(-(reconstruction + kl), reconstruction, kl)
+
+
+def evaluate_elbo(
+    vae: VAE,
+    images: Array,
+    *,
+    binarize: str = "none",
+    rng: np.random.Generator | int | None = None,
+) -> Elbo:
+    """Return the mean ELBO over `images`, with one draw of the noise and of the pixels.
+
+    Parameters
+    ----------
+    vae : VAE
+    images : ndarray, shape (N, D), uint8 or float
+    binarize : {"none", "threshold", "static", "dynamic"}
+        With "dynamic" the pixels are drawn here; the others have been applied to the data before.
+    rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
+        The same seed gives the same draws, so two models are compared on the same numbers.
+    """
+    noise, pixels = np.random.default_rng(rng).spawn(2)
+    reconstruction = kl = 0.0
+    for start in range(0, len(images), BATCH_SIZE):
+        rows = slice(start, start + BATCH_SIZE)
+        x = batch(images, rows, binarize=binarize, rng=pixels, dtype=vae.params.dtype)
+        losses = vae.loss(vae.forward(x, noise.standard_normal((len(x), vae.latent_dim))))
+        reconstruction += float(losses[0].sum())
+        kl += float(losses[1].sum())
+    return elbo_of(reconstruction / len(images), kl / len(images))

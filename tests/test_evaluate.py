@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from numpy_vae import VAE
+from numpy_vae.evaluate import BATCH_SIZE, evaluate_elbo
+
+
+@pytest.fixture
+def vae():
+    vae = VAE(12, (7,), 3, rng=0, dtype=np.float64)
+    rng = np.random.default_rng(1)
+    vae.params.flat[:] += 0.3 * rng.standard_normal(vae.params.flat.size)
+    return vae
+
+
+def test_the_elbo_is_the_mean_over_all_images_whatever_the_batches(vae, rng):
+    images = rng.random((2 * BATCH_SIZE + 7, 12))
+    noise, _ = np.random.default_rng(4).spawn(2)
+    reconstruction, kl = vae.loss(vae.forward(images, noise.standard_normal((len(images), 3))))
+    result = evaluate_elbo(vae, images, rng=4)
+    assert result.reconstruction == pytest.approx(reconstruction.mean(), rel=1e-12)
+    assert result.kl == pytest.approx(kl.mean(), rel=1e-12)
+    assert result.elbo == -(result.reconstruction + result.kl)
+
+
+def test_the_noise_is_drawn(vae, rng):
+    # At eps = 0 the number is better and is not a bound.
+    images = rng.random((BATCH_SIZE, 12))
+    at_the_mean, kl = vae.loss(vae.forward(images, np.zeros((BATCH_SIZE, 3))))
+    result = evaluate_elbo(vae, images, rng=0)
+    assert result.elbo < -(at_the_mean + kl).mean() - 1e-3
+    assert evaluate_elbo(vae, images, rng=0) == result
+    assert evaluate_elbo(vae, images, rng=1) != result
+
+
+def test_dynamic_pixels_are_drawn_from_the_seed(vae):
+    images = np.random.default_rng(0).integers(0, 256, (50, 12)).astype(np.uint8)
+    grey = evaluate_elbo(vae, images, rng=0)
+    dynamic = evaluate_elbo(vae, images, binarize="dynamic", rng=0)
+    assert dynamic != grey and dynamic == evaluate_elbo(vae, images, binarize="dynamic", rng=0)
+
+
+def test_nothing_is_written_to(vae, rng):
+    images, before = rng.random((9, 12)), vae.params.flat.copy()
+    kept = images.copy()
+    evaluate_elbo(vae, images, rng=0)
+    np.testing.assert_array_equal(images, kept)
+    np.testing.assert_array_equal(vae.params.flat, before)

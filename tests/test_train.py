@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+
+from numpy_vae import VAE, Adam, fit, load_digits, train_epochs
+from numpy_vae.data import Dataset
+from numpy_vae.evaluate import evaluate_elbo
+from numpy_vae.train import Record, spawn_streams, train_step
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits(600, rng=3)
+
+
+def small(rng=0, **settings):
+    return VAE(784, **{"hidden": (16,), "latent_dim": 2} | settings, rng=rng)
+
+
+def test_training_raises_the_elbo_and_says_by_how_much(digits):
+    vae = small()
+    history = fit(vae, digits, epochs=4, batch_size=50, rng=0)
+    assert [record.epoch for record in history] == [1, 2, 3, 4]
+    assert history[-1].test_elbo > history[0].test_elbo + 20
+    for r in history:
+        assert r.train_elbo == -(r.train_reconstruction + r.train_kl)
+        assert r.test_elbo == -(r.test_reconstruction + r.test_kl)
+        assert r.test_kl > 0 and r.seconds > 0 and r.test_seconds > 0
+
+
+def test_an_epoch_is_the_loop_written_out(digits):
+    seed, vae, twin = 5, small(), small()
+    list(train_epochs(vae, digits, epochs=2, batch_size=64, beta=2.0, lr=3e-3, rng=seed))
+
+    _, order, noise, _ = np.random.default_rng(seed).spawn(4)
+    adam = Adam(twin.params, lr=3e-3)
+    for _ in range(2):
+        rows = order.permutation(500)
+        for start in range(0, 500, 64):
+            x = digits.train[rows[start : start + 64]].astype(np.float32) * np.float32(1 / 255)
+            eps = noise.standard_normal((len(x), 2), np.float32)
+            adam.step(twin.backward(twin.forward(x, eps), beta=2.0))
+    np.testing.assert_allclose(vae.params.flat, twin.params.flat, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("binarize", ["none", "dynamic"])
+def test_the_same_seed_gives_the_same_bits(digits, binarize):
+    ends = []
+    for _ in range(2):
+        vae = small(rng=1)
+        history = fit(vae, digits, epochs=2, binarize=binarize, rng=1)
+        ends.append((vae.params.flat.tobytes(), history[-1].test_elbo, history[-1].train_elbo))
+    assert ends[0] == ends[1]
+    other = small(rng=1)
+    fit(other, digits, epochs=2, binarize=binarize, rng=2)
+    assert other.params.flat.tobytes() != ends[0][0]
+
+
+def test_draws_added_to_one_stream_do_not_shift_the_others():
+    one, two = spawn_streams(7), spawn_streams(7)
+    two.pixels.random(1000)
+    two.order.permutation(99)
+    assert one.test_seed == two.test_seed
+    np.testing.assert_array_equal(one.noise.random(5), two.noise.random(5))
+    np.testing.assert_array_equal(one.initialisation.random(5), two.initialisation.random(5))
+    first = {g.random() for g in spawn_streams(7)[:4]}
+    assert len(first) == 4
+
+
+def test_the_test_images_are_never_trained_on(digits):
+    # Parameters must not depend on the test set; and its evaluation must not depend on training.
+    other = Dataset("other", digits.train, 255 - digits.test)
+    vae, twin = small(), small()
+    a, b = fit(vae, digits, epochs=2, rng=0), fit(twin, other, epochs=2, rng=0)
+    np.testing.assert_array_equal(vae.params.flat, twin.params.flat)
+    assert a[-1].train_elbo == b[-1].train_elbo and a[-1].test_elbo != b[-1].test_elbo
+
+
+def test_evaluation_does_not_change_the_training(digits):
+    vae, twin = small(), small()
+    for _ in train_epochs(vae, digits, epochs=2, binarize="dynamic", rng=0):
+        evaluate_elbo(vae, digits.test, binarize="dynamic", rng=8)
+    fit(twin, digits, epochs=2, binarize="dynamic", rng=0)
+    np.testing.assert_array_equal(vae.params.flat, twin.params.flat)
+
+
+def test_a_seed_is_not_shared_by_the_weights_and_the_noise():
+    # VAE(rng=0) and fit(rng=0) in one script must not draw the same numbers.
+    streams = spawn_streams(0)
+    first = np.random.default_rng(0).standard_normal(4)
+    for generator in streams[:4]:
+        assert not np.allclose(generator.standard_normal(4), first)
+
+
+def test_on_step_sees_every_step_and_may_stop_the_training(digits):
+    seen = []
+
+    class Enough(Exception):
+        pass
+
+    def on_step(step):
+        seen.append(step[:3])
+        if len(seen) == 13:
+            raise Enough
+
+    vae = small()
+    adam = Adam(vae.params)
+    with pytest.raises(Enough):
+        for _ in train_epochs(vae, digits, batch_size=50, adam=adam, rng=0, on_step=on_step):
+            pass
+    assert seen[:2] == [(1, 1, 10), (1, 2, 10)] and seen[-1] == (2, 3, 10)
+    assert adam.t == 13
+
+
+def test_an_optimiser_goes_on_where_it_was(digits):
+    vae = small()
+    adam = Adam(vae.params, lr=1e-2)
+    list(train_epochs(vae, digits, epochs=1, batch_size=100, adam=adam, rng=0))
+    list(train_epochs(vae, digits, epochs=2, batch_size=100, adam=adam, rng=1))
+    assert adam.t == 15
+
+
+@pytest.mark.parametrize("where", ["params", "x", "gradient"])
+def test_a_value_that_is_not_finite_stops_before_the_step(where):
+    vae = small()
+    adam, grads = Adam(vae.params), vae.params.zeros_like()
+    x, eps = np.full((3, 784), 0.5, np.float32), np.ones((3, 2), np.float32)
+    if where == "params":
+        vae.params["mu.W"][0, 0] = np.nan
+    elif where == "x":
+        x[1, 5] = np.nan
+    else:
+        vae.params["logvar.b"][:] = 87.0  # sigma² is finite, beta sigma² is not
+    before = vae.params.flat.copy()
+    with pytest.raises(FloatingPointError):
+        train_step(vae, adam, x, eps, grads, beta=1e6)
+    np.testing.assert_array_equal(vae.params.flat, before)
+    assert adam.t == 0 and not adam.m.flat.any()
+
+
+def test_an_overflow_stops_the_training_with_the_number_of_the_step(digits):
+    vae = small()
+
+    def explode(step):
+        if step.batch == 3:
+            vae.params["logvar.b"][:] = 100.0  # sigma² is beyond float32
+
+    with pytest.raises(FloatingPointError, match=r"^step 4: overflow"):
+        list(train_epochs(vae, digits, rng=0, on_step=explode))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0, must be a whole number from 1"),
+        ({"batch_size": 0}, "batch_size is 0, must be a whole number from 1 to 500"),
+        ({"batch_size": 501}, "batch_size is 501, must be a whole number from 1 to 500"),
+        ({"beta": -1.0}, "beta is -1.0, must be at least 0"),
+        ({"beta": float("nan")}, "beta is nan, must be at least 0"),
+        ({"lr": 0.0}, "lr is 0.0, must be greater than 0"),
+        ({"binarize": "fixed"}, "binarize is 'fixed', must be one of none, threshold, static, dyn"),
+    ],
+)
+def test_settings_out_of_range_are_refused(digits, settings, message):
+    with pytest.raises(ValueError, match=message):
+        fit(small(), digits, **settings)
+
+
+def test_data_that_do_not_fit_the_model_are_refused(digits):
+    with pytest.raises(ValueError, match="images have 784 pixels, must have 64"):
+        fit(VAE(64, (8,), 2), digits)
+    bright = Dataset("bright", np.full((9, 784), 3.0, np.float32), np.zeros((3, 784), np.float32))
+    with pytest.raises(ValueError, match=r"the training images has values from 3 to 3, must be"):
+        fit(small(), bright, batch_size=4)
+
+
+def test_the_record_names_its_columns():
+    assert Record._fields[:4] == ("epoch", "train_elbo", "train_reconstruction", "train_kl")
