@@ -27,22 +27,19 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import posterior
-from .checks import check_choice, check_whole
+from .checks import check_choice
 from .files import read_model, write_model
-from .layers import ACTIVATIONS, Activation, Dense, Trunk
+from .layers import ACTIVATIONS
 from .likelihood import Likelihood, make_likelihood
+from .network import Network, block_shapes, initialise
 from .params import Array, Params
-
-MAX_WIDTH = 1 << 16
-MAX_PARAMETERS = 1 << 28  # 1 GiB of float32; with the gradient and Adam's moments four times that
 
 
 @dataclass(frozen=True)
@@ -64,27 +61,6 @@ class Trace:
     logits: Array  # (B, D) the output layer, which the likelihood calls l
 
 
-class Layers(NamedTuple):
-    """The five parts of the network laid over one `Params`: the parameters, or a gradient."""
-
-    encoder: Trunk
-    mu_head: Dense
-    logvar_head: Dense
-    decoder: Trunk
-    output: Dense
-
-    @classmethod
-    def on(cls, params: Params, activation: Activation) -> Layers:
-        """Return the parts as views into `params`."""
-        return cls(
-            Trunk.on(params, "encoder", activation),
-            Dense.on(params, "mu"),
-            Dense.on(params, "logvar"),
-            Trunk.on(params, "decoder", activation),
-            Dense.on(params, "output"),
-        )
-
-
 class VAE:
     """A variational autoencoder with dense layers.
 
@@ -101,8 +77,7 @@ class VAE:
     dtype : dtype, default float32
         float32 or float64, or complex128 for the complex step.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
-        Draws the initial weights: normal, of variance 2/n before a relu and 1/n elsewhere, n being
-        the inputs. Biases start at zero, and so does the log-variance head: q at sigma = 1.
+        Draws the initial weights (see `numpy_vae.network.initialise`).
 
     Raises
     ------
@@ -120,31 +95,29 @@ class VAE:
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | int | None = None,
     ) -> None:
-        self.data_dim = check_whole("data_dim", data_dim, 1, MAX_WIDTH)
-        self.hidden = tuple(check_whole("hidden", width, 1, MAX_WIDTH) for width in hidden)
-        self.latent_dim = check_whole("latent_dim", latent_dim, 1, MAX_WIDTH)
+        self._assemble(data_dim, hidden, latent_dim, activation, likelihood, dtype)
+        initialise(self._params, activation, np.random.default_rng(rng))
+
+    def _assemble(
+        self,
+        data_dim: int,
+        hidden: Sequence[int],
+        latent_dim: int,
+        activation: str,
+        likelihood: str | Mapping[str, Any] | Likelihood,
+        dtype: DTypeLike,
+        flat: Array | None = None,
+    ) -> None:
+        """Check the settings and lay the layers over `flat`, or over zeros."""
+        hidden = tuple(hidden)
+        shapes = block_shapes(data_dim, hidden, latent_dim)
+        self.data_dim, self.latent_dim = int(data_dim), int(latent_dim)
+        self.hidden = tuple(map(int, hidden))
         self.activation = check_choice("activation", activation, ACTIVATIONS)
         self.likelihood = make_likelihood(likelihood)
         check_choice("dtype", np.dtype(dtype).name, ("float32", "float64", "complex128"))
-
-        encoder, decoder = (data_dim, *self.hidden), (latent_dim, *reversed(self.hidden))
-        maps = {f"encoder.{i}": sizes for i, sizes in enumerate(pairwise(encoder))}
-        maps |= {"mu": (encoder[-1], latent_dim), "logvar": (encoder[-1], latent_dim)}
-        maps |= {f"decoder.{i}": sizes for i, sizes in enumerate(pairwise(decoder))}
-        maps |= {"output": (decoder[-1], data_dim)}
-        count = sum(n * m + m for n, m in maps.values())
-        check_whole("the number of parameters", count, 1, MAX_PARAMETERS)
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name, (n, m) in maps.items():
-            shapes |= {f"{name}.W": (n, m), f"{name}.b": (m,)}
-        self._params = Params(shapes, dtype)
-        self._layers = Layers.on(self._params, ACTIVATIONS[activation])
-
-        rng = np.random.default_rng(rng)
-        for name, (n, m) in maps.items():
-            if name != "logvar":
-                gain = 2 if activation == "relu" and name.startswith(("encoder", "decoder")) else 1
-                self._params[f"{name}.W"][:] = rng.normal(0, (gain / n) ** 0.5, (n, m))
+        self._params = Params(shapes, dtype, flat)
+        self._network = Network.on(self._params, ACTIVATIONS[activation])
 
     @property
     def params(self) -> Params:
@@ -171,7 +144,7 @@ class VAE:
             raise ValueError(
                 f"x has shape {x.shape} and eps {eps.shape}, must be (B, D) and (B, Z) or (K, B, Z)"
             )
-        net = self._layers
+        net = self._network
         encoder = net.encoder.forward(x)
         h = encoder[-1]
         mu = net.mu_head.forward(h)
@@ -196,7 +169,7 @@ class VAE:
         return reconstruction, posterior.kl(trace.mu, trace.logvar, trace.sigma)
 
     def objective(self, trace: Trace, beta: float = 1.0) -> Any:
-        """Mean of reconstruction + beta KL over batch and samples: what `backward` derives."""
+        """Mean over batch and samples of reconstruction + beta KL: `backward` differentiates it."""
         reconstruction, kl = self.loss(trace)
         return reconstruction.mean() + beta * kl.mean()
 
@@ -213,9 +186,9 @@ class VAE:
             Where the gradient goes, of the layout of `params`; whatever it held is overwritten.
         """
         grads = self._params.zeros_like() if out is None else out
-        grad = Layers.on(grads, ACTIVATIONS[self.activation])
+        grad = Network.on(grads, ACTIVATIONS[self.activation])
         dh, _ = self._backward_to_h(trace, beta, grad)
-        self._layers.encoder.backward_params(trace.encoder, dh, grad.encoder)
+        self._network.encoder.backward_params(trace.encoder, dh, grad.encoder)
         return grads
 
     def backward_inputs(self, trace: Trace, beta: float = 1.0) -> tuple[Array, Array]:
@@ -223,9 +196,9 @@ class VAE:
 
         x is reached twice: as what is encoded, and as what is to be explained.
         """
-        grad = Layers.on(self._params.zeros_like(), ACTIVATIONS[self.activation])
+        grad = Network.on(self._params.zeros_like(), ACTIVATIONS[self.activation])
         dh, deps = self._backward_to_h(trace, beta, grad)
-        dx_encoded = self._layers.encoder.backward(trace.encoder, dh, grad.encoder)
+        dx_encoded = self._network.encoder.backward(trace.encoder, dh, grad.encoder)
         dx_target = self.likelihood.nll_backward_x(
             trace.x, trace.logits, self._weights(trace, beta)[0]
         )
@@ -238,9 +211,9 @@ class VAE:
         dkl = np.full(shape[-1], beta / shape[-1], dtype)
         return dnll, dkl
 
-    def _backward_to_h(self, trace: Trace, beta: float, grad: Layers) -> tuple[Array, Array]:
+    def _backward_to_h(self, trace: Trace, beta: float, grad: Network) -> tuple[Array, Array]:
         """From the loss back to the encoder's last hidden layer; return dh and deps."""
-        t, net = trace, self._layers
+        t, net = trace, self._network
         dnll, dkl = self._weights(t, beta)
         dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)
         dh_decoder = net.output.backward(t.decoder[-1], dlogits, grad.output)
@@ -257,13 +230,13 @@ class VAE:
 
     def encode(self, x: ArrayLike) -> tuple[Array, Array]:
         """Return (mu, logvar) of q(z | x), each of shape (B, Z)."""
-        h = self._layers.encoder.forward(self._array("x", x, self.data_dim))[-1]
-        return self._layers.mu_head.forward(h), self._layers.logvar_head.forward(h)
+        h = self._network.encoder.forward(self._array("x", x, self.data_dim))[-1]
+        return self._network.mu_head.forward(h), self._network.logvar_head.forward(h)
 
     def decode(self, z: ArrayLike) -> Array:
         """Return the mean of p(x | z), shape (..., D), from z of shape (..., Z)."""
-        h = self._layers.decoder.forward(self._array("z", z, self.latent_dim))[-1]
-        return self.likelihood.mean(self._layers.output.forward(h))
+        h = self._network.decoder.forward(self._array("z", z, self.latent_dim))[-1]
+        return self.likelihood.mean(self._network.output.forward(h))
 
     def reconstruct(self, x: ArrayLike) -> Array:
         """Return the mean of p(x | z) at z = mu(x), the posterior mean, shape (B, D)."""
@@ -293,14 +266,12 @@ class VAE:
 
     @staticmethod
     def _build(settings: dict[str, Any], flat: Array) -> VAE:
-        vae = VAE(**settings, dtype=flat.dtype, rng=0)
-        if flat.shape != vae.params.flat.shape:
-            raise ValueError(f"{flat.shape} parameters, must be {vae.params.flat.shape}")
-        vae.params.flat[:] = flat
+        vae = VAE.__new__(VAE)
+        vae._assemble(**settings, dtype=flat.dtype, flat=flat)
         return vae
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return VAE._build, (self.settings, self._params.flat)
+        return VAE._build, (self.settings, self._params.flat.copy())
 
     def astype(self, dtype: DTypeLike) -> VAE:
         """Return the same model in another dtype, in memory of its own."""

@@ -1,6 +1,7 @@
 import copy
 import pickle
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -278,6 +279,11 @@ def test_the_initial_point():
     x = np.random.default_rng(0).random((B, 784))
     assert not vae.encode(x)[1].any()  # sigma = 1
     assert not any(vae.params[name].any() for name in vae.params if name.endswith(".b"))
+    n_times_variance = {
+        name: block.shape[0] * block.var() for name, block in vae.params.items() if "W" in name
+    }
+    expected = {"encoder.0.W": 2, "mu.W": 0.1, "logvar.W": 0, "decoder.0.W": 0.1, "output.W": 1}
+    assert n_times_variance == pytest.approx(expected, rel=0.05)
     np.testing.assert_array_equal(VAE(784, rng=3).params.flat, vae.params.flat)
     assert not np.array_equal(VAE(784, rng=4).params.flat, vae.params.flat)
 
@@ -318,11 +324,23 @@ def test_parameters_cannot_be_replaced(rng):
 
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.7)], ids=lambda p: p.name)
 def test_save_and_load(rng, tmp_path, likelihood):
-    vae = make(rng, np.float32, likelihood=likelihood, activation="tanh")
+    vae = make(rng, np.float32, hidden=np.array([6, 7]), likelihood=likelihood, activation="tanh")
     vae.save(tmp_path / "vae.npz")
     twin = VAE.load(tmp_path / "vae.npz")
     assert twin.settings == vae.settings and twin.params.dtype == np.float32
     np.testing.assert_array_equal(twin.params.flat, vae.params.flat)
+    twin.params.flat[:] += 1  # it can be trained on
+
+
+def test_a_file_that_promises_a_huge_model_takes_no_memory(tmp_path):
+    settings = '{"data_dim": 16000, "hidden": [8000], "latent_dim": 9, "activation": "relu", '
+    settings += '"likelihood": "bernoulli"}'
+    np.savez(tmp_path / "huge.npz", settings=np.array(settings), params=np.zeros(3, np.float32))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"flat has shape \(3,\), must be contiguous \(256"):
+        VAE.load(tmp_path / "huge.npz")
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
