@@ -1,0 +1,491 @@
+"""The command line: arguments, seeds, printing and files. Everything else is in the library.
+
+Exit status: 0 done, 1 training failed or a file could not be written on the way, 2 unusable
+arguments or data, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import __version__
+from .checkpoint import save_checkpoint
+from .checks import check_real, check_whole
+from .data import BINARIZE, Dataset, batch, binarized, load_array, load_mnist
+from .digits import load_digits
+from .evaluate import evaluate_elbo
+from .layers import ACTIVATIONS
+from .likelihood import LIKELIHOODS, Gaussian, Likelihood, check_values, make_likelihood
+from .network import MAX_WIDTH
+from .optim import MAX_LR, Adam
+from .runs import create_run, write_history, write_json
+from .train import MAX_BETA, MAX_EPOCHS, Record, Step, Streams, spawn_streams, train_epochs
+from .vae import VAE
+
+MOST_IMAGES_IN_FIGURES = 5_000
+
+DESCRIPTION = """\
+Train a variational autoencoder on images and write what came of it to a directory: the parameters,
+the numbers, and figures. With no options at all it draws a set of synthetic digits and trains on
+those, in about a minute.
+
+  numpy-vae train                                    synthetic digits, nothing to download
+  numpy-vae train --data mnist                       real MNIST, downloaded once (11 MB)
+  numpy-vae train --data mnist --latent 2            with pictures of the latent plane
+  numpy-vae train --data faces.npy --likelihood gaussian
+"""
+
+RUN_DIRECTORY = """\
+The run directory holds config.json (the settings), history.csv (a row for each epoch), metrics.json
+(the result), checkpoint.npz (parameters, read with VAE.load) and figures/*.png. The result is
+test_elbo, the evidence lower bound of the test images in nats per image: higher is better. Compare
+it only with results of the same --binarize.
+"""
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be done; the message is one line."""
+
+
+class Run(NamedTuple):
+    """All that training works on, checked before anything is written."""
+
+    settings: dict[str, Any]
+    data: Dataset
+    vae: VAE
+    adam: Adam
+    streams: Streams
+    folder: Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: that of the process); return its exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        return train(args)
+    except UsageError as error:
+        print(f"numpy-vae train: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+# --- arguments --------------------------------------------------------------------------------
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers from `least` to `most` for argparse."""
+
+    def read(text: str) -> int:
+        try:
+            return check_whole("the value", int(text), least, most)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} must be a whole number from {least} to {most}"
+            ) from None
+
+    return read
+
+
+def real(least: float, most: float, *, open_below: bool) -> Callable[[str], float]:
+    """Return a reader of real numbers from `least` to `most` for argparse."""
+
+    def read(text: str) -> float:
+        try:
+            return check_real("the value", float(text), least, most, open_below=open_below)
+        except ValueError:
+            bound = "greater than" if open_below else "at least"
+            raise argparse.ArgumentTypeError(
+                f"{text!r} must be a number {bound} {least:g} and at most {most:g}"
+            ) from None
+
+    return read
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """Read "400", "200,200" or "none"."""
+    if text == "none":
+        return ()
+    return tuple(map(whole(1, MAX_WIDTH), text.split(",")))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="numpy-vae",
+        description="A variational autoencoder in NumPy, every gradient derived by hand.",
+    )
+    parser.add_argument("--version", action="version", version=f"numpy-vae {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "train",
+        help="train a model and write a run directory",
+        description=DESCRIPTION,
+        epilog=RUN_DIRECTORY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    data = command.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        default="digits",
+        metavar="digits|mnist|FILE",
+        help="synthetic digits (default), real MNIST, or your own .npy or .npz array of shape "
+        "(N, D) or (N, height, width): uint8, or floats in the range of the likelihood",
+    )
+    data.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="a folder with the four MNIST files; looked into before $NUMPY_VAE_DATA, the cache "
+        "folder and the download",
+    )
+    data.add_argument(
+        "--binarize",
+        choices=BINARIZE,
+        help="what is done to grey pixels: none (train on the greys: a common objective, not a "
+        "likelihood), threshold (at 1/2), static (drawn once, the same for all seeds) or dynamic "
+        "(drawn anew in every minibatch); default: dynamic for bernoulli, none for gaussian",
+    )
+
+    model = command.add_argument_group("model")
+    model.add_argument(
+        "--hidden",
+        type=widths,
+        default=(400,),
+        metavar="400|200,200|none",
+        help="widths of the hidden layers of the encoder, mirrored in the decoder; none is the "
+        "linear model (default: 400)",
+    )
+    model.add_argument(
+        "--latent",
+        type=whole(1, MAX_WIDTH),
+        default=20,
+        metavar="Z",
+        help="latent dimensions; 2 gives pictures of the latent plane (default: 20)",
+    )
+    model.add_argument(
+        "--activation", choices=tuple(ACTIVATIONS), default="relu", help="default: relu"
+    )
+    model.add_argument(
+        "--likelihood",
+        choices=tuple(LIKELIHOODS),
+        default="bernoulli",
+        help="of a pixel given z: bernoulli for values in [0, 1] (default), gaussian for any",
+    )
+    model.add_argument(
+        "--variance",
+        type=real(1e-6, 1e6, open_below=False),
+        metavar="V",
+        help="variance of the gaussian likelihood (default: 0.1)",
+    )
+
+    training = command.add_argument_group("training")
+    training.add_argument(
+        "--epochs", type=whole(1, MAX_EPOCHS), default=40, metavar="N", help="default: 40"
+    )
+    training.add_argument(
+        "--batch-size",
+        type=whole(1, 1 << 30),
+        metavar="B",
+        help="default: 128, or all images where there are fewer",
+    )
+    training.add_argument(
+        "--lr",
+        type=real(0, MAX_LR, open_below=True),
+        default=1e-3,
+        metavar="LR",
+        help="Adam's step size (default: 0.001)",
+    )
+    training.add_argument(
+        "--beta",
+        type=real(0, MAX_BETA, open_below=False),
+        default=1.0,
+        metavar="BETA",
+        help="coefficient of the KL term; 1 trains the ELBO (default: 1)",
+    )
+    training.add_argument(
+        "--seed",
+        type=whole(0, 2**32 - 1),
+        default=0,
+        metavar="S",
+        help="same seed, same machine: the same parameters, bit for bit (default: 0)",
+    )
+
+    output = command.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        metavar="DIR",
+        help="the run directory (default: a fresh one under runs/)",
+    )
+    output.add_argument(
+        "--overwrite", action="store_true", help="replace the run that --out already holds"
+    )
+    return parser
+
+
+# --- before training: everything that can be refused ---------------------------------------------
+
+
+def one_line(error: Exception) -> str:
+    """Return what went wrong as one line."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return f"out of memory {error}".strip()
+    return " ".join(str(error).split())
+
+
+def prepare(args: argparse.Namespace) -> Run:
+    """Check the arguments, load the data, build the model and, last of all, make the folder."""
+    try:
+        data = load(args.data, args.data_dir)
+        likelihood = make(args.likelihood, args.variance)
+        binarize = args.binarize or ("none" if args.likelihood == "gaussian" else "dynamic")
+        batch_size = args.batch_size or min(128, len(data.train))
+        check_whole("--batch-size", batch_size, 1, len(data.train))
+        check_values(likelihood, data.train, f"--data {args.data}")
+        check_values(likelihood, data.test, f"--data {args.data}")
+        data = binarized(data, binarize)
+        streams = spawn_streams(args.seed)
+        vae = VAE(
+            data.train.shape[1],
+            args.hidden,
+            args.latent,
+            args.activation,
+            likelihood,
+            rng=streams.initialisation,
+        )
+        adam = Adam(vae.params, args.lr)
+        settings = {
+            "data": args.data,
+            "training_images": len(data.train),
+            "test_images": len(data.test),
+            "binarize": binarize,
+            "data_dim": vae.data_dim,
+            "hidden": vae.hidden,
+            "latent": vae.latent_dim,
+            "activation": vae.activation,
+            "likelihood": likelihood.name,
+            "variance": getattr(likelihood, "variance", None),
+            "parameters": vae.params.flat.size,
+            "epochs": args.epochs,
+            "batch_size": batch_size,
+            "lr": adam.lr,
+            "beta": args.beta,
+            "seed": args.seed,
+            "numpy_vae": __version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        }
+        folder = create_run(args.out, data.name, settings, overwrite=args.overwrite)
+    except (ValueError, OSError, MemoryError) as error:
+        raise UsageError(one_line(error)) from None
+    return Run(settings, data, vae, adam, streams, folder)
+
+
+def load(name: str, data_dir: str | None) -> Dataset:
+    """Return the data set of this name, or of this file."""
+    if data_dir is not None and name != "mnist":
+        raise ValueError(f"--data-dir is for --data mnist, and --data is {name}")
+    if name == "digits":
+        return load_digits()
+    if name == "mnist":
+        return load_mnist(data_dir)
+    if not Path(name).exists():
+        raise ValueError(f"--data is {name!r}, must be digits, mnist or an existing file")
+    return load_array(name)
+
+
+def make(name: str, variance: float | None) -> Likelihood:
+    """Return the likelihood of this name and, if it is Gaussian, this variance."""
+    if variance is None:
+        return make_likelihood(name)
+    if name != "gaussian":
+        raise ValueError(f"--variance is for --likelihood gaussian, and --likelihood is {name}")
+    return Gaussian(variance)
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+class Progress:
+    """One live line on a terminal, and the place where Ctrl-C takes effect: between two steps."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.live = sys.stderr.isatty()
+        self.width = 0
+        self.last = 0.0
+        self.interrupted = False
+
+    def __call__(self, step: Step) -> None:
+        """Show how far training has got; raise KeyboardInterrupt if it was asked for."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        now = time.monotonic()
+        if self.live and now - self.last > 0.1:
+            self.last = now
+            self.show(
+                f"epoch {step.epoch}/{self.epochs}  batch {step.batch}/{step.batches}  "
+                f"train -ELBO {-step.train_elbo:.2f} nats"
+            )
+
+    def show(self, text: str) -> None:
+        """Replace the live line by `text`."""
+        if self.live:
+            print(f"\r{text:{self.width}}", end="", file=sys.stderr, flush=True)
+            self.width = len(text)
+
+    def clear(self) -> None:
+        """Remove the live line."""
+        self.show("")
+        if self.live:
+            print("\r", end="", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def catch_interrupt(self) -> Iterator[None]:
+        """Let Ctrl-C stop the training after the step it falls into; a second one, at once."""
+
+        def interrupt(signum: int, frame: FrameType | None) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        previous = signal.getsignal(signal.SIGINT)
+        if previous is signal.default_int_handler:  # else someone else has decided what it does
+            signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+def epoch_line(record: Record, epochs: int) -> str:
+    """Return the one plain line about an epoch."""
+    return (
+        f"epoch {record.epoch:{len(str(epochs))}}/{epochs}  -ELBO train {-record.train_elbo:8.3f}  "
+        f"test {-record.test_elbo:8.3f} = reconstruction {record.test_reconstruction:8.3f} "
+        f"+ KL {record.test_kl:7.3f} nats  {record.seconds:.1f} s"
+    )
+
+
+def peak_memory() -> int | None:
+    """Return the largest resident size of this process so far in MiB, where the system tells."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)
+
+
+def train(args: argparse.Namespace) -> int:
+    """``numpy-vae train``; return its exit status."""
+    run = prepare(args)
+    vae, data, folder, binarize = run.vae, run.data, run.folder, run.settings["binarize"]
+    widths = "-".join(map(str, (vae.data_dim, *vae.hidden, vae.latent_dim)))
+    print(
+        f"{data.name}: {len(data.train)} training and {len(data.test)} test images, "
+        f"binarize {binarize}; {widths} {vae.activation}, {vae.likelihood.name}; seed {args.seed}"
+    )
+    history: list[Record] = []
+    progress = Progress(args.epochs)
+    interrupted = False
+    start = time.perf_counter()
+
+    def save() -> None:
+        save_checkpoint(folder / "checkpoint.npz", vae, run.adam, run.streams, history)
+        write_history(folder / "history.csv", history)
+
+    try:
+        save()
+        try:
+            with progress.catch_interrupt():
+                for record in train_epochs(
+                    vae,
+                    data,
+                    epochs=args.epochs,
+                    batch_size=run.settings["batch_size"],
+                    beta=args.beta,
+                    binarize=binarize,
+                    rng=run.streams,
+                    adam=run.adam,
+                    on_step=progress,
+                ):
+                    history.append(record)
+                    save()
+                    progress.clear()
+                    print(epoch_line(record, args.epochs), flush=True)
+        except KeyboardInterrupt:
+            interrupted = True
+            progress.clear()
+            print("interrupted: saving what has been reached", file=sys.stderr)
+            save()
+        finish(run, history, time.perf_counter() - start, interrupted)
+    except FloatingPointError as error:
+        progress.clear()
+        print(
+            f"numpy-vae train: error: training stopped at {error}; {folder / 'checkpoint.npz'} "
+            f"holds the parameters after epoch {len(history)}",
+            file=sys.stderr,
+        )
+        return 1
+    except OSError as error:
+        progress.clear()
+        print(
+            f"numpy-vae train: error: {one_line(error)}; what {folder} held before stays",
+            file=sys.stderr,
+        )
+        return 1
+    return 130 if interrupted else 0
+
+
+def finish(run: Run, history: list[Record], seconds: float, interrupted: bool) -> None:
+    """Write the result and the figures of a run, and say what they are."""
+    from .plots import save_figures  # matplotlib takes longer to import than all the rest
+
+    vae, data, binarize = run.vae, run.data, run.settings["binarize"]
+    test = evaluate_elbo(vae, data.test, binarize=binarize, rng=run.streams.test_seed)
+    metrics = {
+        "test_elbo": test.elbo,
+        "test_reconstruction": test.reconstruction,
+        "test_kl": test.kl,
+        "units": "nats per image",
+        "data": run.settings["data"],
+        "binarize": binarize,
+        "likelihood": run.settings["likelihood"],
+        "seed": run.settings["seed"],
+        "epochs": len(history),
+        "steps": run.adam.t,
+        "interrupted": interrupted,
+        "seconds": round(seconds, 3),
+    }
+    if history:
+        metrics["seconds_per_epoch"] = round(median(record.seconds for record in history), 3)
+    write_json(run.folder / "metrics.json", metrics)
+    print(f"test ELBO {test.elbo:.3f} nats per image (binarize {binarize}, one draw of the noise)")
+
+    figures = run.folder / "figures"
+    figures.mkdir(exist_ok=True)
+    rng = np.random.default_rng(run.streams.test_seed)
+    rows = slice(0, MOST_IMAGES_IN_FIGURES)
+    x = batch(data.test, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
+    written = save_figures(figures, vae, data, x, history, rng=rng)
+    write_json(run.folder / "metrics.json", metrics | {"peak_memory_mib": peak_memory()})
+    print(f"written to {run.folder}: {', '.join(f'figures/{path.name}' for path in written)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

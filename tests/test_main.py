@@ -1,0 +1,339 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from numpy_vae import VAE
+from numpy_vae.__main__ import main
+from numpy_vae.checkpoint import load_checkpoint
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Work in an empty folder, with 60 small images in it and no MNIST in reach."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    np.save("small.npy", np.random.default_rng(0).random((60, 4, 5)).astype(np.float32))
+    return tmp_path
+
+
+def train(*words):
+    return main(["train", "--data", "small.npy", "--hidden", "7", "--latent", "2", *words])
+
+
+def listing(path):
+    return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+
+
+def test_a_run_writes_its_directory(folder, capsys):
+    assert train("--epochs", "3", "--out", "out", "--seed", "5", "--beta", "0.5") == 0
+    assert listing(folder / "out") == [
+        "checkpoint.npz", "config.json", "figures/latent.png", "figures/manifold.png",
+        "figures/reconstructions.png", "figures/samples.png", "figures/training.png",
+        "history.csv", "metrics.json",
+    ]  # fmt: skip
+    for figure in (folder / "out/figures").iterdir():
+        assert figure.read_bytes().startswith(PNG)
+
+    config = json.loads((folder / "out/config.json").read_text())
+    assert config["hidden"] == [7] and config["beta"] == 0.5 and config["seed"] == 5
+    assert config["binarize"] == "dynamic" and config["training_images"] == 50
+
+    with open("out/history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+
+    metrics = json.loads((folder / "out/metrics.json").read_text())
+    assert metrics["test_elbo"] == -(metrics["test_reconstruction"] + metrics["test_kl"]) < 0
+    assert metrics["test_elbo"] == pytest.approx(float(rows[-1]["test_elbo"]), abs=1e-5)
+    assert (metrics["binarize"], metrics["epochs"], metrics["seed"]) == ("dynamic", 3, 5)
+    assert metrics["seconds"] > 0 and metrics["interrupted"] is False
+    assert metrics["units"] == "nats per image"
+
+    checkpoint = load_checkpoint("out/checkpoint.npz")
+    assert len(checkpoint.history) == 3 and checkpoint.adam.t == 3
+    assert VAE.load("out/checkpoint.npz").latent_dim == 2
+
+    out = capsys.readouterr().out
+    assert "50 training and 10 test images, binarize dynamic" in out
+    lines = [line for line in out.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 3
+    assert all("reconstruction" in line and "KL" in line and "nats" in line for line in lines)
+
+
+def test_the_same_seed_gives_the_same_bits(folder):
+    for name, seed in [("a", "1"), ("b", "1"), ("c", "2")]:
+        assert train("--epochs", "2", "--out", name, "--seed", seed) == 0
+    a, b, c = (load_checkpoint(f"{name}/checkpoint.npz") for name in "abc")
+    for one, two in [(a.vae.params, b.vae.params), (a.adam.m, b.adam.m), (a.adam.v, b.adam.v)]:
+        assert one.flat.tobytes() == two.flat.tobytes()
+    assert a.vae.params.flat.tobytes() != c.vae.params.flat.tobytes()
+    results = [json.loads((folder / name / "metrics.json").read_text()) for name in "ab"]
+    assert results[0]["test_elbo"] == results[1]["test_elbo"]
+
+
+def test_the_same_seed_gives_the_same_bits_with_all_threads(folder):
+    # The other tests run the BLAS in one thread (see conftest.py); users do not.
+    env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    for name in "ab":
+        words = ["--epochs", "1", "--out", name, "--seed", "3"]
+        subprocess.run([sys.executable, "-m", "numpy_vae", "train", *words], env=env, check=True)
+    a, b = (load_checkpoint(f"{name}/checkpoint.npz") for name in "ab")
+    assert a.adam.t == 79
+    assert a.vae.params.flat.tobytes() == b.vae.params.flat.tobytes()
+
+
+def test_a_fresh_directory_each_time(folder):
+    assert train("--epochs", "1") == train("--epochs", "1") == 0
+    assert sorted(p.name for p in (folder / "runs").iterdir()) == ["small-1", "small-2"]
+
+
+def test_a_run_is_replaced_only_when_asked(folder, capsys):
+    assert train("--epochs", "1", "--out", "out") == 0
+    before = (folder / "out/checkpoint.npz").read_bytes()
+    assert train("--epochs", "1", "--out", "out", "--seed", "9") == 2
+    error = capsys.readouterr().err
+    assert "--out out already holds a run (config.json); --overwrite replaces it" in error
+    assert (folder / "out/checkpoint.npz").read_bytes() == before
+    # Neither is it lost to arguments that cannot work.
+    assert train("--out", "out", "--overwrite", "--batch-size", "9999") == 2
+    assert (folder / "out/checkpoint.npz").read_bytes() == before
+    (folder / "out/mine.txt").write_text("keep")
+    assert train("--out", "out", "--overwrite", "--epochs", "1", "--latent", "3") == 0
+    assert (folder / "out/checkpoint.npz").read_bytes() != before
+    assert not (folder / "out/figures/latent.png").exists()  # it showed the old model
+    assert (folder / "out/mine.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--hidden", "6,5", "--activation", "tanh"),
+        ("--hidden", "none", "--likelihood", "gaussian", "--variance", "0.5"),
+        ("--binarize", "none"),
+        ("--binarize", "threshold"),
+        ("--binarize", "static", "--beta", "0"),
+        ("--batch-size", "50", "--lr", "0.01", "--latent", "1"),
+    ],
+    ids=" ".join,
+)
+def test_every_setting_trains(folder, words):
+    assert train("--epochs", "1", "--out", "out", *words) == 0
+    config = json.loads((folder / "out/config.json").read_text())
+    result = json.loads((folder / "out/metrics.json").read_text())
+    assert result["binarize"] == config["binarize"]
+    assert np.isfinite(result["test_elbo"])
+
+
+def test_the_default_of_binarize_is_a_true_likelihood(folder):
+    for likelihood, expected in [("bernoulli", "dynamic"), ("gaussian", "none")]:
+        assert train("--epochs", "1", "--likelihood", likelihood, "--out", likelihood) == 0
+        config = json.loads((folder / likelihood / "config.json").read_text())
+        assert config["binarize"] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--epochs", "0"], "argument --epochs: '0' must be a whole number from 1 to 1000000"),
+        (["--epochs", "-3"], "argument --epochs: '-3' must be a whole number"),
+        (["--epochs", "1e9"], "argument --epochs: '1e9' must be a whole number"),
+        (["--batch-size", "0"], "argument --batch-size: '0' must be a whole number"),
+        (["--hidden", "400,0"], "argument --hidden: '0' must be a whole number from 1 to 65536"),
+        (["--hidden", "9999999999"], "argument --hidden: '9999999999' must be a whole number"),
+        (["--hidden", ""], "argument --hidden: '' must be a whole number"),
+        (["--latent", "2.5"], "argument --latent: '2.5' must be a whole number"),
+        (["--lr", "0"], "argument --lr: '0' must be a number greater than 0 and at most 1"),
+        (["--lr", "nan"], "argument --lr: 'nan' must be a number"),
+        (["--lr", "inf"], "argument --lr: 'inf' must be a number"),
+        (["--lr", "1e9"], "argument --lr: '1e9' must be a number"),
+        (["--beta", "-1"], "argument --beta: '-1' must be a number at least 0"),
+        (["--beta", "nan"], "argument --beta: 'nan' must be a number"),
+        (["--variance", "0"], "argument --variance: '0' must be a number at least 1e-06"),
+        (["--seed", "-1"], "argument --seed: '-1' must be a whole number from 0"),
+        (["--activation", "gelu"], "argument --activation: invalid choice: 'gelu'"),
+        (["--likelihood", "poisson"], "argument --likelihood: invalid choice: 'poisson'"),
+        (["--binarize", "yes"], "argument --binarize: invalid choice: 'yes'"),
+        (["--colour", "red"], "unrecognized arguments: --colour red"),
+    ],
+    ids=lambda value: "=".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_an_argument_out_of_range_is_refused_in_one_line(folder, capsys, words, message):
+    with pytest.raises(SystemExit) as stop:
+        train("--out", "out", *words)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error[0].startswith("usage: numpy-vae") and message in error[-1]
+    assert not (folder / "out").exists()
+
+
+def save(name, array):
+    np.save(name, array, allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "message"),
+    [
+        (None, ["--data", "none.npy"], "--data is 'none.npy', must be digits, mnist or an exist"),
+        (None, ["--batch-size", "51"], "--batch-size is 51, must be a whole number from 1 to 50"),
+        (None, ["--hidden", "65536,65536"], "the number of parameters is"),
+        (None, ["--variance", "0.5"], "--variance is for --likelihood gaussian"),
+        (None, ["--data-dir", "."], "--data-dir is for --data mnist, and --data is"),
+        (None, ["--data", "mnist", "--data-dir", "void"], "void"),
+        (lambda: Path("small.npy").write_text(""), [], "small.npy: "),
+        (lambda: Path("small.npy").write_text("hello"), [], "small.npy: "),
+        (lambda: save("small.npy", np.array([{}, {}])), [], "pickle"),
+        (lambda: save("small.npy", np.zeros((0, 5))), [], "small.npy: "),
+        (lambda: save("small.npy", np.zeros(5)), [], "small.npy: "),
+        (lambda: save("small.npy", np.zeros((9, 5), np.int64)), [], "int64"),
+        (lambda: save("small.npy", np.full((9, 5), np.nan)), [], "small.npy"),
+        (lambda: save("small.npy", np.full((9, 5), np.inf)), [], "small.npy"),
+        (lambda: save("small.npy", np.full((9, 5), 1.5)), [], "within [0, 1]"),
+        (lambda: save("small.npy", np.full((9, 5), -7.0)),
+         ["--likelihood", "gaussian", "--binarize", "static"], "static"),
+    ],
+    ids=["missing", "batch-size", "parameters", "variance", "data-dir", "mnist-dir", "empty-file",
+         "text", "pickle", "empty-array", "one-dimensional", "int64", "nan", "inf", "range",
+         "binarize-range"],
+)  # fmt: skip
+def test_data_that_cannot_be_used_are_refused_in_one_line(folder, capsys, make, words, message):
+    if make is not None:
+        make()
+    assert train("--out", "out", *words) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and message in captured.err
+    assert captured.err.startswith("numpy-vae train: error: ")
+    assert not (folder / "out").exists() and not (folder / "runs").exists()
+
+
+def test_an_out_that_cannot_be_written_is_refused(folder, capsys):
+    (folder / "file").write_text("in the way")
+    for out in ("file", "file/below", "/proc/nowhere"):
+        assert train("--out", out) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and out.split("/")[0] in error
+    assert (folder / "file").read_text() == "in the way"
+
+
+def test_no_network_is_one_line(folder, capsys, monkeypatch):
+    monkeypatch.setattr("numpy_vae.data.MNIST_MIRRORS", ((folder / "gone").as_uri() + "/",))
+    assert main(["train", "--data", "mnist", "--out", "out"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "--data-dir" in error and "NUMPY_VAE_DATA" in error
+
+
+def test_a_value_that_is_not_finite_ends_with_1_and_the_last_good_checkpoint(
+    folder, capsys, monkeypatch
+):
+    steps = []
+    from numpy_vae import train as module
+
+    def fails_at_the_fourth(*args, **kwargs):
+        steps.append(1)
+        if len(steps) == 4:
+            raise FloatingPointError("the gradient is not finite")
+        return step(*args, **kwargs)
+
+    step = module.train_step
+    monkeypatch.setattr(module, "train_step", fails_at_the_fourth)
+    assert train("--epochs", "5", "--batch-size", "25", "--out", "out") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "training stopped at step 4: the gradient is not finite" in error
+    checkpoint = load_checkpoint("out/checkpoint.npz")
+    assert len(checkpoint.history) == 1 and checkpoint.adam.t == 2
+    assert np.isfinite(checkpoint.vae.params.flat).all()
+
+
+def test_a_full_disk_ends_with_1_and_the_last_good_checkpoint(folder, capsys, monkeypatch):
+    from numpy_vae import __main__ as module
+
+    saves = []
+
+    def full_at_the_third(*args):
+        saves.append(1)
+        if len(saves) == 3:
+            raise OSError(28, "No space left on device", "out/checkpoint.npz")
+        save(*args)
+
+    save = module.save_checkpoint
+    monkeypatch.setattr(module, "save_checkpoint", full_at_the_third)
+    assert train("--epochs", "5", "--out", "out") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "out/checkpoint.npz: No space left on device" in error
+    assert len(load_checkpoint("out/checkpoint.npz").history) == 1
+
+
+def start(*words):
+    """Start a run in a process of its own, and return it when its first epoch is done."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "numpy_vae", "train", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("epoch"):
+            return process
+    raise AssertionError(process.communicate()[1])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles only")
+def test_ctrl_c_ends_cleanly_with_what_has_been_reached(folder):
+    process = start("--data", "small.npy", "--batch-size", "1", "--epochs", "99999", "--out", "out")
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.splitlines() == ["interrupted: saving what has been reached"]
+    metrics = json.loads((folder / "out/metrics.json").read_text())
+    assert metrics["interrupted"] is True and metrics["epochs"] >= 1
+    checkpoint = load_checkpoint("out/checkpoint.npz")
+    assert checkpoint.adam.t == metrics["steps"] >= 50
+    assert len(checkpoint.history) == metrics["epochs"]
+    assert (folder / "out/figures/samples.png").read_bytes().startswith(PNG)
+
+
+def test_without_a_terminal_there_is_no_live_line(folder, capsys):
+    assert train("--epochs", "1", "--out", "out") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and "\r" not in captured.out
+
+
+def test_a_live_line_on_a_terminal(folder, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert train("--epochs", "1", "--out", "out") == 0
+    error = capsys.readouterr().err
+    assert "\repoch 1/1  batch 1/1  train -ELBO" in error and error.endswith("\r")
+
+
+def test_the_command_and_the_module_are_the_same(folder):
+    script = os.path.join(os.path.dirname(sys.executable), "numpy-vae")
+    for command in ([script], [sys.executable, "-m", "numpy_vae"]):
+        result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert result.stdout == "numpy-vae 0.1.0\n"
+
+
+def test_help_names_every_flag_and_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for flag in ("data", "data-dir", "epochs", "batch-size", "hidden", "latent", "activation",
+                 "likelihood", "lr", "beta", "binarize", "seed", "out"):  # fmt: skip
+        assert f"--{flag}" in text
+    assert "nats per image" in text
+
+
+def test_no_command_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2 and "COMMAND" in capsys.readouterr().err

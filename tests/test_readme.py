@@ -1,0 +1,70 @@
+"""What README.md says is what the package does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_two_commands_are_one_line_each_and_do_the_set_up():
+    commands = blocks("sh")
+    assert len(commands) == 2 and all(command.count("\n") == 1 for command in commands)
+    for command in commands:
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    assert commands[0].endswith("&& .venv/bin/numpy-vae train\n")
+    assert commands[1].endswith("&& .venv/bin/pytest\n")
+
+
+def table(heading):
+    rows = README.split(f"## {heading}\n")[1].split("\n## ")[0].splitlines()
+    return [row.strip("|").split("|") for row in rows if row.startswith("| ")][1:]
+
+
+SOURCE = " ".join(
+    " ".join(path.read_text(encoding="utf-8").split()) for path in (ROOT / "numpy_vae").glob("*.py")
+)
+LINES = [
+    line
+    for row in table("Equation, forward line, backward line")
+    for line in re.findall(r"`([^`]*)`", "|".join(row))
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_each_line_of_the_table_stands_in_the_package(line):
+    assert line in SOURCE
+
+
+def test_the_table_has_its_lines():
+    assert len(LINES) >= 20
+
+
+def test_the_rooms_are_the_modules():
+    named = set(
+        re.findall(r"`(\w+\.py)`", "".join(row[0] for row in table("The rooms, in reading order")))
+    )
+    modules = {path.name for path in (ROOT / "numpy_vae").glob("*.py")}
+    assert named == modules - {"__init__.py"}
+
+
+def test_the_python_example_runs(tmp_path):
+    code = next(block for block in blocks("python") if block.startswith("import"))
+    assert len(code.splitlines()) <= 25
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert re.fullmatch(r"-\d+\.\d+ nats per image\n", result.stdout)
+
+
+def test_every_link_into_the_repository_leads_somewhere():
+    links = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    assert links and all((ROOT / link).exists() for link in links)
