@@ -271,6 +271,8 @@ def plot_latent(mu: ArrayLike, labels: ArrayLike | None = None, ax: Axes | None 
     """
     ax, mu = _axes(ax), np.asarray(mu)
     z_1, z_2 = mu.T
+    reach = np.max(np.abs(mu), where=np.isfinite(mu), initial=2.0)
+    ax.update_datalim([(-reach, -reach), (reach, reach)])  # the origin is the middle
     size = min(20, max(3, 10_000 / len(mu)))
     style: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.8, "rasterized": True}
     kinds, rank = np.unique([0] if labels is None else labels, return_inverse=True)
@@ -288,12 +290,9 @@ def plot_latent(mu: ArrayLike, labels: ArrayLike | None = None, ax: Axes | None 
     for sd in (1, 2):
         ax.add_patch(Circle((0, 0), sd, fill=False, color="0.4", lw=0.7))
         ax.annotate(
-            f"prior, {sd} sd", (0, sd), (0, 1), textcoords="offset points", ha="center",
+            f"prior, {sd} sd", (0, sd), (0, 2), textcoords="offset points", ha="center",
             size="x-small", color="0.2", path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
-    reach = np.max(np.abs(mu), where=np.isfinite(mu), initial=2.0)
-    ax.update_datalim([(-reach, -reach), (reach, reach)])  # the origin is the middle
-    ax.autoscale_view()
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="$z_1$ (mean)", ylabel="$z_2$ (mean)")
     return ax
@@ -429,10 +428,8 @@ def _fit(figure: Figure, ax: Axes) -> None:
     dots = min(max(1, min(4, WIDEST // max(picture))), 2 * WIDEST / max(picture))
     # The layout takes room left beside a picture for room for its labels, so let there be none.
     ax.set_aspect("auto")
-    for _ in range(2):  # how far tick labels jut out depends a little on the size
+    for _ in range(3):  # how far tick labels jut out depends a little on the size
         figure.draw_without_rendering()
         margins = figure.get_size_inches() * (1 - np.ptp(ax.get_position().get_points(), axis=0))
-        figure.set_size_inches(np.maximum(picture[::-1] * dots / figure.dpi + margins, (4.5, 1)))
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # keeps it as it is
+        figure.set_size_inches(np.maximum(picture[::-1] * dots / figure.dpi + margins, (4.5, 0)))
     ax.set_aspect("equal")
