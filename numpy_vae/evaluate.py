@@ -11,6 +11,7 @@ result bounds nothing. beta plays no part: whatever a model was trained for, it 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -52,13 +53,22 @@ def evaluate_elbo(
         With "dynamic" the pixels are drawn here; the others have been applied to the data before.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         The same seed gives the same draws, so two models are compared on the same numbers.
+
+    Raises
+    ------
+    FloatingPointError
+        If a value overflows or is not a number.
     """
     noise, pixels = np.random.default_rng(rng).spawn(2)
     reconstruction = kl = 0.0
     for start in range(0, len(images), BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
         x = batch(images, rows, binarize=binarize, rng=pixels, dtype=vae.params.dtype)
-        losses = vae.loss(vae.forward(x, noise.standard_normal((len(x), vae.latent_dim))))
+        eps = noise.standard_normal((len(x), vae.latent_dim))
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            losses = vae.loss(vae.forward(x, eps))
         reconstruction += float(losses[0].sum())
         kl += float(losses[1].sum())
+    if not math.isfinite(reconstruction + kl):  # the BLAS sets no flags
+        raise FloatingPointError("the ELBO is not finite")
     return elbo_of(reconstruction / len(images), kl / len(images))

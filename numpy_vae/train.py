@@ -154,7 +154,8 @@ def train_epochs(
     ValueError
         If a setting is out of range, or the data do not fit the model. Raised at the first record.
     FloatingPointError
-        If a value overflows or is not a number, with the number of the step.
+        If a value overflows or is not a number, with the number of the step. No record is then
+        yielded for the epoch, so what a caller saved at the last one is sound.
     """
     check_whole("epochs", epochs, 1, MAX_EPOCHS)
     check_whole("batch_size", batch_size, 1, len(data.train))
@@ -186,7 +187,10 @@ def train_epochs(
             if on_step is not None:
                 on_step(Step(epoch, i, batches, -(reconstruction + kl) / seen))
         trained = time.perf_counter()
-        test = evaluate_elbo(vae, data.test, binarize=binarize, rng=streams.test_seed)
+        try:
+            test = evaluate_elbo(vae, data.test, binarize=binarize, rng=streams.test_seed)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"the evaluation after step {adam.t}: {error}") from None
         train = elbo_of(reconstruction / n, kl / n)
         yield Record(epoch, *train, *test, trained - start, time.perf_counter() - trained)
 

@@ -40,6 +40,12 @@ def test_dynamic_pixels_are_drawn_from_the_seed(vae):
     assert dynamic != grey and dynamic == evaluate_elbo(vae, images, binarize="dynamic", rng=0)
 
 
+def test_an_elbo_that_is_not_finite_is_no_result(vae, rng):
+    vae.params["output.b"][3] = np.nan
+    with pytest.raises(FloatingPointError):
+        evaluate_elbo(vae, rng.random((9, 12)), rng=0)
+
+
 def test_nothing_is_written_to(vae, rng):
     images, before = rng.random((9, 12)), vae.params.flat.copy()
     kept = images.copy()

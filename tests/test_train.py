@@ -148,6 +148,18 @@ def test_an_overflow_stops_the_training_with_the_number_of_the_step(digits):
         list(train_epochs(vae, digits, rng=0, on_step=explode))
 
 
+def test_an_epoch_that_ends_in_an_overflow_has_no_record(digits):
+    vae = small()
+
+    def explode(step):
+        if step.batch == step.batches:
+            vae.params["logvar.b"][:] = 100.0
+
+    records = train_epochs(vae, digits, rng=0, on_step=explode)
+    with pytest.raises(FloatingPointError, match=r"^the evaluation after step 4: overflow"):
+        next(records)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
