@@ -1,6 +1,6 @@
 """numpy_vae: a variational autoencoder in NumPy, every gradient derived by hand and proven."""
 
-from .data import Dataset, load_array, load_mnist
+from .data import Dataset, load_array, load_mnist, to_float
 from .digits import load_digits
 from .evaluate import evaluate_elbo
 from .gradcheck import gradcheck
@@ -24,6 +24,7 @@ __all__ = [
     "load_array",
     "load_digits",
     "load_mnist",
+    "to_float",
     "train_epochs",
 ]
 __version__ = "0.1.0"

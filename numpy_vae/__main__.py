@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import platform
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from statistics import median
-from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,20 +24,29 @@ from .checkpoint import save_checkpoint
 from .checks import check_real, check_whole
 from .data import BINARIZE, Dataset, batch, binarized, load_array, load_mnist
 from .digits import load_digits
-from .evaluate import evaluate_elbo
+from .evaluate import Elbo, evaluate_elbo
 from .layers import ACTIVATIONS
 from .likelihood import LIKELIHOODS, Gaussian, Likelihood, check_values, make_likelihood
 from .network import MAX_WIDTH
 from .optim import MAX_LR, Adam
-from .runs import create_run, write_history, write_json
-from .train import MAX_BETA, MAX_EPOCHS, Record, Step, Streams, spawn_streams, train_epochs
+from .progress import Progress, epoch_line
+from .runs import CHECKPOINT, begin_run, create_run, write_history, write_json
+from .train import (
+    MAX_BATCH_SIZE,
+    MAX_BETA,
+    MAX_EPOCHS,
+    Record,
+    Streams,
+    spawn_streams,
+    train_epochs,
+)
 from .vae import VAE
 
 MOST_IMAGES_IN_FIGURES = 5_000
 
 DESCRIPTION = """\
-Train a variational autoencoder on images and write what came of it to a directory: the parameters,
-the numbers, and figures. With no options at all it draws a set of synthetic digits and trains on
+Train a variational autoencoder on images and write the results to a directory: the parameters, the
+numbers, and figures. With no options at all it draws a set of synthetic digits and trains on
 those, in about a minute.
 
   numpy-vae train                                    synthetic digits, nothing to download
@@ -72,6 +80,9 @@ class Run(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: that of the process); return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name that the terminal cannot show is no error
+            stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
     try:
         return train(args)
@@ -198,7 +209,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     training.add_argument(
         "--batch-size",
-        type=whole(1, 1 << 30),
+        type=whole(1, MAX_BATCH_SIZE),
         metavar="B",
         help="default: 128, or all images where there are fewer",
     )
@@ -251,8 +262,10 @@ def one_line(error: Exception) -> str:
 def prepare(args: argparse.Namespace) -> Run:
     """Check the arguments, load the data, build the model and, last of all, make the folder."""
     try:
-        data = load(args.data, args.data_dir)
-        likelihood = make(args.likelihood, args.variance)
+        from . import plots  # noqa: F401  # what is wrong with matplotlib shows now, not at the end
+
+        data = load_data(args.data, args.data_dir)
+        likelihood = likelihood_of(args.likelihood, args.variance)
         binarize = args.binarize or ("none" if args.likelihood == "gaussian" else "dynamic")
         batch_size = args.batch_size or min(128, len(data.train))
         check_whole("--batch-size", batch_size, 1, len(data.train))
@@ -290,16 +303,16 @@ def prepare(args: argparse.Namespace) -> Run:
             "numpy": np.__version__,
             "python": platform.python_version(),
         }
-        folder = create_run(args.out, data.name, settings, overwrite=args.overwrite)
-    except (ValueError, OSError, MemoryError) as error:
+        folder = create_run(args.out, data.name, overwrite=args.overwrite)
+    except (ValueError, OSError, MemoryError, ImportError) as error:
         raise UsageError(one_line(error)) from None
     return Run(settings, data, vae, adam, streams, folder)
 
 
-def load(name: str, data_dir: str | None) -> Dataset:
+def load_data(name: str, data_dir: str | None) -> Dataset:
     """Return the data set of this name, or of this file."""
     if data_dir is not None and name != "mnist":
-        raise ValueError(f"--data-dir is for --data mnist, and --data is {name}")
+        raise ValueError(f"--data-dir applies to --data mnist, not to --data {name}")
     if name == "digits":
         return load_digits()
     if name == "mnist":
@@ -309,76 +322,16 @@ def load(name: str, data_dir: str | None) -> Dataset:
     return load_array(name)
 
 
-def make(name: str, variance: float | None) -> Likelihood:
+def likelihood_of(name: str, variance: float | None) -> Likelihood:
     """Return the likelihood of this name and, if it is Gaussian, this variance."""
     if variance is None:
         return make_likelihood(name)
     if name != "gaussian":
-        raise ValueError(f"--variance is for --likelihood gaussian, and --likelihood is {name}")
+        raise ValueError(f"--variance applies to --likelihood gaussian, not to {name}")
     return Gaussian(variance)
 
 
 # --- training -------------------------------------------------------------------------------------
-
-
-class Progress:
-    """One live line on a terminal, and the place where Ctrl-C takes effect: between two steps."""
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-        self.live = sys.stderr.isatty()
-        self.width = 0
-        self.last = 0.0
-        self.interrupted = False
-
-    def __call__(self, step: Step) -> None:
-        """Show how far training has got; raise KeyboardInterrupt if it was asked for."""
-        if self.interrupted:
-            raise KeyboardInterrupt
-        now = time.monotonic()
-        if self.live and now - self.last > 0.1:
-            self.last = now
-            self.show(
-                f"epoch {step.epoch}/{self.epochs}  batch {step.batch}/{step.batches}  "
-                f"train -ELBO {-step.train_elbo:.2f} nats"
-            )
-
-    def show(self, text: str) -> None:
-        """Replace the live line by `text`."""
-        if self.live:
-            print(f"\r{text:{self.width}}", end="", file=sys.stderr, flush=True)
-            self.width = len(text)
-
-    def clear(self) -> None:
-        """Remove the live line."""
-        self.show("")
-        if self.live:
-            print("\r", end="", file=sys.stderr, flush=True)
-
-    @contextmanager
-    def catch_interrupt(self) -> Iterator[None]:
-        """Let Ctrl-C stop the training after the step it falls into; a second one, at once."""
-
-        def interrupt(signum: int, frame: FrameType | None) -> None:
-            self.interrupted = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        previous = signal.getsignal(signal.SIGINT)
-        if previous is signal.default_int_handler:  # else someone else has decided what it does
-            signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
-
-
-def epoch_line(record: Record, epochs: int) -> str:
-    """Return the one plain line about an epoch."""
-    return (
-        f"epoch {record.epoch:{len(str(epochs))}}/{epochs}  -ELBO train {-record.train_elbo:8.3f}  "
-        f"test {-record.test_elbo:8.3f} = reconstruction {record.test_reconstruction:8.3f} "
-        f"+ KL {record.test_kl:7.3f} nats  {record.seconds:.1f} s"
-    )
 
 
 def peak_memory() -> int | None:
@@ -406,11 +359,12 @@ def train(args: argparse.Namespace) -> int:
     start = time.perf_counter()
 
     def save() -> None:
-        save_checkpoint(folder / "checkpoint.npz", vae, run.adam, run.streams, history)
+        save_checkpoint(folder / CHECKPOINT, vae, run.adam, run.streams, history)
         write_history(folder / "history.csv", history)
 
     try:
         save()
+        begin_run(folder, run.settings)
         try:
             with progress.catch_interrupt():
                 for record in train_epochs(
@@ -428,36 +382,34 @@ def train(args: argparse.Namespace) -> int:
                     save()
                     progress.clear()
                     print(epoch_line(record, args.epochs), flush=True)
+            test = Elbo(record.test_elbo, record.test_reconstruction, record.test_kl)
         except KeyboardInterrupt:
             interrupted = True
             progress.clear()
-            print("interrupted: saving what has been reached", file=sys.stderr)
+            print("interrupted: saving the progress so far", file=sys.stderr)
+            draws = "dynamic" if binarize == "dynamic" else "none"
+            test = evaluate_elbo(vae, data.test, binarize=draws, rng=run.streams.test_seed)
             save()
-        finish(run, history, time.perf_counter() - start, interrupted)
-    except FloatingPointError as error:
+        finish(run, history, test, time.perf_counter() - start, interrupted)
+    except (FloatingPointError, MemoryError, OSError) as error:
         progress.clear()
+        what = f"training stopped at {error}" if isinstance(error, FloatingPointError) else ""
         print(
-            f"numpy-vae train: error: training stopped at {error}; {folder / 'checkpoint.npz'} "
-            f"holds the parameters after epoch {len(history)}",
-            file=sys.stderr,
-        )
-        return 1
-    except OSError as error:
-        progress.clear()
-        print(
-            f"numpy-vae train: error: {one_line(error)}; what {folder} held before stays",
+            f"numpy-vae train: error: {what or one_line(error)}; "
+            f"{folder / CHECKPOINT} is that of epoch {len(history)} or the last one written whole",
             file=sys.stderr,
         )
         return 1
     return 130 if interrupted else 0
 
 
-def finish(run: Run, history: list[Record], seconds: float, interrupted: bool) -> None:
+def finish(
+    run: Run, history: Sequence[Record], test: Elbo, seconds: float, interrupted: bool
+) -> None:
     """Write the result and the figures of a run, and say what they are."""
     from .plots import save_figures  # matplotlib takes longer to import than all the rest
 
     vae, data, binarize = run.vae, run.data, run.settings["binarize"]
-    test = evaluate_elbo(vae, data.test, binarize=binarize, rng=run.streams.test_seed)
     metrics = {
         "test_elbo": test.elbo,
         "test_reconstruction": test.reconstruction,
@@ -477,12 +429,12 @@ def finish(run: Run, history: list[Record], seconds: float, interrupted: bool) -
     write_json(run.folder / "metrics.json", metrics)
     print(f"test ELBO {test.elbo:.3f} nats per image (binarize {binarize}, one draw of the noise)")
 
-    figures = run.folder / "figures"
-    figures.mkdir(exist_ok=True)
     rng = np.random.default_rng(run.streams.test_seed)
     rows = slice(0, MOST_IMAGES_IN_FIGURES)
     x = batch(data.test, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
-    written = save_figures(figures, vae, data, x, history, rng=rng)
+    titled = replace(data, name=f"{data.name}, binarize {binarize}")
+    written = save_figures(run.folder / "figures", vae, titled, x, history, rng=rng)
+    # Once more, with the memory that the figures took.
     write_json(run.folder / "metrics.json", metrics | {"peak_memory_mib": peak_memory()})
     print(f"written to {run.folder}: {', '.join(f'figures/{path.name}' for path in written)}")
 

@@ -19,6 +19,7 @@ from .train import Record, Streams, spawn_streams
 from .vae import VAE
 
 VERSION = 1
+STREAMS = ("initialisation", "order", "noise", "pixels")
 
 
 class Checkpoint(NamedTuple):
@@ -38,13 +39,12 @@ def save_checkpoint(
     history: Sequence[Record],
 ) -> None:
     """Write a checkpoint, whole or not at all (OSError)."""
-    generators = streams._asdict()
     training = {
         "version": VERSION,
         "adam": {"t": adam.t, "lr": adam.lr, "beta1": adam.beta1, "beta2": adam.beta2,
                  "eps": adam.eps},
-        "test_seed": generators.pop("test_seed"),
-        "streams": {name: rng.bit_generator.state for name, rng in generators.items()},
+        "test_seed": streams.test_seed,
+        "streams": {name: getattr(streams, name).bit_generator.state for name in STREAMS},
         "history": [record._asdict() for record in history],
     }  # fmt: skip
     moments = {"adam.m": adam.m.flat, "adam.v": adam.v.flat}
@@ -71,10 +71,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         t = settings.pop("t")
         adam = Adam(vae.params, **settings)
         adam.t = int(t)
-        adam.m.flat[:], adam.v.flat[:] = arrays["adam.m"], arrays["adam.v"]
+        for moment, name in (adam.m, "adam.m"), (adam.v, "adam.v"):
+            if arrays[name].shape != moment.flat.shape:
+                raise ValueError(f"{name} is {arrays[name].shape}, must be {moment.flat.shape}")
+            moment.flat[:] = arrays[name]
         streams = spawn_streams(0)._replace(test_seed=int(training["test_seed"]))
-        for name, state in training["streams"].items():
-            getattr(streams, name).bit_generator.state = state
+        for name in STREAMS:
+            getattr(streams, name).bit_generator.state = training["streams"][name]
         history = [Record(**record) for record in training["history"]]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: not a checkpoint ({error})") from None

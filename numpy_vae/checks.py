@@ -7,6 +7,7 @@ mathematics.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,26 +15,30 @@ import numpy as np
 
 def check_whole(name: str, value: object, least: int, most: int) -> int:
     """Return `value` as an int, or raise ValueError unless it is whole and in [least, most]."""
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not (is_whole and least <= value <= most):  # type: ignore[operator]
-        raise ValueError(f"{name} is {value!r}, must be a whole number from {least} to {most}")
-    return int(value)  # type: ignore[call-overload]
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if least <= value <= most:
+            return int(value)
+        value = int(value)
+    raise ValueError(f"{name} is {value!r}, must be a whole number from {least} to {most}")
 
 
-def check_real(name: str, value: float, least: float, most: float, *, open_below: bool) -> float:
+def check_real(name: str, value: object, least: float, most: float, *, open_below: bool) -> float:
     """Return `value` as a Python float, or raise ValueError unless it is in [least, most].
 
     With `open_below` the lower end itself is refused.
     """
-    inside = math.isfinite(value) and least <= value <= most and not (open_below and value == least)
-    if not inside:
-        bound = f"greater than {least:g}" if open_below else f"at least {least:g}"
-        raise ValueError(f"{name} is {value!r}, must be {bound} and at most {most:g}")
-    return float(value)
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        inside = math.isfinite(number) and least <= number <= most
+        if inside and not (open_below and number == least):
+            return number
+    bound = f"greater than {least:g}" if open_below else f"at least {least:g}"
+    raise ValueError(f"{name} is {value!r}, must be a number {bound} and at most {most:g}")
 
 
-def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
+def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     """Return `value`, or raise ValueError unless it is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}, must be one of {', '.join(choices)}")
+    names = list(choices)
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{name} is {value!r}, must be one of {', '.join(names)}")
     return value

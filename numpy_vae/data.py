@@ -201,7 +201,8 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     _, rows, columns = train.shape
     if test.shape[1:] != (rows, columns):
         raise ValueError(
-            f"{paths[2]}: images of {test.shape[1:]}, must be {(rows, columns)} as the training set"
+            f"{paths[2]}: images of {test.shape[1:]}, must be {(rows, columns)} like those of"
+            " the training set"
         )
     train, test = train.reshape(len(train), -1), test.reshape(len(test), -1)
     return Dataset("mnist", train, test, train_labels, test_labels, image_shape=(rows, columns))
@@ -227,13 +228,13 @@ def _read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[n
 
 
 def _download(places: list[Path]) -> list[Path]:
-    """Fetch the four files into the last of the `places` searched, from the first mirror able."""
+    """Fetch the four files into the last of the `places`, from the first mirror that works."""
     from http.client import HTTPException
 
     folder, pending, failures = places[-1], list(MNIST_FILES), []
+    folder.mkdir(parents=True, exist_ok=True)
     for mirror in MNIST_MIRRORS:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             while pending:
                 _fetch(f"{mirror.rstrip('/')}/{pending[0]}", folder / pending[0])
                 del pending[0]
@@ -332,11 +333,13 @@ def dataset_from_array(
     ------
     ValueError
         If `x` has another dtype or shape, is empty, holds NaN, infinity or values beyond float32,
-        or `labels` are not one integer an image.
+        or `labels` are not one integer per image.
     """
     (x,), image_shape = _images({"images": np.asarray(x)})
     if len(x) < 2:
-        raise ValueError("images are 1, must be 2 or more to be split into training and test")
+        raise ValueError(
+            "there is 1 image, must be 2 or more: one for training and one for testing"
+        )
     y = _labels("labels", labels, len(x))
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(x))
     train, test = np.split(order, [-max(1, len(x) // 6)])
@@ -360,7 +363,7 @@ def _images(parts: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[i
         if (x.dtype, x.shape[1:]) != (like.dtype, like.shape[1:]):
             raise ValueError(
                 f"{what} are {x.dtype} {x.shape[1:]}, must be {like.dtype} {like.shape[1:]}"
-                f" as {first}"
+                f" like {first}"
             )
     image_shape = (like.shape[1], like.shape[2]) if like.ndim == 3 else None
     rows = {what: np.ascontiguousarray(x.reshape(len(x), -1)) for what, x in parts.items()}
@@ -389,7 +392,7 @@ def _labels(what: str, labels: NDArray[Any] | None, n: int) -> NDArray[Any] | No
         return None
     y = np.asarray(labels)
     if y.dtype.kind not in "iu" or y.shape != (n,):
-        raise ValueError(f"{what} are {y.dtype} {y.shape}, must be integers ({n},), one an image")
+        raise ValueError(f"{what} are {y.dtype} {y.shape}, must be integers ({n},), one per image")
     return y
 
 
@@ -507,7 +510,7 @@ def minibatches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[N
     Raises
     ------
     ValueError
-        If `batch_size` is no whole number of at least 1.
+        If `batch_size` is not a whole number of at least 1.
     """
     step = check_whole("batch_size", batch_size, 1, 2**31 - 1)
     order = rng.permutation(n).astype(np.intp, copy=False)

@@ -112,7 +112,7 @@ class Pen(NamedTuple):
     piece: NDArray[np.float32]  # (P, C) is S at its end minus S at its start
 
 
-def pen(template: str) -> Pen:
+def read_template(template: str) -> Pen:
     """Read a template, and work out its matrices."""
     strokes = [
         np.array([xy.split(",") for xy in stroke.split()], dtype=float) / 100
@@ -151,7 +151,7 @@ def draw(pen: Pen, factors: NDArray[Any], noise: NDArray[Any]) -> NDArray[np.uin
     Parameters
     ----------
     pen : Pen
-        The template, from `pen`.
+        The template, from `read_template`.
     factors : structured ndarray, shape (B,)
         With the fields of `FACTORS`.
     noise : ndarray, shape (B, C, 2)
@@ -220,7 +220,7 @@ def load_digits(n: int = 12_000, *, rng: np.random.Generator | int | None = 0) -
     images = np.empty((n, SIDE * SIDE), np.uint8)
     for label, styles in enumerate(TEMPLATES):
         for style, template in enumerate(styles):
-            p = pen(template)
+            p = read_template(template)
             members = np.flatnonzero((labels == label) & (factors["style"] == style))
             for block in np.split(members, range(BLOCK, len(members), BLOCK)):
                 noise = rng.standard_normal((len(block), *p.control.shape))

@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .checks import check_choice
 from .data import batch
+from .likelihood import check_values
 from .params import Array
 from .vae import VAE
 
@@ -49,16 +51,23 @@ def evaluate_elbo(
     ----------
     vae : VAE
     images : ndarray, shape (N, D), uint8 or float
-    binarize : {"none", "threshold", "static", "dynamic"}
-        With "dynamic" the pixels are drawn here; the others have been applied to the data before.
+    binarize : {"none", "dynamic"}
+        "dynamic" draws the pixels here. What else there is must be done to the data before, with
+        `numpy_vae.data.binarized`.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         The same seed gives the same draws, so two models are compared on the same numbers.
 
     Raises
     ------
+    ValueError
+        If there are no images, or the likelihood does not accept their values.
     FloatingPointError
         If a value overflows or is not a number.
     """
+    check_choice("binarize", binarize, ("none", "dynamic"))
+    if len(images) == 0:
+        raise ValueError("images are empty, must be at least one")
+    check_values(vae.likelihood, images, "the images")
     noise, pixels = np.random.default_rng(rng).spawn(2)
     reconstruction = kl = 0.0
     for start in range(0, len(images), BATCH_SIZE):

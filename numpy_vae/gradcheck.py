@@ -63,12 +63,13 @@ class Report:
 
     rows: tuple[Row, ...]
     ok: bool
+    note: str = ""  # why the check failed though every row is right
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.rows))
+        return "\n".join([*map(str, self.rows), self.note]).rstrip()
 
 
 def gradcheck(
@@ -103,7 +104,7 @@ def gradcheck(
     ------
     ValueError
         If an array is not float64 (at float32 the rounding of f drowns the difference), a name or a
-        shape does not match, or f gives two values at one point.
+        shape does not match, a block is empty, or f is not finite or gives two values at the point.
 
     Examples
     --------
@@ -119,14 +120,20 @@ def gradcheck(
                 f"{name} has dtype {value.dtype}, must be float64: rounding drowns the difference"
             )
     for name, block in gradient.items():
-        if name not in point or block.shape != point[name].shape:
+        if name not in point or block.shape != point[name].shape or block.size == 0:
             raise ValueError(f"the gradient {name} {block.shape} matches no array of that shape")
-    if (f0 := float(f(point))) != float(f(point)):
+    f0 = float(f(point))
+    if not math.isfinite(f0):
+        raise ValueError(f"f is {f0} at the point, must be finite")
+    if f0 != float(f(point)):
         raise ValueError("f gave two values at one point, must be deterministic: pass its noise in")
     rows = [_check_block(f, point, n, block, f0, tolerance, step) for n, block in gradient.items()]
     entries = sum(block.size for block in gradient.values())
-    few_kinks = sum(row.kinks for row in rows) <= MOST_KINKS * entries
-    return Report(tuple(rows), all(row.ok for row in rows) and few_kinks)
+    kinks = sum(row.kinks for row in rows)
+    if kinks > MOST_KINKS * entries:
+        note = f"FAIL  {kinks} of {entries} entries lie at a kink, must be at most {MOST_KINKS:.0%}"
+        return Report(tuple(rows), False, note)
+    return Report(tuple(rows), all(row.ok for row in rows))
 
 
 def _check_block(

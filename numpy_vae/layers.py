@@ -59,8 +59,8 @@ class Dense(NamedTuple):
     def backward_params(self, x: Array, dy: Array, grad: Dense) -> None:
         """`backward` without dx, for a layer whose input nobody differentiates."""
         n, m = self.W.shape
-        rows_x, rows_dy = x.reshape(-1, n), dy.reshape(-1, m)
-        np.matmul(rows_x.T, rows_dy, out=grad.W)
+        rows_x, rows_dy = x.reshape(-1, n), dy.reshape(-1, m)  # all leading axes are rows
+        np.matmul(rows_x.T, rows_dy, out=grad.W)  # (n, B) (B, m)
         np.sum(rows_dy, axis=0, out=grad.b)
 
 
@@ -132,10 +132,9 @@ class Trunk(NamedTuple):
 
     def backward_params(self, hs: tuple[Array, ...], dh: Array, grad: Trunk) -> None:
         """`backward` without ∂L/∂x: for an image, that product would be a tenth of a step."""
-        if self.layers:
-            first, *above = self.layers
-            grad_first, *grad_above = grad.layers
-            dh = Trunk(tuple(above), self.activation).backward(
-                hs[1:], dh, Trunk(tuple(grad_above), self.activation)
-            )
-            first.backward_params(hs[0], self.activation.backward(hs[1], dh), grad_first)
+        for i in reversed(range(len(self.layers))):
+            da = self.activation.backward(hs[i + 1], dh)
+            if i > 0:
+                dh = self.layers[i].backward(hs[i], da, grad.layers[i])
+            else:
+                self.layers[0].backward_params(hs[0], da, grad.layers[0])

@@ -155,15 +155,20 @@ def make_likelihood(kind: str | Mapping[str, Any] | Likelihood) -> Likelihood:
     Raises
     ------
     ValueError
-        If `kind` is a name that is not in `LIKELIHOODS`.
+        If `kind` is a name that is not in `LIKELIHOODS`, or no likelihood.
     """
-    settings: Mapping[str, Any] = {"name": kind} if isinstance(kind, str) else {}
+    if isinstance(kind, str):
+        kind = {"name": kind}
     if isinstance(kind, Mapping):
-        settings = kind
-    elif not isinstance(kind, str):
-        return kind
-    name = check_choice("likelihood", settings["name"], LIKELIHOODS)
-    return LIKELIHOODS[name](**{key: v for key, v in settings.items() if key != "name"})
+        settings = dict(kind)
+        return LIKELIHOODS[check_choice("likelihood", settings.pop("name", None), LIKELIHOODS)](
+            **settings
+        )
+    if isinstance(kind, type) or not hasattr(kind, "nll_backward"):
+        raise ValueError(
+            f"likelihood is {kind!r}, must be a name or an object such as Gaussian(0.1)"
+        )
+    return kind
 
 
 def check_values(likelihood: Likelihood, images: Array, what: str) -> None:
@@ -185,9 +190,9 @@ def check_values(likelihood: Likelihood, images: Array, what: str) -> None:
     low, high = likelihood.support
     found = float(images.min()), float(images.max())
     if not (math.isfinite(found[0]) and math.isfinite(found[1])):
-        raise ValueError(f"{what} has values that are not finite")
+        raise ValueError(f"the values of {what} must be finite, and some are not")
     if found[0] < low or found[1] > high:
         raise ValueError(
-            f"{what} has values from {found[0]:g} to {found[1]:g}, "
+            f"the values of {what} run from {found[0]:g} to {found[1]:g}, "
             f"must be within [{low:g}, {high:g}] for the {likelihood.name} likelihood"
         )

@@ -59,7 +59,7 @@ def block_shapes(
     for name, width in ("data_dim", data_dim), ("latent_dim", latent_dim):
         check_whole(name, width, 1, MAX_WIDTH)
     for width in hidden:
-        check_whole("hidden", width, 1, MAX_WIDTH)
+        check_whole("a width in hidden", width, 1, MAX_WIDTH)
     encoder, decoder = (data_dim, *hidden), (latent_dim, *reversed(hidden))
     maps = {f"encoder.{i}": sizes for i, sizes in enumerate(pairwise(encoder))}
     maps |= {"mu": (encoder[-1], latent_dim), "logvar": (encoder[-1], latent_dim)}

@@ -5,7 +5,7 @@ figure. `save_figures` writes the figures of a run to files and touches neither 
 display. No other module of the package imports matplotlib.
 
 Letters of this module: N images, D = height * width pixels of each, one flattened image a row. In a
-picture small values are dark and large ones bright; what is no image is blank.
+picture small values are dark and large ones bright; anything else is blank.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def plot_training(history: Sequence[Any], ax: Axes | None = None, term: str = "e
     Parameters
     ----------
     history : sequence of records
-        One an epoch, with the fields `epoch`, `train_elbo`, `test_elbo`, `train_reconstruction` and
-        so on, in nats per image.
+        One per epoch, with the fields `epoch`, `train_elbo`, `test_elbo`, `train_reconstruction`
+        and so on, in nats per image.
     ax : Axes, optional
     term : {"elbo", "reconstruction", "kl"}
         The ELBO is drawn as -ELBO, so that less is better for all three.
@@ -382,7 +382,8 @@ def save_figures(
     values = (0.0, 1.0)
     if vae.likelihood.name != "bernoulli" and (x.min() < 0 or x.max() > 1):
         values = (float(x.min()), float(x.max()))
-    name = data.name if len(data.name) <= 40 else f"{data.name[:39]}…"
+    name = data.name.encode(errors="replace").decode()  # a file's name may be any bytes
+    name = name if len(name) <= 40 else f"{name[:39]}…"
     paths = []
 
     def save(stem: str, title: str, *draw: Callable[[Axes], Axes]) -> None:

@@ -4,8 +4,8 @@
     history.csv       a row for each epoch             checkpoint.npz    all it takes to go on
     figures/*.png
 
-Each file is written whole or not at all, and none of an older run is touched before everything
-that can be refused has been checked.
+Each file is written whole or not at all. Of an older run nothing is touched before the checkpoint
+of the new one is on the disk.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from typing import Any
 from .files import write_text
 from .train import Record
 
-FILES = ("config.json", "history.csv", "metrics.json", "checkpoint.npz")
+CHECKPOINT = "checkpoint.npz"
+FILES = ("config.json", "history.csv", "metrics.json", CHECKPOINT)
 FIGURES = ("training", "reconstructions", "samples", "latent", "manifold")
 
 
-def create_run(
-    out: str | os.PathLike[str] | None, name: str, config: Mapping[str, Any], *, overwrite: bool
-) -> Path:
-    """Make the directory of a new run and write its config.json.
+def create_run(out: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> Path:
+    """Make the directory of a new run, and see that it can be written to.
 
     Parameters
     ----------
     out : path or None
         The directory; None is a fresh one, runs/NAME-1, runs/NAME-2, ...
     overwrite : bool
-        Whether a run that `out` already holds may be replaced.
+        Whether a run that `out` already holds may be replaced. It is not touched yet.
 
     Raises
     ------
@@ -46,22 +45,30 @@ def create_run(
     held = [file for file in FILES if (folder / file).exists()]
     if held and not overwrite:
         raise ValueError(f"--out {out} already holds a run ({held[0]}); --overwrite replaces it")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", config)
-    for stale in (*FILES[1:], *(f"figures/{figure}.png" for figure in FIGURES)):
-        (folder / stale).unlink(missing_ok=True)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    probe = folder / ".numpy-vae"
+    write_text(probe, "this folder can be written to\n")
+    probe.unlink()
     return folder
 
 
 def _fresh(name: str) -> Path:
+    runs = Path("runs")
+    runs.mkdir(exist_ok=True)
     number = 1
     while True:
-        folder = Path("runs") / f"{name}-{number}"
         try:
-            folder.mkdir(parents=True)
-            return folder
+            (runs / f"{name}-{number}").mkdir()
+            return runs / f"{name}-{number}"
         except FileExistsError:
             number += 1
+
+
+def begin_run(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write config.json, and remove the results of the run that was here before."""
+    write_json(folder / "config.json", config)
+    for stale in ("metrics.json", *(f"figures/{figure}.png" for figure in FIGURES)):
+        (folder / stale).unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -31,6 +31,7 @@ from .params import Array, Params
 from .vae import VAE
 
 MAX_EPOCHS = 1_000_000
+MAX_BATCH_SIZE = 1 << 30
 MAX_BETA = 1e6
 
 
@@ -132,13 +133,14 @@ def train_epochs(
     vae : VAE
     data : Dataset
     epochs, batch_size : int
-        The last minibatch of an epoch may be smaller.
+        The last minibatch of an epoch may be smaller, and none is larger than the training set.
     lr : float
         Adam's step size; not used where `adam` is given.
     beta : float
         Coefficient of the KL in the objective.
     binarize : {"none", "threshold", "static", "dynamic"}
-        What is done to grey pixels (see `numpy_vae.data`).
+        What is done to grey pixels (see `numpy_vae.data`). "none" by default; the command line
+        takes "dynamic" for the Bernoulli likelihood.
     rng : numpy.random.Generator, or what `numpy.random.default_rng` accepts, or Streams
     adam : Adam, optional
         An optimiser of `vae.params`, to go on with its moments.
@@ -158,13 +160,14 @@ def train_epochs(
         yielded for the epoch, so what a caller saved at the last one is sound.
     """
     check_whole("epochs", epochs, 1, MAX_EPOCHS)
-    check_whole("batch_size", batch_size, 1, len(data.train))
+    batch_size = min(check_whole("batch_size", batch_size, 1, MAX_BATCH_SIZE), len(data.train))
     check_real("beta", beta, 0, MAX_BETA, open_below=False)
     if data.train.shape[1] != vae.data_dim:
         raise ValueError(f"images have {data.train.shape[1]} pixels, must have {vae.data_dim}")
     data = binarized(data, binarize)
     check_values(vae.likelihood, data.train, "the training images")
     check_values(vae.likelihood, data.test, "the test images")
+    draws = "dynamic" if binarize == "dynamic" else "none"  # the others are in the data by now
     streams = rng if isinstance(rng, Streams) else spawn_streams(rng)
     adam = Adam(vae.params, lr) if adam is None else adam
     grads = vae.params.zeros_like()
@@ -175,7 +178,7 @@ def train_epochs(
         start = time.perf_counter()
         reconstruction, kl, seen = 0.0, 0.0, 0
         for i, rows in enumerate(minibatches(n, batch_size, streams.order), start=1):
-            x = batch(data.train, rows, binarize=binarize, rng=streams.pixels, dtype=dtype)
+            x = batch(data.train, rows, binarize=draws, rng=streams.pixels, dtype=dtype)
             eps = streams.noise.standard_normal((len(x), vae.latent_dim), dtype)
             try:
                 terms = train_step(vae, adam, x, eps, grads, beta)
@@ -188,7 +191,7 @@ def train_epochs(
                 on_step(Step(epoch, i, batches, -(reconstruction + kl) / seen))
         trained = time.perf_counter()
         try:
-            test = evaluate_elbo(vae, data.test, binarize=binarize, rng=streams.test_seed)
+            test = evaluate_elbo(vae, data.test, binarize=draws, rng=streams.test_seed)
         except FloatingPointError as error:
             raise FloatingPointError(f"the evaluation after step {adam.t}: {error}") from None
         train = elbo_of(reconstruction / n, kl / n)

@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
@@ -37,7 +38,7 @@ from . import posterior
 from .checks import check_choice
 from .files import read_model, write_model
 from .layers import ACTIVATIONS
-from .likelihood import Likelihood, make_likelihood
+from .likelihood import LIKELIHOODS, Likelihood, make_likelihood
 from .network import Network, block_shapes, initialise
 from .params import Array, Params
 
@@ -109,13 +110,17 @@ class VAE:
         flat: Array | None = None,
     ) -> None:
         """Check the settings and lay the layers over `flat`, or over zeros."""
+        if not np.iterable(hidden):
+            raise ValueError(f"hidden is {hidden!r}, must be a sequence of widths, such as (400,)")
         hidden = tuple(hidden)
         shapes = block_shapes(data_dim, hidden, latent_dim)
         self.data_dim, self.latent_dim = int(data_dim), int(latent_dim)
         self.hidden = tuple(map(int, hidden))
         self.activation = check_choice("activation", activation, ACTIVATIONS)
         self.likelihood = make_likelihood(likelihood)
-        check_choice("dtype", np.dtype(dtype).name, ("float32", "float64", "complex128"))
+        with suppress(TypeError):  # what is no dtype is refused in the next line
+            dtype = np.dtype(dtype).name
+        check_choice("dtype", dtype, ("float32", "float64", "complex128"))
         self._params = Params(shapes, dtype, flat)
         self._network = Network.on(self._params, ACTIVATIONS[activation])
 
@@ -137,7 +142,7 @@ class VAE:
         Raises
         ------
         ValueError
-            If a shape is another, or x holds whole numbers (divide uint8 by 255: `to_float`).
+            If a shape does not match, or x holds integers (divide uint8 by 255: `to_float`).
         """
         x, eps = self._array("x", x, self.data_dim), self._array("eps", eps, self.latent_dim)
         if x.ndim != 2 or eps.ndim not in (2, 3) or eps.shape[-2] != len(x):
@@ -155,23 +160,22 @@ class VAE:
         logits = net.output.forward(decoder[-1])
         return Trace(x, eps, encoder, h, mu, logvar, sigma, z, decoder, logits)
 
-    def loss(self, trace: Trace) -> tuple[Array, Array]:
-        """Return the reconstruction term and the KL, apart, in nats per example.
-
-        Returns
-        -------
-        reconstruction : ndarray, shape (B,) or (K, B)
-            -log p(x | z), summed over pixels.
-        kl : ndarray, shape (B,)
-            KL(q(z | x) || N(0, I)), summed over latent dimensions.
-        """
-        reconstruction = self.likelihood.nll(trace.x, trace.logits)
-        return reconstruction, posterior.kl(trace.mu, trace.logvar, trace.sigma)
-
-    def objective(self, trace: Trace, beta: float = 1.0) -> Any:
-        """Mean over batch and samples of reconstruction + beta KL: `backward` differentiates it."""
-        reconstruction, kl = self.loss(trace)
-        return reconstruction.mean() + beta * kl.mean()
+    def _backward_to_h(self, trace: Trace, beta: float, grad: Network) -> tuple[Array, Array]:
+        """From the loss back to the encoder's last hidden layer; return dh and deps."""
+        t, net = trace, self._network
+        dnll, dkl = self._weights(t, beta)
+        dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)
+        dh_decoder = net.output.backward(t.decoder[-1], dlogits, grad.output)
+        dz = net.decoder.backward(t.decoder, dh_decoder, grad.decoder)
+        dmu_sample, dlogvar_sample, deps = posterior.sample_backward(t.eps, t.sigma, dz)
+        dmu_kl, dlogvar_kl = posterior.kl_backward(t.mu, t.sigma, dkl)
+        # mu and logvar are read twice, by the sample and by the KL: their gradients add.
+        dmu = dmu_sample + dmu_kl
+        dlogvar = dlogvar_sample + dlogvar_kl
+        # h is read twice, by the two heads: its gradients add.
+        dh = net.mu_head.backward(t.h, dmu, grad.mu_head)
+        dh = dh + net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)
+        return dh, deps
 
     def backward(self, trace: Trace, beta: float = 1.0, out: Params | None = None) -> Params:
         """Gradient of `objective` with respect to every parameter.
@@ -191,6 +195,49 @@ class VAE:
         self._network.encoder.backward_params(trace.encoder, dh, grad.encoder)
         return grads
 
+    def _weights(self, trace: Trace, beta: float) -> tuple[Array, Array]:
+        """dnll and dkl: the derivatives of the two means in `objective`, and of nothing else."""
+        shape, dtype = trace.logits.shape[:-1], self._params.dtype  # (B,) or (K, B)
+        dnll = np.full(shape, 1 / math.prod(shape), dtype)
+        dkl = np.full(shape[-1], beta / shape[-1], dtype)
+        return dnll, dkl
+
+    def loss(self, trace: Trace) -> tuple[Array, Array]:
+        """Return the reconstruction term and the KL, apart, in nats per example.
+
+        Returns
+        -------
+        reconstruction : ndarray, shape (B,) or (K, B)
+            -log p(x | z), summed over pixels.
+        kl : ndarray, shape (B,)
+            KL(q(z | x) || N(0, I)), summed over latent dimensions.
+        """
+        reconstruction = self.likelihood.nll(trace.x, trace.logits)
+        return reconstruction, posterior.kl(trace.mu, trace.logvar, trace.sigma)
+
+    def objective(self, trace: Trace, beta: float = 1.0) -> Any:
+        """Mean over batch and samples of reconstruction + beta KL: `backward` differentiates it."""
+        reconstruction, kl = self.loss(trace)
+        return reconstruction.mean() + beta * kl.mean()
+
+    def encode(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Return (mu, logvar) of q(z | x), each of shape (B, Z)."""
+        h = self._network.encoder.forward(self._array("x", x, self.data_dim))[-1]
+        return self._network.mu_head.forward(h), self._network.logvar_head.forward(h)
+
+    def decode(self, z: ArrayLike) -> Array:
+        """Return the mean of p(x | z), shape (n, D) or (K, n, D), from z, (n, Z) or (K, n, Z)."""
+        h = self._network.decoder.forward(self._array("z", z, self.latent_dim))[-1]
+        return self.likelihood.mean(self._network.output.forward(h))
+
+    def reconstruct(self, x: ArrayLike) -> Array:
+        """Return the mean of p(x | z) at z = mu(x), the posterior mean, shape (B, D)."""
+        return self.decode(self.encode(x)[0])
+
+    def sample(self, n: int, rng: np.random.Generator | int | None = None) -> Array:
+        """Return the means of p(x | z), shape (n, D), for n draws of z from the prior N(0, I)."""
+        return self.decode(np.random.default_rng(rng).standard_normal((n, self.latent_dim)))
+
     def backward_inputs(self, trace: Trace, beta: float = 1.0) -> tuple[Array, Array]:
         """Gradient of `objective` with respect to x, (B, D), and eps, of its shape.
 
@@ -203,48 +250,6 @@ class VAE:
             trace.x, trace.logits, self._weights(trace, beta)[0]
         )
         return dx_encoded + dx_target.reshape(-1, *trace.x.shape).sum(axis=0), deps
-
-    def _weights(self, trace: Trace, beta: float) -> tuple[Array, Array]:
-        """dnll and dkl: each term's coefficient, and the one place where the loss is averaged."""
-        shape, dtype = trace.logits.shape[:-1], self._params.dtype  # (B,) or (K, B)
-        dnll = np.full(shape, 1 / math.prod(shape), dtype)
-        dkl = np.full(shape[-1], beta / shape[-1], dtype)
-        return dnll, dkl
-
-    def _backward_to_h(self, trace: Trace, beta: float, grad: Network) -> tuple[Array, Array]:
-        """From the loss back to the encoder's last hidden layer; return dh and deps."""
-        t, net = trace, self._network
-        dnll, dkl = self._weights(t, beta)
-        dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)
-        dh_decoder = net.output.backward(t.decoder[-1], dlogits, grad.output)
-        dz = net.decoder.backward(t.decoder, dh_decoder, grad.decoder)
-        dmu_sample, dlogvar_sample, deps = posterior.sample_backward(t.eps, t.sigma, dz)
-        dmu_kl, dlogvar_kl = posterior.kl_backward(t.mu, t.sigma, dkl)
-        # mu and logvar are read twice, by the sample and by the KL: their gradients add.
-        dmu = dmu_sample + dmu_kl
-        dlogvar = dlogvar_sample + dlogvar_kl
-        # h is read twice, by the two heads: its gradients add.
-        dh = net.mu_head.backward(t.h, dmu, grad.mu_head)
-        dh = dh + net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)
-        return dh, deps
-
-    def encode(self, x: ArrayLike) -> tuple[Array, Array]:
-        """Return (mu, logvar) of q(z | x), each of shape (B, Z)."""
-        h = self._network.encoder.forward(self._array("x", x, self.data_dim))[-1]
-        return self._network.mu_head.forward(h), self._network.logvar_head.forward(h)
-
-    def decode(self, z: ArrayLike) -> Array:
-        """Return the mean of p(x | z), shape (..., D), from z of shape (..., Z)."""
-        h = self._network.decoder.forward(self._array("z", z, self.latent_dim))[-1]
-        return self.likelihood.mean(self._network.output.forward(h))
-
-    def reconstruct(self, x: ArrayLike) -> Array:
-        """Return the mean of p(x | z) at z = mu(x), the posterior mean, shape (B, D)."""
-        return self.decode(self.encode(x)[0])
-
-    def sample(self, n: int, rng: np.random.Generator | int | None = None) -> Array:
-        """Return the means of p(x | z), shape (n, D), for n draws of z from the prior N(0, I)."""
-        return self.decode(np.random.default_rng(rng).standard_normal((n, self.latent_dim)))
 
     def _array(self, name: str, value: ArrayLike, width: int) -> Array:
         """Return `value` in the dtype of the parameters, or refuse it."""
@@ -280,10 +285,16 @@ class VAE:
     def save(
         self, path: str | os.PathLike[str], extra: Mapping[str, Array] = MappingProxyType({})
     ) -> None:
-        """Write the model to a `.npz` file, whole or not at all (OSError).
+        """Write the model to a `.npz` file, whole or not at all; `extra` arrays beside it.
 
-        What is in `extra` is written beside it, for others to read.
+        Raises
+        ------
+        ValueError
+            If the likelihood is not in `LIKELIHOODS`: the file could not be loaded.
+        OSError
+            If the file cannot be written.
         """
+        check_choice("the likelihood to save", self.likelihood.name, LIKELIHOODS)
         likelihood = {"name": self.likelihood.name, **asdict(self.likelihood)}  # type: ignore[call-overload]
         settings = self.settings | {"likelihood": likelihood}
         write_model(path, settings, {"params": self._params.flat, **extra})

@@ -1,3 +1,5 @@
+"""What all tests share."""
+
 import os
 
 # The matrices of the tests are small, and threads that wait for one another on a busy machine make

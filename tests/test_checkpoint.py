@@ -1,3 +1,5 @@
+"""All that was saved comes back, and nothing else is taken for it."""
+
 import json
 
 import numpy as np
@@ -66,12 +68,21 @@ def rewrite(path, target, **changes):
     "changes",
     [{"training": None}, {"training": np.array("{}")}, {"training": np.array("not json")},
      {"training": np.array(json.dumps({"version": 99}))}, {"adam.m": np.zeros(5)},
-     {"adam.v": None}],
-    ids=["no-training", "empty", "no-json", "newer", "moments-of-another-model", "no-moments"],
+     {"adam.m": np.zeros(1)}, {"adam.v": None}],
+    ids=["no-training", "empty", "no-json", "newer", "moments-of-another-model", "one-moment",
+         "no-moments"],
 )  # fmt: skip
 def test_what_is_no_checkpoint_is_refused_by_name(run, tmp_path, changes):
     rewrite(run[0], tmp_path / "odd.npz", **changes)
     with pytest.raises(ValueError, match=r"odd\.npz: not a checkpoint \([^\n]*\)$"):
+        load_checkpoint(tmp_path / "odd.npz")
+
+
+def test_a_checkpoint_without_a_stream_is_refused(run, tmp_path):
+    training = json.loads(str(np.load(run[0])["training"]))
+    del training["streams"]["noise"]
+    rewrite(run[0], tmp_path / "odd.npz", training=np.array(json.dumps(training)))
+    with pytest.raises(ValueError, match=r"odd\.npz: not a checkpoint \('noise'\)$"):
         load_checkpoint(tmp_path / "odd.npz")
 
 

@@ -34,8 +34,7 @@ from numpy_vae.data import (
     to_float,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
-PLACES = (os.environ.get("NUMPY_VAE_DATA"), ROOT.parent / "shared" / "mnist")
+PLACES = [os.environ.get("NUMPY_VAE_DATA")]
 REAL = [Path(p) for p in PLACES if p and (Path(p) / "train-images-idx3-ubyte.gz").is_file()]
 NAMES = list(MNIST_FILES)
 
@@ -93,7 +92,7 @@ def test_import_is_light():
         "print(*{'urllib.request', 'http', 'ssl', 'scipy', 'matplotlib'} & sys.modules.keys())"
     )
     command = [sys.executable, "-c", code]
-    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert output.split() == []
 
 
@@ -337,9 +336,8 @@ def test_the_last_word_says_what_was_tried_and_what_to_do(tmp_path, monkeypatch)
 def test_a_cache_that_cannot_be_made(tmp_path, monkeypatch, mirror):
     (tmp_path / "home").write_text("a file where the cache should be")
     set_mirrors(monkeypatch, mirror.as_uri())
-    with pytest.raises(OSError, match="set NUMPY_VAE_DATA") as caught:
+    with pytest.raises(OSError, match="home"):
         load_mnist()
-    check_error(caught, cache_folder())
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -537,7 +535,7 @@ BAD_ARRAY = {
     "4-D": (np.zeros((9, 4, 4, 3), np.uint8), r"images have shape \(9, 4, 4, 3\), must be"),
     "no images": (np.zeros((0, 4), np.uint8), r"images have shape \(0, 4\), must be"),
     "no width": (np.zeros((9, 4, 0), np.uint8), r"images have shape \(9, 4, 0\), must be"),
-    "one image": (np.zeros((1, 4), np.uint8), "images are 1, must be 2 or more"),
+    "one image": (np.zeros((1, 4), np.uint8), "there is 1 image, must be 2 or more"),
     "NaN": (with_values({3: np.nan, 7: np.nan}), r"hold 2 values .* first \(nan\) in row 3"),
     "infinity": (with_values({5: -np.inf}, np.float16), r"1 values .* first \(-inf\) in row 5"),
     "beyond float32": (with_values({2: 1.0, 4: 1e39}), r"1 values .* first \(1e\+39\) in row 4"),
@@ -565,7 +563,7 @@ def test_images_refused(tmp_path, x, match):
     ids=["too few", "2-D", "floats", "bool", "strings"],
 )
 def test_labels_refused(tmp_path, labels):
-    with pytest.raises(ValueError, match=r"labels are .* must be integers \(9,\), one an image"):
+    with pytest.raises(ValueError, match=r"labels are .* must be integers \(9,\), one per image"):
         dataset_from_array(SINGLE, labels)
     for split in (
         {"images": SINGLE, "label": labels},
@@ -653,7 +651,7 @@ def test_other_layouts_are_refused(tmp_path, names):
 @pytest.mark.parametrize(
     ("test", "match"),
     [
-        (np.zeros((9, 5), np.uint8), r"x_test are uint8 \(5,\), must be uint8 \(4,\) as x_train"),
+        (np.zeros((9, 5), np.uint8), r"x_test are uint8 \(5,\), must be uint8 \(4,\) like x_train"),
         (np.zeros((9, 2, 2), np.uint8), r"x_test are uint8 \(2, 2\), must be uint8 \(4,\)"),
         (np.zeros((9, 4), np.float32), r"x_test are float32 \(4,\), must be uint8 \(4,\)"),
         (np.zeros((9, 4), np.int32), r"x_test are int32, must be"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from numpy_vae import digits
-from numpy_vae.digits import FACTORS, SIDE, TEMPLATES, draw, load_digits, pen, spline
+from numpy_vae.digits import FACTORS, SIDE, TEMPLATES, draw, load_digits, read_template, spline
 
 STYLES = [(label, style) for label, styles in enumerate(TEMPLATES) for style in range(len(styles))]
 PIXEL = np.arange(SIDE) - (SIDE - 1) / 2
@@ -43,7 +43,7 @@ def factors_of(n, **values):
 
 def plain(template, **values):
     """Images (N, 28, 28) of a template without wobble, one for each of the values given."""
-    p = pen(template)
+    p = read_template(template)
     n = max(np.size(value) for value in values.values())
     return grey(draw(p, factors_of(n, **values), np.zeros((n, *p.control.shape))))
 
@@ -159,7 +159,7 @@ def test_images_look_like_mnist_in_numbers(data):
 @pytest.mark.parametrize(("label", "style"), STYLES)
 def test_nothing_leaves_the_frame_even_at_the_extremes(label, style):
     rng = np.random.default_rng(0)
-    p = pen(TEMPLATES[label][style])
+    p = read_template(TEMPLATES[label][style])
     ends = {
         name: centre + reach * rng.choice([-1, 1], 200) for name, (centre, reach) in FACTORS.items()
     }
@@ -228,7 +228,7 @@ def test_the_recorded_factors_are_those_of_the_image(data, label, style):
     """Drawn again without wobble, an image is more like itself than with others' factors."""
     rows = (data.train_labels == label) & (data.train_factors["style"] == style)
     images, factors = data.train[rows].astype(float), data.train_factors[rows]
-    p = pen(TEMPLATES[label][style])
+    p = read_template(TEMPLATES[label][style])
     again = draw(p, factors, np.zeros((len(factors), *p.control.shape))).astype(float)
 
     def error(others):
@@ -307,7 +307,7 @@ def test_the_spline_has_no_kinks():
 
 def test_points_that_coincide_move_together_and_all_move_alike():
     for label, style in STYLES:
-        control, wobble, middle, piece = pen(TEMPLATES[label][style])
+        control, wobble, middle, piece = read_template(TEMPLATES[label][style])
         np.testing.assert_allclose(np.linalg.norm(wobble, axis=1), digits.J, rtol=1e-5)
         together = np.all(control[:, None] == control, axis=-1)
         for i, j in np.argwhere(together):

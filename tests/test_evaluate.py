@@ -1,3 +1,5 @@
+"""The held-out ELBO: which number it is."""
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,20 @@ def test_an_elbo_that_is_not_finite_is_no_result(vae, rng):
     vae.params["output.b"][3] = np.nan
     with pytest.raises(FloatingPointError):
         evaluate_elbo(vae, rng.random((9, 12)), rng=0)
+
+
+@pytest.mark.parametrize(
+    ("images", "binarize", "message"),
+    [
+        (np.zeros((0, 12)), "none", "images are empty, must be at least one"),
+        (np.full((2, 12), 7.0), "none", r"the images run from 7 to 7, must be within \[0, 1\]"),
+        (np.zeros((2, 12)), "static", "binarize is 'static', must be one of none, dynamic"),
+    ],
+    ids=["empty", "range", "static"],
+)
+def test_what_cannot_be_evaluated_is_refused(vae, images, binarize, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_elbo(vae, images, binarize=binarize, rng=0)
 
 
 def test_nothing_is_written_to(vae, rng):

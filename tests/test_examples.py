@@ -1,3 +1,5 @@
+"""The small script: small, and it runs."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +8,7 @@ SCRIPT = Path(__file__).resolve().parent.parent / "examples" / "train_mnist.py"
 
 
 def test_the_small_script_is_small():
-    assert len(SCRIPT.read_text().splitlines()) <= 80
+    assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 80
 
 
 def test_the_small_script_trains_and_draws(tmp_path):

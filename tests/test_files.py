@@ -229,3 +229,25 @@ def test_a_missing_file_and_a_folder_are_os_errors(tmp_path):
         read_arrays(tmp_path / "none.npy")
     with pytest.raises(OSError):
         read_arrays(tmp_path)
+
+
+def test_what_is_written_reaches_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    events = []
+    fsync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (events.append("replace"), rename(a, b)))
+    write_text(tmp_path / "a.txt", "hello")
+    assert events == ["fsync", "replace"]
+
+
+def test_an_error_names_the_file_that_was_meant(tmp_path):
+    def fill_the_disk():
+        with atomic_write(tmp_path / "a.txt"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.txt'$"):
+        fill_the_disk()
+    (tmp_path / "folder").mkdir()
+    for target in ("folder", "nowhere/b.txt"):
+        with pytest.raises(OSError, match=f"{target}'$"):
+            write_text(tmp_path / target, "a folder is in the way, or missing")

@@ -1,3 +1,5 @@
+"""Tests of the test: what is right passes, and what is wrong does not."""
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,7 @@ def test_more_kinks_than_one_in_a_hundred_fail_the_check():
     x[50:53] = 1e-7
     report = gradcheck(relu_sum, {"x": (x > 0).astype(float)}, {"x": x})
     assert all(row.ok for row in report) and not report.ok
+    assert str(report).endswith("FAIL  3 of 201 entries lie at a kink, must be at most 1%")
 
 
 def test_a_kink_that_no_complex_step_confirms_fails():
@@ -125,6 +128,11 @@ def test_float32_is_refused(point):
 def test_a_function_that_draws_is_refused(point, rng):
     with pytest.raises(ValueError, match="f gave two values at one point, must be deterministic"):
         gradcheck(lambda a: f(a) + rng.standard_normal(), gradient_at(point), point)
+
+
+def test_a_function_that_is_not_finite_is_refused(point):
+    with pytest.raises(ValueError, match="f is nan at the point, must be finite"):
+        gradcheck(lambda a: f(a) * np.nan, gradient_at(point), point)
 
 
 @pytest.mark.parametrize("gradient", [{"q": np.zeros(2)}, {"w": np.zeros(6)}])

@@ -1,3 +1,5 @@
+"""The affine map, the activations and their trunk, forward and backward."""
+
 from itertools import pairwise
 
 import numpy as np

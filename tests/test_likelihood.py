@@ -1,3 +1,5 @@
+"""p(x | z): against differences, SciPy, extremes and what it accepts."""
+
 import math
 
 import numpy as np
@@ -74,10 +76,10 @@ def test_samples_have_the_mean_and_the_dtype(likelihood):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.array([[0.0, 1.5]]), r"pixels has values from 0 to 1.5, must be within \[0, 1\] for"),
-        (np.array([[-0.1, 1.0]]), r"values from -0.1 to 1, must be within \[0, 1\] for the bern"),
-        (np.array([[0.5, np.nan]]), "pixels has values that are not finite"),
-        (np.array([[0.5, np.inf]]), "pixels has values that are not finite"),
+        (np.array([[0.0, 1.5]]), r"of pixels run from 0 to 1.5, must be within \[0, 1\] for"),
+        (np.array([[-0.1, 1.0]]), r"run from -0.1 to 1, must be within \[0, 1\] for the bern"),
+        (np.array([[0.5, np.nan]]), "the values of pixels must be finite"),
+        (np.array([[0.5, np.inf]]), "the values of pixels must be finite"),
     ],
 )
 def test_values_outside_the_support_are_refused_by_name(images, message):
@@ -102,5 +104,5 @@ def test_a_likelihood_is_made_from_name_settings_or_itself():
 
 @pytest.mark.parametrize("variance", [0, -1, math.nan, math.inf])
 def test_a_variance_out_of_range_is_refused(variance):
-    with pytest.raises(ValueError, match=r"variance is .*, must be at least 1e-06"):
+    with pytest.raises(ValueError, match=r"variance is .*, must be a number at least 1e-06"):
         Gaussian(variance)

@@ -1,3 +1,5 @@
+"""The command line, run in a folder of its own: files, messages, exit statuses."""
+
 import csv
 import json
 import os
@@ -10,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numpy_vae import VAE
+from numpy_vae import VAE, Gaussian, fit, load_array
 from numpy_vae.__main__ import main
 from numpy_vae.checkpoint import load_checkpoint
+from numpy_vae.train import spawn_streams
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -22,7 +25,7 @@ def folder(tmp_path, monkeypatch):
     """Work in an empty folder, with 60 small images in it and no MNIST in reach."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "nowhere"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("numpy_vae.data.cache_folder", lambda: tmp_path / "cache")
     np.save("small.npy", np.random.default_rng(0).random((60, 4, 5)).astype(np.float32))
     return tmp_path
 
@@ -187,8 +190,8 @@ def save(name, array):
         (None, ["--data", "none.npy"], "--data is 'none.npy', must be digits, mnist or an exist"),
         (None, ["--batch-size", "51"], "--batch-size is 51, must be a whole number from 1 to 50"),
         (None, ["--hidden", "65536,65536"], "the number of parameters is"),
-        (None, ["--variance", "0.5"], "--variance is for --likelihood gaussian"),
-        (None, ["--data-dir", "."], "--data-dir is for --data mnist, and --data is"),
+        (None, ["--variance", "0.5"], "--variance applies to --likelihood gaussian"),
+        (None, ["--data-dir", "."], "--data-dir applies to --data mnist, not to --data small"),
         (None, ["--data", "mnist", "--data-dir", "void"], "void"),
         (lambda: Path("small.npy").write_text(""), [], "small.npy: "),
         (lambda: Path("small.npy").write_text("hello"), [], "small.npy: "),
@@ -218,11 +221,86 @@ def test_data_that_cannot_be_used_are_refused_in_one_line(folder, capsys, make, 
 
 def test_an_out_that_cannot_be_written_is_refused(folder, capsys):
     (folder / "file").write_text("in the way")
-    for out in ("file", "file/below", "/proc/nowhere"):
+    for out in ("file", "file/below", *(["/proc/nowhere"] if Path("/proc").is_dir() else [])):
         assert train("--out", out) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and out.split("/")[0] in error
     assert (folder / "file").read_text() == "in the way"
+
+
+def test_a_full_disk_at_the_start_leaves_the_run_that_was_to_be_replaced(
+    folder, capsys, monkeypatch
+):
+    assert train("--epochs", "1", "--out", "out") == 0
+    before = {name: (folder / "out" / name).read_bytes() for name in listing(folder / "out")}
+
+    def full(stream, **arrays):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    assert train("--epochs", "2", "--out", "out", "--overwrite", "--seed", "4") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    after = {name: (folder / "out" / name).read_bytes() for name in listing(folder / "out")}
+    assert after == before
+
+
+def test_a_file_in_the_way_of_the_figures_is_found_before_training(folder, capsys):
+    (folder / "out").mkdir()
+    (folder / "out/figures").write_text("in the way")
+    assert train("--out", "out") == 2
+    assert "out/figures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dangling", [True, False])
+def test_a_runs_that_is_no_folder_is_refused(folder, capsys, dangling):
+    if dangling:
+        (folder / "runs").symlink_to("nowhere")
+    else:
+        (folder / "runs").write_text("in the way")
+    assert train() == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_every_flag_reaches_what_it_sets(folder):
+    words = "--epochs 2 --batch-size 20 --lr 0.003 --beta 3 --seed 8 --hidden 6,5 --latent 3"
+    words += (
+        " --activation tanh --likelihood gaussian --variance 0.4 --binarize threshold --out out"
+    )
+    assert train(*words.split()) == 0
+    checkpoint = load_checkpoint("out/checkpoint.npz")
+    assert (checkpoint.adam.lr, checkpoint.adam.t) == (0.003, 2 * 3)
+    assert checkpoint.vae.settings == {
+        "data_dim": 20, "hidden": (6, 5), "latent_dim": 3, "activation": "tanh",
+        "likelihood": Gaussian(0.4),
+    }  # fmt: skip
+    # And the command does what the library does when it is told the same.
+    streams = spawn_streams(8)
+    vae = VAE(20, (6, 5), 3, "tanh", Gaussian(0.4), rng=streams.initialisation)
+    history = fit(
+        vae, load_array("small.npy"), epochs=2, batch_size=20, lr=0.003, beta=3,
+        binarize="threshold", rng=streams,
+    )  # fmt: skip
+    np.testing.assert_array_equal(checkpoint.vae.params.flat, vae.params.flat)
+    result = json.loads((folder / "out/metrics.json").read_text())
+    assert result["test_elbo"] == history[-1].test_elbo
+
+
+def test_the_figures_show_test_images_as_the_model_sees_them(folder, monkeypatch):
+    from numpy_vae import plots
+
+    shown = {}
+
+    def spy(path, vae, data, x, history, *, rng):
+        shown.update(name=data.name, x=x, test=data.test)
+        return save_figures(path, vae, data, x, history, rng=rng)
+
+    save_figures = plots.save_figures
+    monkeypatch.setattr(plots, "save_figures", spy)
+    assert train("--epochs", "1", "--binarize", "threshold") == 0
+    np.testing.assert_array_equal(shown["x"], shown["test"] / np.float32(255))
+    assert shown["name"] == "small, binarize threshold"
+    expected = load_array("small.npy").test > 0.5
+    np.testing.assert_array_equal(shown["x"], expected)
 
 
 def test_no_network_is_one_line(folder, capsys, monkeypatch):
@@ -256,18 +334,17 @@ def test_a_value_that_is_not_finite_ends_with_1_and_the_last_good_checkpoint(
 
 
 def test_a_full_disk_ends_with_1_and_the_last_good_checkpoint(folder, capsys, monkeypatch):
-    from numpy_vae import __main__ as module
-
     saves = []
 
-    def full_at_the_third(*args):
+    def full_at_the_third(stream, **arrays):
         saves.append(1)
         if len(saves) == 3:
-            raise OSError(28, "No space left on device", "out/checkpoint.npz")
-        save(*args)
+            stream.write(b"half of it")
+            raise OSError(28, "No space left on device")
+        savez(stream, **arrays)
 
-    save = module.save_checkpoint
-    monkeypatch.setattr(module, "save_checkpoint", full_at_the_third)
+    savez = np.savez
+    monkeypatch.setattr(np, "savez", full_at_the_third)
     assert train("--epochs", "5", "--out", "out") == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "out/checkpoint.npz: No space left on device" in error
@@ -293,7 +370,7 @@ def test_ctrl_c_ends_cleanly_with_what_has_been_reached(folder):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.splitlines() == ["interrupted: saving what has been reached"]
+    assert error.splitlines() == ["interrupted: saving the progress so far"]
     metrics = json.loads((folder / "out/metrics.json").read_text())
     assert metrics["interrupted"] is True and metrics["epochs"] >= 1
     checkpoint = load_checkpoint("out/checkpoint.npz")

@@ -1,3 +1,5 @@
+"""Adam against the printed algorithm, and what the machine does to it."""
+
 import numpy as np
 import pytest
 
@@ -89,14 +91,14 @@ def test_the_flush_does_not_move_the_parameters(monkeypatch, rng):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lr": 0.0}, "lr is 0.0, must be greater than 0 and at most 1"),
-        ({"lr": -1e-3}, "lr is -0.001, must be greater than 0"),
+        ({"lr": 0.0}, "lr is 0.0, must be a number greater than 0 and at most 1"),
+        ({"lr": -1e-3}, "lr is -0.001, must be a number greater than 0"),
         ({"lr": float("nan")}, "lr is nan, must be"),
         ({"lr": float("inf")}, "lr is inf, must be"),
         ({"lr": 1e9}, "lr is 1000000000.0, must be"),
-        ({"beta1": 1.0}, "beta1 is 1.0, must be at least 0"),
-        ({"beta2": -0.1}, "beta2 is -0.1, must be at least 0"),
-        ({"eps": 0.0}, "eps is 0.0, must be greater than 0"),
+        ({"beta1": 1.0}, "beta1 is 1.0, must be a number at least 0"),
+        ({"beta2": -0.1}, "beta2 is -0.1, must be a number at least 0"),
+        ({"eps": 0.0}, "eps is 0.0, must be a number greater than 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

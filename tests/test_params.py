@@ -1,3 +1,5 @@
+"""One vector and its names."""
+
 import copy
 import pickle
 

@@ -1,3 +1,5 @@
+"""The sampler and the divergence, against differences, SciPy and each other."""
+
 import numpy as np
 import pytest
 from scipy import integrate, stats

@@ -1,3 +1,5 @@
+"""The loop: what it does, what it reports, and where it stops."""
+
 import numpy as np
 import pytest
 
@@ -29,16 +31,21 @@ def test_training_raises_the_elbo_and_says_by_how_much(digits):
 
 def test_an_epoch_is_the_loop_written_out(digits):
     seed, vae, twin = 5, small(), small()
-    list(train_epochs(vae, digits, epochs=2, batch_size=64, beta=2.0, lr=3e-3, rng=seed))
+    history = fit(vae, digits, epochs=2, batch_size=64, beta=2.0, lr=3e-3, rng=seed)
 
     _, order, noise, _ = np.random.default_rng(seed).spawn(4)
     adam = Adam(twin.params, lr=3e-3)
-    for _ in range(2):
+    for record in history:
+        terms = np.zeros(2)
         rows = order.permutation(500)
         for start in range(0, 500, 64):
             x = digits.train[rows[start : start + 64]].astype(np.float32) * np.float32(1 / 255)
             eps = noise.standard_normal((len(x), 2), np.float32)
-            adam.step(twin.backward(twin.forward(x, eps), beta=2.0))
+            trace = twin.forward(x, eps)
+            terms += [term.sum() for term in twin.loss(trace)]
+            adam.step(twin.backward(trace, beta=2.0))
+        means = record.train_reconstruction, record.train_kl
+        assert means == pytest.approx(tuple(terms / 500), rel=1e-5)
     np.testing.assert_allclose(vae.params.flat, twin.params.flat, rtol=1e-4, atol=1e-6)
 
 
@@ -81,6 +88,20 @@ def test_evaluation_does_not_change_the_training(digits):
         evaluate_elbo(vae, digits.test, binarize="dynamic", rng=8)
     fit(twin, digits, epochs=2, binarize="dynamic", rng=0)
     np.testing.assert_array_equal(vae.params.flat, twin.params.flat)
+
+
+def test_every_evaluation_uses_the_same_draws(digits):
+    history = fit(small(), digits, epochs=3, lr=1e-12, binarize="dynamic", rng=0)
+    assert history[0].test_elbo == pytest.approx(history[2].test_elbo, abs=1e-4)
+    other = fit(small(), digits, epochs=1, lr=1e-12, binarize="dynamic", rng=1)
+    assert abs(other[0].test_elbo - history[0].test_elbo) > 1e-3
+
+
+def test_a_batch_larger_than_the_data_is_all_of_them(digits):
+    vae = small()
+    adam = Adam(vae.params)
+    list(train_epochs(vae, digits, epochs=1, batch_size=10_000, adam=adam, rng=0))
+    assert adam.t == 1
 
 
 def test_a_seed_is_not_shared_by_the_weights_and_the_noise():
@@ -164,11 +185,11 @@ def test_an_epoch_that_ends_in_an_overflow_has_no_record(digits):
     ("settings", "message"),
     [
         ({"epochs": 0}, "epochs is 0, must be a whole number from 1"),
-        ({"batch_size": 0}, "batch_size is 0, must be a whole number from 1 to 500"),
-        ({"batch_size": 501}, "batch_size is 501, must be a whole number from 1 to 500"),
-        ({"beta": -1.0}, "beta is -1.0, must be at least 0"),
-        ({"beta": float("nan")}, "beta is nan, must be at least 0"),
-        ({"lr": 0.0}, "lr is 0.0, must be greater than 0"),
+        ({"batch_size": 0}, "batch_size is 0, must be a whole number from 1 to 1073741824"),
+        ({"beta": "1"}, "beta is '1', must be a number at least 0"),
+        ({"beta": -1.0}, "beta is -1.0, must be a number at least 0"),
+        ({"beta": float("nan")}, "beta is nan, must be a number at least 0"),
+        ({"lr": 0.0}, "lr is 0.0, must be a number greater than 0"),
         ({"binarize": "fixed"}, "binarize is 'fixed', must be one of none, threshold, static, dyn"),
     ],
 )
@@ -181,8 +202,11 @@ def test_data_that_do_not_fit_the_model_are_refused(digits):
     with pytest.raises(ValueError, match="images have 784 pixels, must have 64"):
         fit(VAE(64, (8,), 2), digits)
     bright = Dataset("bright", np.full((9, 784), 3.0, np.float32), np.zeros((3, 784), np.float32))
-    with pytest.raises(ValueError, match=r"the training images has values from 3 to 3, must be"):
+    with pytest.raises(ValueError, match=r"of the training images run from 3 to 3, must"):
         fit(small(), bright, batch_size=4)
+    swapped = Dataset("swapped", bright.test, bright.train)
+    with pytest.raises(ValueError, match=r"of the test images run from 3 to 3, must"):
+        fit(small(), swapped, batch_size=2)
 
 
 def test_the_record_names_its_columns():

@@ -1,3 +1,5 @@
+"""The whole model: its gradient, its meaning, its purity, and its copies."""
+
 import copy
 import pickle
 import threading
@@ -268,26 +270,6 @@ def test_a_saturated_model_is_finite_in_value_and_gradient(rng, logvar, dtype):
     assert np.isfinite(vae.backward(trace).flat).all()
 
 
-def test_the_initial_point():
-    vae = VAE(784, rng=3)
-    assert list(vae.params) == [
-        "encoder.0.W", "encoder.0.b", "mu.W", "mu.b", "logvar.W", "logvar.b",
-        "decoder.0.W", "decoder.0.b", "output.W", "output.b",
-    ]  # fmt: skip
-    assert vae.params.shapes["mu.W"] == (400, 20) and vae.params.shapes["output.W"] == (400, 784)
-    assert vae.params.flat.shape == (652_824,) and vae.params.dtype == np.float32
-    x = np.random.default_rng(0).random((B, 784))
-    assert not vae.encode(x)[1].any()  # sigma = 1
-    assert not any(vae.params[name].any() for name in vae.params if name.endswith(".b"))
-    n_times_variance = {
-        name: block.shape[0] * block.var() for name, block in vae.params.items() if "W" in name
-    }
-    expected = {"encoder.0.W": 2, "mu.W": 0.1, "logvar.W": 0, "decoder.0.W": 0.1, "output.W": 1}
-    assert n_times_variance == pytest.approx(expected, rel=0.05)
-    np.testing.assert_array_equal(VAE(784, rng=3).params.flat, vae.params.flat)
-    assert not np.array_equal(VAE(784, rng=4).params.flat, vae.params.flat)
-
-
 def test_decode_reconstruct_and_sample_are_means(rng):
     vae = make(rng)
     x, _ = inputs(rng)
@@ -332,6 +314,17 @@ def test_save_and_load(rng, tmp_path, likelihood):
     twin.params.flat[:] += 1  # it can be trained on
 
 
+def test_a_likelihood_that_could_not_be_loaded_is_not_saved(tmp_path):
+    class Mine(Gaussian):
+        name = "mine"
+
+    vae = VAE(D, (H,), Z, likelihood=Mine(0.5), rng=0)
+    assert copy.deepcopy(vae).likelihood == vae.likelihood
+    with pytest.raises(ValueError, match="the likelihood to save is 'mine', must be one of bern"):
+        vae.save(tmp_path / "vae.npz")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_promises_a_huge_model_takes_no_memory(tmp_path):
     settings = '{"data_dim": 16000, "hidden": [8000], "latent_dim": 9, "activation": "relu", '
     settings += '"likelihood": "bernoulli"}'
@@ -367,8 +360,13 @@ def test_a_file_that_is_not_a_model_is_refused_by_name(tmp_path, content):
         ({"data_dim": 0}, "data_dim is 0, must be a whole number from 1 to 65536"),
         ({"data_dim": 2.5}, "data_dim is 2.5, must be a whole number"),
         ({"latent_dim": -1}, "latent_dim is -1, must be a whole number"),
-        ({"hidden": (5, 0)}, "hidden is 0, must be a whole number"),
+        ({"hidden": (5, 0)}, "a width in hidden is 0, must be a whole number"),
         ({"hidden": (10**9,)}, "hidden is 1000000000, must be a whole number from 1 to 65536"),
+        ({"hidden": 400}, r"hidden is 400, must be a sequence of widths, such as \(400,\)"),
+        ({"activation": ["relu"]}, r"activation is \['relu'\], must be one of relu, tanh"),
+        ({"likelihood": None}, "likelihood is None, must be a name or an object"),
+        ({"likelihood": Bernoulli}, "likelihood is <class .*>, must be a name or an object"),
+        ({"dtype": "foo"}, "dtype is 'foo', must be one of float32, float64, complex128"),
         ({"hidden": (65536, 65536)}, "the number of parameters is .* to 268435456"),
         ({"activation": "gelu"}, "activation is 'gelu', must be one of relu, tanh"),
         ({"likelihood": "cauchy"}, "likelihood is 'cauchy', must be one of bernoulli, gaussian"),

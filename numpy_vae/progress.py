@@ -1,0 +1,80 @@
+"""What a person sees while a model trains, and where Ctrl-C takes effect."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from .train import Record, Step
+
+
+class Progress:
+    """One live line on a terminal, and the place where Ctrl-C takes effect: between two steps.
+
+    It is called after each step (`on_step` of `train_epochs`).
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.live = sys.stderr.isatty()
+        self.width = 0
+        self.last = 0.0
+        self.interrupted = False
+
+    def __call__(self, step: Step) -> None:
+        """Show how far training has got; raise KeyboardInterrupt if it was asked for."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        now = time.monotonic()
+        if self.live and now - self.last > 0.1:
+            self.last = now
+            self.show(
+                f"epoch {step.epoch}/{self.epochs}  batch {step.batch}/{step.batches}  "
+                f"train -ELBO {-step.train_elbo:.2f} nats"
+            )
+
+    def show(self, text: str) -> None:
+        """Replace the live line by `text`."""
+        if self.live:
+            print(f"\r{text:{self.width}}", end="", file=sys.stderr, flush=True)
+            self.width = len(text)
+
+    def clear(self) -> None:
+        """Remove the live line."""
+        self.show("")
+        self.show("")  # the first one wrote blanks, this one goes back to the start of the line
+
+    @contextmanager
+    def catch_interrupt(self) -> Iterator[None]:
+        """Let Ctrl-C stop the training after the step it falls into; a second one, at once."""
+
+        def interrupt(signum: int, frame: FrameType | None) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        # Else someone else has decided what Ctrl-C does, or may not decide here.
+        ours = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if ours:
+            signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            if ours:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def epoch_line(record: Record, epochs: int) -> str:
+    """Return the one plain line about an epoch."""
+    return (
+        f"epoch {record.epoch:{len(str(epochs))}}/{epochs}  -ELBO train {-record.train_elbo:8.3f}  "
+        f"test {-record.test_elbo:8.3f} = reconstruction {record.test_reconstruction:8.3f} "
+        f"+ KL {record.test_kl:7.3f} nats  {record.seconds:.1f} s"
+    )
