@@ -18,7 +18,7 @@ def to_float(images):
 
 
 def test_elbo(vae, images, rng):
-    """Mean over the images of log p(x|z) - KL(q || p), nats per image, one draw of z for each."""
+    """Mean of log p(x|z) - KL(q || p) in nats per image, one draw of z for each (grey pixels)."""
     total = 0.0
     for batch in np.array_split(images, 20):
         eps = rng.standard_normal((len(batch), vae.latent_dim))

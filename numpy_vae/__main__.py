@@ -29,7 +29,7 @@ from .layers import ACTIVATIONS
 from .likelihood import LIKELIHOODS, Gaussian, Likelihood, check_values, make_likelihood
 from .network import MAX_WIDTH
 from .optim import MAX_LR, Adam
-from .progress import Progress, epoch_line
+from .progress import Progress, epoch_line, say
 from .runs import CHECKPOINT, begin_run, create_run, write_history, write_json
 from .train import (
     MAX_BATCH_SIZE,
@@ -133,6 +133,13 @@ def widths(text: str) -> tuple[int, ...]:
     return tuple(map(whole(1, MAX_WIDTH), text.split(",")))
 
 
+def path(text: str) -> str:
+    """Read a path or a name, which is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' must not be empty")
+    return text
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -143,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = commands.add_parser(
         "train",
+        allow_abbrev=False,
         help="train a model and write a run directory",
         description=DESCRIPTION,
         epilog=RUN_DIRECTORY,
@@ -152,13 +160,17 @@ def build_parser() -> argparse.ArgumentParser:
     data = command.add_argument_group("data")
     data.add_argument(
         "--data",
+        type=path,
         default="digits",
         metavar="digits|mnist|FILE",
         help="synthetic digits (default), real MNIST, or your own .npy or .npz array of shape "
-        "(N, D) or (N, height, width): uint8, or floats in the range of the likelihood",
+        "(N, D) or (N, height, width): uint8, or floats in the range of the likelihood; one array "
+        "is split, five parts for training and one for testing; an .npz may hold train and test "
+        "(train_labels, test_labels), or x_train and x_test (y_train, y_test)",
     )
     data.add_argument(
         "--data-dir",
+        type=path,
         metavar="DIR",
         help="a folder with the four MNIST files; looked into before $NUMPY_VAE_DATA, the cache "
         "folder and the download",
@@ -232,12 +244,14 @@ def build_parser() -> argparse.ArgumentParser:
         type=whole(0, 2**32 - 1),
         default=0,
         metavar="S",
-        help="same seed, same machine: the same parameters, bit for bit (default: 0)",
+        help="the same seed on the same machine, with as many BLAS threads, gives the same "
+        "parameters, bit for bit (default: 0)",
     )
 
     output = command.add_argument_group("output")
     output.add_argument(
         "--out",
+        type=path,
         metavar="DIR",
         help="the run directory (default: a fresh one under runs/)",
     )
@@ -264,6 +278,8 @@ def prepare(args: argparse.Namespace) -> Run:
     try:
         from . import plots  # noqa: F401  # what is wrong with matplotlib shows now, not at the end
 
+        if args.overwrite and args.out is None:
+            raise ValueError("--overwrite applies to --out, and no --out is given")
         data = load_data(args.data, args.data_dir)
         likelihood = likelihood_of(args.likelihood, args.variance)
         binarize = args.binarize or ("none" if args.likelihood == "gaussian" else "dynamic")
@@ -349,13 +365,12 @@ def train(args: argparse.Namespace) -> int:
     run = prepare(args)
     vae, data, folder, binarize = run.vae, run.data, run.folder, run.settings["binarize"]
     widths = "-".join(map(str, (vae.data_dim, *vae.hidden, vae.latent_dim)))
-    print(
+    say(
         f"{data.name}: {len(data.train)} training and {len(data.test)} test images, "
         f"binarize {binarize}; {widths} {vae.activation}, {vae.likelihood.name}; seed {args.seed}"
     )
     history: list[Record] = []
     progress = Progress(args.epochs)
-    interrupted = False
     start = time.perf_counter()
 
     def save() -> None:
@@ -363,10 +378,11 @@ def train(args: argparse.Namespace) -> int:
         write_history(folder / "history.csv", history)
 
     try:
-        save()
-        begin_run(folder, run.settings)
-        try:
-            with progress.catch_interrupt():
+        with progress.catch_interrupt():
+            save()
+            begin_run(folder, run.settings)
+            interrupted = False
+            try:
                 for record in train_epochs(
                     vae,
                     data,
@@ -381,26 +397,28 @@ def train(args: argparse.Namespace) -> int:
                     history.append(record)
                     save()
                     progress.clear()
-                    print(epoch_line(record, args.epochs), flush=True)
-            test = Elbo(record.test_elbo, record.test_reconstruction, record.test_kl)
-        except KeyboardInterrupt:
-            interrupted = True
-            progress.clear()
-            print("interrupted: saving the progress so far", file=sys.stderr)
-            draws = "dynamic" if binarize == "dynamic" else "none"
-            test = evaluate_elbo(vae, data.test, binarize=draws, rng=run.streams.test_seed)
-            save()
-        finish(run, history, test, time.perf_counter() - start, interrupted)
+                    say(epoch_line(record, args.epochs))
+                test = Elbo(record.test_elbo, record.test_reconstruction, record.test_kl)
+            except KeyboardInterrupt:
+                interrupted = True
+                progress.clear()
+                print("interrupted: saving the progress so far", file=sys.stderr)
+                draws = "dynamic" if binarize == "dynamic" else "none"
+                test = evaluate_elbo(vae, data.test, binarize=draws, rng=run.streams.test_seed)
+                save()
+            finish(run, history, test, time.perf_counter() - start, interrupted)
     except (FloatingPointError, MemoryError, OSError) as error:
         progress.clear()
-        what = f"training stopped at {error}" if isinstance(error, FloatingPointError) else ""
+        what = one_line(error)
+        if isinstance(error, FloatingPointError):
+            what = f"training stopped at {what} (a smaller --lr may help)"
         print(
-            f"numpy-vae train: error: {what or one_line(error)}; "
-            f"{folder / CHECKPOINT} is that of epoch {len(history)} or the last one written whole",
+            f"numpy-vae train: error: {what}; {folder / CHECKPOINT} is that of epoch "
+            f"{len(history)}, or the last one written whole",
             file=sys.stderr,
         )
         return 1
-    return 130 if interrupted else 0
+    return 130 if progress.interrupted else 0
 
 
 def finish(
@@ -427,7 +445,7 @@ def finish(
     if history:
         metrics["seconds_per_epoch"] = round(median(record.seconds for record in history), 3)
     write_json(run.folder / "metrics.json", metrics)
-    print(f"test ELBO {test.elbo:.3f} nats per image (binarize {binarize}, one draw of the noise)")
+    say(f"test ELBO {test.elbo:.3f} nats per image (binarize {binarize}, one draw of the noise)")
 
     rng = np.random.default_rng(run.streams.test_seed)
     rows = slice(0, MOST_IMAGES_IN_FIGURES)
@@ -436,7 +454,7 @@ def finish(
     written = save_figures(run.folder / "figures", vae, titled, x, history, rng=rng)
     # Once more, with the memory that the figures took.
     write_json(run.folder / "metrics.json", metrics | {"peak_memory_mib": peak_memory()})
-    print(f"written to {run.folder}: {', '.join(f'figures/{path.name}' for path in written)}")
+    say(f"written to {run.folder}: {', '.join(f'figures/{path.name}' for path in written)}")
 
 
 if __name__ == "__main__":

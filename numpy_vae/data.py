@@ -355,7 +355,9 @@ def _images(parts: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[i
     first, like = next(iter(parts.items()))
     for what, x in parts.items():
         if x.dtype not in (np.uint8, np.bool_) and (x.dtype.kind != "f" or x.itemsize > 8):
-            raise ValueError(f"{what} are {x.dtype}, must be uint8, bool or float16, 32 or 64")
+            raise ValueError(
+                f"{what} are {x.dtype}, must be uint8, bool or float16, 32 or 64: see astype"
+            )
         if x.ndim not in (2, 3) or x.size == 0:
             raise ValueError(
                 f"{what} have shape {x.shape}, must be (N, D) or (N, height, width), none of them 0"

@@ -121,6 +121,8 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
             # NumPy's own may run over three lines, a MemoryError says nothing.
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{path}: not a readable .npy or .npz file ({reason})") from None
+    if not start:
+        raise ValueError(f"{path}: empty, must be a .npy or a .npz file")
     raise ValueError(f"{path}: neither a .npy nor a .npz file (it starts with {start!r})")
 
 

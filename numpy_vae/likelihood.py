@@ -194,5 +194,6 @@ def check_values(likelihood: Likelihood, images: Array, what: str) -> None:
     if found[0] < low or found[1] > high:
         raise ValueError(
             f"the values of {what} run from {found[0]:g} to {found[1]:g}, "
-            f"must be within [{low:g}, {high:g}] for the {likelihood.name} likelihood"
+            f"must be within [{low:g}, {high:g}] for the {likelihood.name} likelihood: "
+            "rescale them, or choose another"
         )

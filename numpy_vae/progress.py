@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -69,6 +70,15 @@ class Progress:
         finally:
             if ours:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def say(text: str) -> None:
+    """Print a line; that nobody reads any more, or that a log is full, does not stop a training."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def epoch_line(record: Record, epochs: int) -> str:

@@ -21,7 +21,10 @@ from .train import Record
 
 CHECKPOINT = "checkpoint.npz"
 FILES = ("config.json", "history.csv", "metrics.json", CHECKPOINT)
-FIGURES = ("training", "reconstructions", "samples", "latent", "manifold")
+FIGURES = tuple(
+    f"figures/{name}.png"
+    for name in ("training", "reconstructions", "samples", "latent", "manifold")
+)
 
 
 def create_run(out: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> Path:
@@ -42,7 +45,7 @@ def create_run(out: str | os.PathLike[str] | None, name: str, *, overwrite: bool
         If it cannot be written.
     """
     folder = _fresh(name) if out is None else Path(out)
-    held = [file for file in FILES if (folder / file).exists()]
+    held = [file for file in (*FILES, *FIGURES) if (folder / file).exists()]
     if held and not overwrite:
         raise ValueError(f"--out {out} already holds a run ({held[0]}); --overwrite replaces it")
     (folder / "figures").mkdir(parents=True, exist_ok=True)
@@ -67,7 +70,7 @@ def _fresh(name: str) -> Path:
 def begin_run(folder: Path, config: Mapping[str, Any]) -> None:
     """Write config.json, and remove the results of the run that was here before."""
     write_json(folder / "config.json", config)
-    for stale in ("metrics.json", *(f"figures/{figure}.png" for figure in FIGURES)):
+    for stale in ("metrics.json", *FIGURES):
         (folder / stale).unlink(missing_ok=True)
 
 

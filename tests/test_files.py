@@ -151,7 +151,7 @@ def test_format_version_2_is_read(tmp_path):
 
 OBJECTS = np.array([{}, []], dtype=object)
 REFUSED = {
-    "empty file": (b"", "neither a .npy nor a .npz"),
+    "empty file": (b"", "empty, must be a .npy or a .npz file"),
     "text": (b"1, 2, 3\n", "neither a .npy nor a .npz"),
     "bare pickle": (b"\x80\x04N.", "neither a .npy nor a .npz"),
     "npy of objects": (npy(OBJECTS), "holds pickled objects"),

@@ -148,6 +148,9 @@ def test_the_default_of_binarize_is_a_true_likelihood(folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--out", ""], "argument --out: '' must not be empty"),
+        (["--data", ""], "argument --data: '' must not be empty"),
+        (["--epoch", "1"], "unrecognized arguments: --epoch 1"),
         (["--epochs", "0"], "argument --epochs: '0' must be a whole number from 1 to 1000000"),
         (["--epochs", "-3"], "argument --epochs: '-3' must be a whole number"),
         (["--epochs", "1e9"], "argument --epochs: '1e9' must be a whole number"),
@@ -219,6 +222,11 @@ def test_data_that_cannot_be_used_are_refused_in_one_line(folder, capsys, make, 
     assert not (folder / "out").exists() and not (folder / "runs").exists()
 
 
+def test_overwrite_without_out_is_refused(folder, capsys):
+    assert train("--overwrite") == 2
+    assert "--overwrite applies to --out, and no --out is given" in capsys.readouterr().err
+
+
 def test_an_out_that_cannot_be_written_is_refused(folder, capsys):
     (folder / "file").write_text("in the way")
     for out in ("file", "file/below", *(["/proc/nowhere"] if Path("/proc").is_dir() else [])):
@@ -249,6 +257,40 @@ def test_a_file_in_the_way_of_the_figures_is_found_before_training(folder, capsy
     (folder / "out/figures").write_text("in the way")
     assert train("--out", "out") == 2
     assert "out/figures" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no POSIX pipes and devices")
+@pytest.mark.parametrize("where", ["closed pipe", "full device"])
+def test_a_training_that_nobody_reads_goes_on(folder, where):
+    command = [sys.executable, "-m", "numpy_vae", "train", "--data", "small.npy"]
+    command += ["--epochs", "2", "--out", "out"]
+    if where == "closed pipe":
+        read, write = os.pipe()
+        os.close(read)
+    elif Path("/dev/full").exists():
+        write = os.open("/dev/full", os.O_WRONLY)
+    else:
+        pytest.skip("this system has no /dev/full")
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads((folder / "out/metrics.json").read_text())["epochs"] == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles only")
+def test_ctrl_c_during_the_figures_lets_them_be_finished(folder, monkeypatch):
+    from numpy_vae import plots
+
+    def interrupted(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGINT)
+        return save_figures(*args, **kwargs)
+
+    save_figures = plots.save_figures
+    monkeypatch.setattr(plots, "save_figures", interrupted)
+    assert train("--epochs", "1", "--out", "out") == 130
+    assert json.loads((folder / "out/metrics.json").read_text())["interrupted"] is False
+    assert (folder / "out/figures/manifold.png").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("dangling", [True, False])

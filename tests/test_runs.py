@@ -25,9 +25,9 @@ def test_creating_a_run_leaves_nothing_but_the_folders(folder):
     assert [path.name for path in (folder / "a/b").iterdir()] == ["figures"]
 
 
-@pytest.mark.parametrize("held", FILES)
+@pytest.mark.parametrize("held", [*FILES, *FIGURES])
 def test_a_run_is_not_replaced_unasked(folder, held):
-    (folder / "out").mkdir()
+    (folder / "out/figures").mkdir(parents=True)
     (folder / "out" / held).write_text("old")
     with pytest.raises(ValueError, match=f"--out out already holds a run .{held}."):
         create_run("out", "digits", overwrite=False)
@@ -37,7 +37,7 @@ def test_a_run_is_not_replaced_unasked(folder, held):
 
 def test_beginning_a_run_removes_the_results_of_the_last_one_and_nothing_else(folder):
     create_run("out", "digits", overwrite=False)
-    stale = ["metrics.json", *(f"figures/{name}.png" for name in FIGURES)]
+    stale = ["metrics.json", *FIGURES]
     for name in [*stale, "figures/mine.png", "notes.txt"]:
         (folder / "out" / name).write_text("old")
     begin_run(folder / "out", {"seed": 3})
