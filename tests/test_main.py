@@ -408,9 +408,12 @@ def start(*words):
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles only")
 def test_ctrl_c_ends_cleanly_with_what_has_been_reached(folder):
     process = start("--data", "small.npy", "--batch-size", "1", "--epochs", "99999", "--out", "out")
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    try:
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert error.splitlines() == ["interrupted: saving the progress so far"]
     metrics = json.loads((folder / "out/metrics.json").read_text())
