@@ -414,7 +414,7 @@ def save_figures(
         side = min(20, max(2, WIDEST // max(shape)))
         save(
             "manifold",
-            "Decoded from the latent plane, at quantiles of the prior",
+            "Decoded from quantiles of the prior",
             lambda ax: plot_manifold(vae.decode, shape, ax, side, values),
         )
     return paths

@@ -439,7 +439,7 @@ def test_figures_are_titled_unclipped_and_of_even_pixels(tmp_path, figures, shap
             "Test images and their reconstructions",
             "Samples from the prior",
             "Test images in the latent plane",
-            "Decoded from the latent plane, at quantiles of the prior",
+            "Decoded from quantiles of the prior",
         )
     ]
     assert [len(figure.axes) for figure in figures] == [3, 1, 1, 1, 1]
