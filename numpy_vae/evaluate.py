@@ -5,8 +5,9 @@ The ELBO of an image x, with z drawn from q(z | x), is
     log p(x | z) - KL(q(z | x) || N(0, I)),
 
 and its expectation is at most log p(x). `evaluate_elbo` averages it over a set of images with one
-draw of z for each. z is drawn: at the posterior mean (eps = 0) the first term is larger and the
-result bounds nothing. beta plays no part: whatever a model was trained for, it is compared at 1.
+draw of z for each. z is drawn: at the posterior mean (eps = 0) the first term is usually larger,
+and the result bounds nothing. beta plays no part: whatever a model was trained for, it is compared
+at 1.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def evaluate_elbo(
     if len(images) == 0:
         raise ValueError("images are empty, must be at least one")
     check_values(vae.likelihood, images, "the images")
-    noise, pixels = np.random.default_rng(rng).spawn(2)
+    # Not the children from which a run of the same seed draws its weights and its order.
+    noise, pixels = np.random.default_rng(rng).spawn(6)[4:]
     reconstruction = kl = 0.0
     for start in range(0, len(images), BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
@@ -78,6 +80,6 @@ def evaluate_elbo(
             losses = vae.loss(vae.forward(x, eps))
         reconstruction += float(losses[0].sum())
         kl += float(losses[1].sum())
-    if not math.isfinite(reconstruction + kl):  # the BLAS sets no flags
+    if not math.isfinite(reconstruction + kl):  # a NaN that comes in raises no flag
         raise FloatingPointError("the ELBO is not finite")
     return elbo_of(reconstruction / len(images), kl / len(images))

@@ -1,6 +1,6 @@
 """The affine map, the activations, and a trunk of both: forward, and backward under it.
 
-Letters of this module: B rows (examples), n inputs, m outputs, L layers of a trunk.
+Letters of this module: B rows (examples), n inputs, m outputs, k layers of a trunk.
 
 Write L for the loss and dy for ∂L/∂y, an array of the shape of y. For y = x W + b, in indices
 y_bj = Σ_i x_bi W_ij + b_j, the chain rule sums over every y that an entry takes part in:
@@ -99,11 +99,11 @@ ACTIVATIONS = {
 
 
 class Trunk(NamedTuple):
-    """h_l = f(h_{l-1} W_l + b_l) for l = 1 ... L, from h_0 = x. With L = 0 it is the identity.
+    """h_i = f(h_{i-1} W_i + b_i) for i = 1 ... k, from h_0 = x. With k = 0 it is the identity.
 
     Attributes
     ----------
-    layers : tuple of Dense, length L
+    layers : tuple of Dense, length k
     activation : Activation
     """
 
@@ -117,14 +117,14 @@ class Trunk(NamedTuple):
         return cls(tuple(Dense.on(params, f"{name}.{i}") for i in range(depth)), activation)
 
     def forward(self, x: Array) -> tuple[Array, ...]:
-        """Return (h_0, h_1, ..., h_L), the input first and the output last: what backward reads."""
+        """Return (h_0, h_1, ..., h_k), the input first and the output last: what backward reads."""
         hs = [x]
         for layer in self.layers:
             hs.append(self.activation.forward(layer.forward(hs[-1])))
         return tuple(hs)
 
     def backward(self, hs: tuple[Array, ...], dh: Array, grad: Trunk) -> Array:
-        """From dh = ∂L/∂h_L back to ∂L/∂x; the parameter gradients are assigned to `grad`."""
+        """From dh = ∂L/∂h_k back to ∂L/∂x; the parameter gradients are assigned to `grad`."""
         for i in reversed(range(len(self.layers))):
             da = self.activation.backward(hs[i + 1], dh)
             dh = self.layers[i].backward(hs[i], da, grad.layers[i])

@@ -15,7 +15,8 @@ and nothing of the network.
     ∂/∂x = -l
 
 No logarithm of a probability is taken, so no 1e-8 has to be added to one and nothing is clipped;
-with |l| = 10 000 value and gradient are still exact. e to a positive power never occurs:
+with |l| = 10 000 value and gradient are still right, to the rounding of 1. e to a positive power
+never occurs:
 
     softplus(l) = max(l, 0) + log(1 + e^-|l|)       sigmoid(l) = (1 + tanh(l / 2)) / 2
 
@@ -62,7 +63,7 @@ class Likelihood(Protocol):
         """dx as far as x is what is to be explained, of the shape of l."""
 
     def mean(self, l: Array) -> Array:
-        """E[x | z], of the shape of l. Pictures and gradients both come from here."""
+        """E[x | z], of the shape of l: what pictures show."""
 
     def sample(self, l: Array, rng: np.random.Generator) -> Array:
         """x ~ p(x | z), of the shape of l."""

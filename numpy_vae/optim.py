@@ -28,8 +28,9 @@ import numpy as np
 from .checks import check_real
 from .params import Params
 
-BLOCK = 1 << 16  # entries: 256 KiB of float32, so that the four blocks in use fit a level-2 cache
-MAX_LR = 1.0  # Adam moves each parameter by up to lr a step, whatever the gradient's size
+BLOCK = 1 << 16  # entries: 256 KiB of float32, so that the five blocks in use fit a level-2 cache
+MAX_LR = 1.0  # Adam moves a parameter by about lr a step, whatever the size of its gradient
+MIN_EPS = 1e-12
 FLUSH_EVERY = 100  # steps between two flushes of denormals
 
 
@@ -70,13 +71,13 @@ class Adam:
         self.lr = check_real("lr", lr, 0, MAX_LR, open_below=True)
         self.beta1 = check_real("beta1", beta1, 0, 0.999_999, open_below=False)
         self.beta2 = check_real("beta2", beta2, 0, 0.999_999, open_below=False)
-        self.eps = check_real("eps", eps, 0, 1, open_below=True)
+        self.eps = check_real("eps", eps, MIN_EPS, 1, open_below=False)
         self.params = params
         self.m, self.v = params.zeros_like(), params.zeros_like()
         self.t = 0
         self._scratch = np.empty(min(BLOCK, params.flat.size), params.dtype)
-        # 0.9 ** FLUSH_EVERY is 3e-5: what is above this now is not denormal at the next flush, and
-        # what is below it moves θ by less than lr 1e-22.
+        # A moment above this is not denormal before the next flush if β₁ >= 0.84 (0.84¹⁰⁰ = 3e-8).
+        # Below it m moves θ by less than lr 1e-17, and √v is nothing beside ε, as ε >= MIN_EPS.
         self._tiny = float(np.finfo(params.dtype).tiny) * 1e8
 
     def step(self, grads: Params) -> None:

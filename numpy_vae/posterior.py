@@ -3,7 +3,8 @@
 Letters of this module: B examples, Z latent dimensions, K samples.
 
 Two heads read the same hidden layer h and give, each with weights of its own, mu and logvar, the
-logarithm of sigma². Any real number is a valid logvar. sigma comes from it in one place,
+logarithm of sigma². Any real number is a valid logvar (in float32, any below 88, where sigma²
+overflows). sigma comes from it in one place,
 
     sigma = exp(logvar / 2)                      ∂sigma/∂logvar = sigma / 2
 

@@ -104,7 +104,8 @@ def train_step(
         trace = vae.forward(x, eps)
         reconstruction, kl = (float(term.sum()) for term in vae.loss(trace))
         vae.backward(trace, beta, out=grads)
-        # The BLAS sets no flags. A finite Σ g² also means that Adam's g² will not overflow.
+        # A NaN that comes in raises no flag, and the flags of BLAS threads may be lost. A finite sum
+        # of g² also means that no g² overflows in Adam.
         if not math.isfinite(reconstruction + kl):
             raise FloatingPointError("the loss is not finite")
         if not math.isfinite(np.dot(grads.flat, grads.flat)):
@@ -180,10 +181,11 @@ def train_epochs(
         for i, rows in enumerate(minibatches(n, batch_size, streams.order), start=1):
             x = batch(data.train, rows, binarize=draws, rng=streams.pixels, dtype=dtype)
             eps = streams.noise.standard_normal((len(x), vae.latent_dim), dtype)
+            step = adam.t + 1
             try:
                 terms = train_step(vae, adam, x, eps, grads, beta)
             except FloatingPointError as error:
-                raise FloatingPointError(f"step {adam.t + 1}: {error}") from None
+                raise FloatingPointError(f"step {step}: {error}") from None
             reconstruction += terms[0]
             kl += terms[1]
             seen += len(x)

@@ -12,9 +12,10 @@ Letters of this module: B examples, D pixels, H hidden, Z latent, K samples.
 
     loss   = 1/B Σ_b [-log p(x | z) + beta KL(q(z | x) || N(0, I))]
 
-With beta = 1 the loss is -ELBO, estimated with one draw of eps for each example [1, equation 10]:
-an upper bound of -log p(x), in nats per example. Two things fork on the way forward, h into two
-heads and (mu, logvar) into the sample and the KL; on the way back their gradients are added.
+(dlogits is that of the Bernoulli likelihood.) With beta = 1 the loss is -ELBO in nats per example,
+estimated with one draw of eps for each [1, equation 10]; its expectation is an upper bound of
+-log p(x). Two things fork on the way forward, h into two heads and (mu, logvar) into the sample and
+the KL; on the way back their gradients are added.
 
 References
 ----------
@@ -47,7 +48,8 @@ from .params import Array, Params
 class Trace:
     """What one forward pass computed, under the names of the derivation; backward reads it.
 
-    With K samples of each example, `eps`, `z`, `decoder` and `logits` have a leading axis K.
+    With K samples of each example, `eps`, `z`, `decoder` and `logits` have a leading axis K. `x`
+    and `eps` may be the caller's own arrays: refill them only after backward.
     """
 
     x: Array  # (B, D) the images
@@ -107,9 +109,9 @@ class VAE:
         activation: str,
         likelihood: str | Mapping[str, Any] | Likelihood,
         dtype: DTypeLike,
-        flat: Array | None = None,
+        params: Params | Array | None = None,
     ) -> None:
-        """Check the settings and lay the layers over `flat`, or over zeros."""
+        """Check the settings and lay the layers over `params`, or over zeros."""
         if not np.iterable(hidden):
             raise ValueError(f"hidden is {hidden!r}, must be a sequence of widths, such as (400,)")
         hidden = tuple(hidden)
@@ -121,7 +123,7 @@ class VAE:
         with suppress(TypeError):  # what is no dtype is refused in the next line
             dtype = np.dtype(dtype).name
         check_choice("dtype", dtype, ("float32", "float64", "complex128"))
-        self._params = Params(shapes, dtype, flat)
+        self._params = Params(shapes, dtype, params) if not isinstance(params, Params) else params
         self._network = Network.on(self._params, ACTIVATIONS[activation])
 
     @property
@@ -256,7 +258,7 @@ class VAE:
         array = np.asarray(value)
         if array.ndim < 2 or array.shape[-1] != width:
             raise ValueError(f"{name} has shape {array.shape}, must be (..., {width})")
-        if array.dtype.kind not in "fc":
+        if array.dtype.kind not in ("f", self._params.dtype.kind):
             raise ValueError(f"{name} has dtype {array.dtype}, must be a floating type")
         return array.astype(self._params.dtype, copy=False)
 
@@ -270,13 +272,17 @@ class VAE:
         return {name: getattr(self, name) for name in names}
 
     @staticmethod
-    def _build(settings: dict[str, Any], flat: Array) -> VAE:
+    def _build(settings: dict[str, Any], params: Params | Array) -> VAE:
         vae = VAE.__new__(VAE)
-        vae._assemble(**settings, dtype=flat.dtype, flat=flat)
+        vae._assemble(**settings, dtype=params.dtype, params=params)
         return vae
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return VAE._build, (self.settings, self._params.flat.copy())
+        # The Params itself, so that a model and its optimiser are copied together, not apart.
+        return VAE._build, (self.settings, self._params)
+
+    def __copy__(self) -> VAE:
+        return self.astype(self._params.dtype)
 
     def astype(self, dtype: DTypeLike) -> VAE:
         """Return the same model in another dtype, in memory of its own."""

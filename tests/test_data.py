@@ -921,3 +921,12 @@ def test_minibatches_draw_at_the_call(rng):
 def test_batch_size_is_validated_at_the_call(size, rng):
     with pytest.raises(ValueError, match=r"batch_size is .*, must be a whole number from 1"):
         minibatches(10, size, rng)
+
+
+def test_a_dynamic_draw_is_the_same_in_every_dtype():
+    images = np.random.default_rng(0).integers(0, 256, (50, 40)).astype(np.uint8)
+    single, double = (
+        batch(images, slice(0, 50), binarize="dynamic", rng=np.random.default_rng(1), dtype=dtype)
+        for dtype in (np.float32, np.float64)
+    )
+    np.testing.assert_array_equal(single, double)

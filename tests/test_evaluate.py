@@ -17,7 +17,7 @@ def vae():
 
 def test_the_elbo_is_the_mean_over_all_images_whatever_the_batches(vae, rng):
     images = rng.random((2 * BATCH_SIZE + 7, 12))
-    noise, _ = np.random.default_rng(4).spawn(2)
+    noise = np.random.default_rng(4).spawn(6)[4]
     reconstruction, kl = vae.loss(vae.forward(images, noise.standard_normal((len(images), 3))))
     result = evaluate_elbo(vae, images, rng=4)
     assert result.reconstruction == pytest.approx(reconstruction.mean(), rel=1e-12)
@@ -60,6 +60,15 @@ def test_an_elbo_that_is_not_finite_is_no_result(vae, rng):
 def test_what_cannot_be_evaluated_is_refused(vae, images, binarize, message):
     with pytest.raises(ValueError, match=message):
         evaluate_elbo(vae, images, binarize=binarize, rng=0)
+
+
+def test_dynamic_pixels_are_drawn_once_from_a_stream_of_their_own(vae):
+    images = np.random.default_rng(0).random((BATCH_SIZE + 30, 12))
+    noise, pixels = np.random.default_rng(4).spawn(6)[4:]
+    x = (pixels.random(images.shape, np.float32) < images.astype(np.float32)).astype(float)
+    reconstruction, _ = vae.loss(vae.forward(x, noise.standard_normal((len(x), 3))))
+    result = evaluate_elbo(vae, images, binarize="dynamic", rng=4)
+    assert result.reconstruction == pytest.approx(reconstruction.mean(), rel=1e-12)
 
 
 def test_nothing_is_written_to(vae, rng):

@@ -47,6 +47,31 @@ def test_one_wrong_entry_is_found_and_both_values_are_shown(point):
     assert f"{row.analytic:+.10e}" in str(report) and f"{row.numeric:+.10e}" in str(report)
 
 
+def test_the_error_is_relative_to_the_largest_entry_of_the_block():
+    x = np.array([1.0, -2.0])
+    report = gradcheck(lambda a: np.sum(a["x"] ** 2), {"x": 2 * x + [0, 0.4]}, {"x": x})
+    row = next(iter(report))
+    assert row.error == pytest.approx(0.4 / 3.6, rel=1e-6) and row.index == (1,)
+
+
+def test_the_rounding_of_f_is_allowed_for_and_no_more():
+    x = np.linspace(-1, 1, 40)
+    f = lambda a: 1e6 + np.sum(a["x"] ** 2)  # noqa: E731
+    floor = 4 * 2.2e-16 * 1e6 / 1e-5
+    report = gradcheck(f, {"x": 2 * x}, {"x": x})
+    assert report.ok and next(iter(report)).error > 1e-6  # more than the tolerance alone
+    assert not gradcheck(f, {"x": 2 * x + 10 * floor}, {"x": x}).ok
+    # The step grows with the entry, and the floor shrinks with it.
+    far = np.array([1e4])
+    g = lambda a: 100 + 1e-9 * a["x"].sum()  # noqa: E731
+    assert not gradcheck(g, {"x": np.array([5e-9])}, {"x": far}).ok
+
+
+def test_an_empty_gradient_is_refused(point):
+    with pytest.raises(ValueError, match="the gradient is empty, must have at least one block"):
+        gradcheck(f, {}, point)
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_a_gradient_that_is_not_finite_is_rejected(point, wrong):
     gradient = gradient_at(point)
@@ -90,7 +115,8 @@ def test_a_wrong_gradient_does_not_pass_as_a_kink():
     x = np.linspace(-1, 1, 201) + 0.003
     x[50] = 1e-7
     report = gradcheck(relu_sum, {"x": (x > 1e-6).astype(float)}, {"x": x})
-    assert not report.ok and next(iter(report)).index == (50,)
+    row = next(iter(report))
+    assert not report.ok and row.index == (50,) and row.kinks == 0
 
 
 def test_more_kinks_than_one_in_a_hundred_fail_the_check():

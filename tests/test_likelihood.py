@@ -42,6 +42,15 @@ def test_gaussian_is_scipys_with_every_constant(rng, variance):
     np.testing.assert_allclose(Gaussian(variance).nll(x, l), expected, rtol=1e-12)
 
 
+def test_small_probabilities_keep_their_digits():
+    x, l = np.zeros((1, 1)), np.array([[-20.0]])
+    np.testing.assert_allclose(Bernoulli().nll(x, l), np.log1p(np.exp(-20)), rtol=1e-12)
+
+
+def test_the_variance_by_default():
+    assert Gaussian() == Gaussian(0.1)
+
+
 @each_likelihood
 def test_gradient_is_zero_where_the_mean_is_the_data(rng, likelihood):
     l = rng.standard_normal((B, D))

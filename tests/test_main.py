@@ -281,6 +281,8 @@ def test_a_training_that_nobody_reads_goes_on(folder, where):
 def test_ctrl_c_during_the_figures_lets_them_be_finished(folder, monkeypatch):
     from numpy_vae import plots
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def interrupted(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGINT)
         return save_figures(*args, **kwargs)
@@ -290,7 +292,7 @@ def test_ctrl_c_during_the_figures_lets_them_be_finished(folder, monkeypatch):
     assert train("--epochs", "1", "--out", "out") == 130
     assert json.loads((folder / "out/metrics.json").read_text())["interrupted"] is False
     assert (folder / "out/figures/manifold.png").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("dangling", [True, False])
@@ -343,6 +345,8 @@ def test_the_figures_show_test_images_as_the_model_sees_them(folder, monkeypatch
     assert shown["name"] == "small, binarize threshold"
     expected = load_array("small.npy").test > 0.5
     np.testing.assert_array_equal(shown["x"], expected)
+    assert train("--epochs", "1", "--binarize", "dynamic") == 0
+    assert set(np.unique(shown["x"])) == {0, 1}
 
 
 def test_no_network_is_one_line(folder, capsys, monkeypatch):
@@ -398,6 +402,8 @@ def start(*words):
     process = subprocess.Popen(
         [sys.executable, "-m", "numpy_vae", "train", *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell ignores Ctrl-C for what it runs in the background, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     for line in process.stdout:
         if line.startswith("epoch"):

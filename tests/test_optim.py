@@ -73,7 +73,29 @@ def test_moments_whose_gradient_has_died_never_become_denormal():
     assert not adam.m.flat.any()  # without the flush they would lie at 0.9^3000, denormal, for ever
 
 
-def test_the_flush_does_not_move_the_parameters(monkeypatch, rng):
+def test_the_flush_reaches_every_block_and_both_moments():
+    size = 2 * optim.BLOCK + 5
+    params = Params({"w": (size,)}, np.float32)
+    adam = Adam(params, beta2=0.9)
+    adam.step(vector(np.full(size, 1e-6), np.float32))
+    zeros = vector(np.zeros(size), np.float32)
+    for _ in range(600):
+        adam.step(zeros)
+    assert not adam.m.flat.any() and not adam.v.flat.any()
+
+
+def test_small_gradients_are_not_flushed():
+    rng = np.random.default_rng(1)
+    theta = rng.standard_normal(50)
+    gradients = [1e-7 * rng.standard_normal(50) for _ in range(300)]
+    params = vector(theta, np.float32)
+    adam = Adam(params)
+    for g in gradients:
+        adam.step(vector(g, np.float32))
+    np.testing.assert_allclose(params.flat, literal_adam(theta, gradients), atol=2e-5)
+
+
+def test_the_flush_does_not_move_the_parameters(monkeypatch):
     ends = []
     for every in (optim.FLUSH_EVERY, 10**9):
         monkeypatch.setattr(optim, "FLUSH_EVERY", every)
@@ -98,7 +120,7 @@ def test_the_flush_does_not_move_the_parameters(monkeypatch, rng):
         ({"lr": 1e9}, "lr is 1000000000.0, must be"),
         ({"beta1": 1.0}, "beta1 is 1.0, must be a number at least 0"),
         ({"beta2": -0.1}, "beta2 is -0.1, must be a number at least 0"),
-        ({"eps": 0.0}, "eps is 0.0, must be a number greater than 0"),
+        ({"eps": 0.0}, "eps is 0.0, must be a number at least 1e-12"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

@@ -1,10 +1,12 @@
 """The loop: what it does, what it reports, and where it stops."""
 
+import time
+
 import numpy as np
 import pytest
 
 from numpy_vae import VAE, Adam, fit, load_digits, train_epochs
-from numpy_vae.data import Dataset
+from numpy_vae.data import Dataset, binarized
 from numpy_vae.evaluate import evaluate_elbo
 from numpy_vae.train import Record, spawn_streams, train_step
 
@@ -47,6 +49,53 @@ def test_an_epoch_is_the_loop_written_out(digits):
         means = record.train_reconstruction, record.train_kl
         assert means == pytest.approx(tuple(terms / 500), rel=1e-5)
     np.testing.assert_allclose(vae.params.flat, twin.params.flat, rtol=1e-4, atol=1e-6)
+
+
+def test_dynamic_pixels_come_from_a_stream_of_their_own(digits):
+    vae, twin = small(), small()
+    fit(vae, digits, epochs=2, batch_size=100, binarize="dynamic", rng=5)
+    _, order, noise, pixels = np.random.default_rng(5).spawn(4)
+    adam = Adam(twin.params)
+    for _ in range(2):
+        rows = order.permutation(500)
+        for start in range(0, 500, 100):
+            p = digits.train[rows[start : start + 100]].astype(np.float32) * np.float32(1 / 255)
+            x = (pixels.random(p.shape, np.float32) < p).astype(np.float32)
+            eps = noise.standard_normal((100, 2), np.float32)
+            adam.step(twin.backward(twin.forward(x, eps)))
+    np.testing.assert_allclose(vae.params.flat, twin.params.flat, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["static", "threshold"])
+def test_other_binarisations_are_done_to_the_data_once(digits, mode):
+    vae, twin, grey = small(), small(), small()
+    history = fit(vae, digits, epochs=2, binarize=mode, rng=0)
+    same = fit(twin, binarized(digits, mode), epochs=2, binarize="none", rng=0)
+    fit(grey, digits, epochs=2, rng=0)
+    np.testing.assert_array_equal(vae.params.flat, twin.params.flat)
+    assert history[-1].test_elbo == same[-1].test_elbo
+    assert not np.array_equal(vae.params.flat, grey.params.flat)
+
+
+@pytest.mark.parametrize("binarize", ["none", "dynamic"])
+def test_the_record_holds_the_evaluation_of_all_test_images(digits, binarize):
+    vae, streams = small(), spawn_streams(3)
+    record = fit(vae, digits, epochs=1, binarize=binarize, rng=streams)[0]
+    result = evaluate_elbo(vae, digits.test, binarize=binarize, rng=streams.test_seed)
+    assert (record.test_elbo, record.test_reconstruction, record.test_kl) == result
+    assert spawn_streams(3).test_seed == streams.test_seed != spawn_streams(4).test_seed
+
+
+def test_the_clock_keeps_training_and_evaluation_apart(digits, monkeypatch):
+    from numpy_vae import train as module
+
+    def slow(*args, **kwargs):
+        time.sleep(0.5)
+        return evaluate_elbo(*args, **kwargs)
+
+    monkeypatch.setattr(module, "evaluate_elbo", slow)
+    record = fit(small(), digits, epochs=1, rng=0)[0]
+    assert record.seconds < 0.5 < record.test_seconds
 
 
 @pytest.mark.parametrize("binarize", ["none", "dynamic"])
@@ -113,13 +162,14 @@ def test_a_seed_is_not_shared_by_the_weights_and_the_noise():
 
 
 def test_on_step_sees_every_step_and_may_stop_the_training(digits):
-    seen = []
+    seen, losses = [], []
 
     class Enough(Exception):
         pass
 
     def on_step(step):
         seen.append(step[:3])
+        losses.append(step.train_elbo)
         if len(seen) == 13:
             raise Enough
 
@@ -130,6 +180,9 @@ def test_on_step_sees_every_step_and_may_stop_the_training(digits):
             pass
     assert seen[:2] == [(1, 1, 10), (1, 2, 10)] and seen[-1] == (2, 3, 10)
     assert adam.t == 13
+    whole = fit(small(), digits, epochs=1, batch_size=50, rng=0)[0]
+    assert losses[9] == pytest.approx(whole.train_elbo)  # the mean over what has been seen
+    assert losses[0] < losses[9] < losses[10] < -100
 
 
 def test_an_optimiser_goes_on_where_it_was(digits):
@@ -138,6 +191,23 @@ def test_an_optimiser_goes_on_where_it_was(digits):
     list(train_epochs(vae, digits, epochs=1, batch_size=100, adam=adam, rng=0))
     list(train_epochs(vae, digits, epochs=2, batch_size=100, adam=adam, rng=1))
     assert adam.t == 15
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_either_check_alone_stops_the_step(where, monkeypatch):
+    vae = small()
+    adam, grads = Adam(vae.params), vae.params.zeros_like()
+    if where == "gradient":
+
+        def backward(trace, beta, out):
+            out.flat[-1] = np.nan  # one entry of many
+
+        monkeypatch.setattr(vae, "backward", backward)
+    else:
+        monkeypatch.setattr(vae, "loss", lambda trace: (np.array([1, np.nan]), np.zeros(2)))
+    with pytest.raises(FloatingPointError, match=f"the {where} is not finite"):
+        train_step(vae, adam, np.zeros((2, 784)), np.zeros((2, 2)), grads)
+    assert adam.t == 0
 
 
 @pytest.mark.parametrize("where", ["params", "x", "gradient"])

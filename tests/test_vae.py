@@ -4,13 +4,15 @@ import copy
 import pickle
 import threading
 import tracemalloc
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from numpy_vae import VAE, gradcheck
-from numpy_vae.likelihood import Bernoulli, Gaussian
+from numpy_vae import VAE, Adam, gradcheck
+from numpy_vae.likelihood import LIKELIHOODS, Bernoulli, Gaussian
 from numpy_vae.vae import Trace
 
 B, D, H, Z, K = 5, 11, 6, 3, 2  # all different, B > 1: at B = 1 a missing 1/B is invisible
@@ -298,18 +300,86 @@ def test_a_copy_is_whole_and_apart(rng, duplicate):
     np.testing.assert_array_equal(vae.reconstruct(x), before)  # ... and not the original
 
 
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))],
+    ids=["deepcopy", "pickle"],
+)
+def test_a_model_and_its_optimiser_are_copied_together(rng, duplicate):
+    vae = make(rng)
+    twin, adam = duplicate((vae, Adam(vae.params)))
+    assert adam.params is twin.params
+    x, eps = inputs(rng)
+    before = twin.reconstruct(x)
+    adam.step(twin.backward(twin.forward(x, eps)))
+    assert not np.array_equal(twin.reconstruct(x), before)
+    assert not np.shares_memory(twin.params.flat, vae.params.flat)
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """A likelihood of a reader's own: pixels of unit scale around l."""
+
+    name: ClassVar[str] = "laplace"
+    support: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
+
+    def nll(self, x, l):
+        return (np.sqrt((x - l) ** 2) + np.log(2)).sum(axis=-1)
+
+    def nll_backward(self, x, l, dnll):
+        return dnll[..., np.newaxis] * np.sign((l - x).real)
+
+    def nll_backward_x(self, x, l, dnll):
+        return -self.nll_backward(x, l, dnll)
+
+    def mean(self, l):
+        return l
+
+    def sample(self, l, rng):
+        return rng.laplace(l)
+
+
+def test_a_likelihood_of_ones_own(rng, tmp_path, monkeypatch):
+    vae = make(rng, likelihood=Laplace())
+    x, eps = inputs(rng)
+    trace = vae.forward(x, eps)
+    arrays = {**vae.params, "x": x, "eps": eps}
+    report = gradcheck(objective_of(vae, 1.0), vae.backward(trace), arrays)
+    assert report.ok, f"\n{report}"
+    monkeypatch.setitem(LIKELIHOODS, "laplace", Laplace)
+    vae.save(tmp_path / "vae.npz")
+    assert VAE.load(tmp_path / "vae.npz").likelihood == Laplace()
+
+
+def test_large_noise_is_noise_like_any_other(rng):
+    vae = make(rng)
+    x, eps = inputs(rng)
+    trace = vae.forward(x, 10 * eps)
+    np.testing.assert_allclose(trace.z, trace.mu + 10 * trace.sigma * eps, rtol=1e-12)
+
+
+def test_without_a_seed_the_weights_differ():
+    assert not np.array_equal(VAE(4).params.flat, VAE(4).params.flat)
+
+
+def test_complex_images_are_refused_by_a_real_model(rng):
+    with pytest.raises(ValueError, match="x has dtype complex128, must be a floating type"):
+        make(rng).encode(rng.random((B, D)) + 1j)
+
+
 def test_parameters_cannot_be_replaced(rng):
     vae = make(rng)
     with pytest.raises(AttributeError):
         vae.params = vae.params.copy()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.7)], ids=lambda p: p.name)
-def test_save_and_load(rng, tmp_path, likelihood):
-    vae = make(rng, np.float32, hidden=np.array([6, 7]), likelihood=likelihood, activation="tanh")
+def test_save_and_load(rng, tmp_path, likelihood, dtype):
+    vae = make(rng, dtype, hidden=np.array([6, 7]), likelihood=likelihood, activation="tanh")
     vae.save(tmp_path / "vae.npz")
     twin = VAE.load(tmp_path / "vae.npz")
-    assert twin.settings == vae.settings and twin.params.dtype == np.float32
+    assert twin.settings == vae.settings and twin.params.dtype == dtype
     np.testing.assert_array_equal(twin.params.flat, vae.params.flat)
     twin.params.flat[:] += 1  # it can be trained on
 
