@@ -104,8 +104,8 @@ def train_step(
         trace = vae.forward(x, eps)
         reconstruction, kl = (float(term.sum()) for term in vae.loss(trace))
         vae.backward(trace, beta, out=grads)
-        # A NaN that comes in raises no flag, and the flags of BLAS threads may be lost. A finite sum
-        # of g² also means that no g² overflows in Adam.
+        # A NaN that comes in raises no flag, and flags of BLAS threads may be lost. A finite Σ g²
+        # also means that no g² overflows in Adam.
         if not math.isfinite(reconstruction + kl):
             raise FloatingPointError("the loss is not finite")
         if not math.isfinite(np.dot(grads.flat, grads.flat)):
