@@ -162,10 +162,11 @@ class VAE:
         logits = net.output.forward(decoder[-1])
         return Trace(x, eps, encoder, h, mu, logvar, sigma, z, decoder, logits)
 
-    def _backward_to_h(self, trace: Trace, beta: float, grad: Network) -> tuple[Array, Array]:
-        """From the loss back to the encoder's last hidden layer; return dh and deps."""
+    def _backward_to_h(
+        self, trace: Trace, dnll: Array, dkl: Array, grad: Network
+    ) -> tuple[Array, Array]:
+        """From the two losses back to the encoder's last hidden layer; return dh and deps."""
         t, net = trace, self._network
-        dnll, dkl = self._weights(t, beta)
         dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)
         dh_decoder = net.output.backward(t.decoder[-1], dlogits, grad.output)
         dz = net.decoder.backward(t.decoder, dh_decoder, grad.decoder)
@@ -191,9 +192,25 @@ class VAE:
         out : Params, optional
             Where the gradient goes, of the layout of `params`; whatever it held is overwritten.
         """
+        return self.loss_backward(trace, *self._weights(trace, beta), out)
+
+    def loss_backward(
+        self, trace: Trace, dnll: Array, dkl: Array, out: Params | None = None
+    ) -> Params:
+        """Gradient of Σ dnll nll + Σ dkl kl, whatever weighs the terms of the examples.
+
+        Parameters
+        ----------
+        trace, out
+            As in `backward`.
+        dnll : ndarray, shape (B,) or (K, B)
+            Derivative of the loss with respect to the reconstruction terms that `loss` returns.
+        dkl : ndarray, shape (B,)
+            Derivative of the loss with respect to the KL terms.
+        """
         grads = self._params.zeros_like() if out is None else out
         grad = Network.on(grads, ACTIVATIONS[self.activation])
-        dh, _ = self._backward_to_h(trace, beta, grad)
+        dh, _ = self._backward_to_h(trace, dnll, dkl, grad)
         self._network.encoder.backward_params(trace.encoder, dh, grad.encoder)
         return grads
 
@@ -245,12 +262,14 @@ class VAE:
 
         x is reached twice: as what is encoded, and as what is to be explained.
         """
+        return self.loss_backward_inputs(trace, *self._weights(trace, beta))
+
+    def loss_backward_inputs(self, trace: Trace, dnll: Array, dkl: Array) -> tuple[Array, Array]:
+        """`loss_backward` with respect to x and eps."""
         grad = Network.on(self._params.zeros_like(), ACTIVATIONS[self.activation])
-        dh, deps = self._backward_to_h(trace, beta, grad)
+        dh, deps = self._backward_to_h(trace, dnll, dkl, grad)
         dx_encoded = self._network.encoder.backward(trace.encoder, dh, grad.encoder)
-        dx_target = self.likelihood.nll_backward_x(
-            trace.x, trace.logits, self._weights(trace, beta)[0]
-        )
+        dx_target = self.likelihood.nll_backward_x(trace.x, trace.logits, dnll)
         return dx_encoded + dx_target.reshape(-1, *trace.x.shape).sum(axis=0), deps
 
     def _array(self, name: str, value: ArrayLike, width: int) -> Array:

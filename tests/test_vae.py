@@ -34,15 +34,20 @@ def inputs(rng, dtype=np.float64, lead=(B,)):
     return rng.random((B, D)).astype(dtype), rng.standard_normal((*lead, Z)).astype(dtype)
 
 
+def clone_at(vae, arrays):
+    """Return the model with the parameters, and in the dtype, of `arrays`."""
+    clone = vae.astype(arrays["x"].dtype)
+    for name in clone.params:
+        clone.params[name][:] = arrays[name]
+    return clone
+
+
 def objective_of(vae, beta):
     """Return the objective as a function of named arrays: every block, x and eps."""
 
     def f(arrays):
-        clone = vae.astype(arrays["x"].dtype)
-        for name in clone.params:
-            clone.params[name][:] = arrays[name]
-        value = clone.objective(clone.forward(arrays["x"], arrays["eps"]), beta)
-        return value
+        clone = clone_at(vae, arrays)
+        return clone.objective(clone.forward(arrays["x"], arrays["eps"]), beta)
 
     return f
 
@@ -66,6 +71,29 @@ def test_gradient_of_the_objective(rng, activation, hidden, likelihood, beta, le
     assert {row.name for row in report} == {*vae.params, "x", "eps"}
     assert report.ok, f"\n{report}"
     assert np.median([row.error for row in report]) < 1e-8, f"\n{report}"
+
+
+@pytest.mark.parametrize("lead", [(B,), (K, B)], ids=["one-sample", "K-samples"])
+@pytest.mark.parametrize("term", ["reconstruction", "kl", "both"])
+def test_gradient_of_the_terms_of_each_example(rng, term, lead):
+    # Random weights: with equal ones a gradient that lands in the row of another example is right.
+    vae = make(rng)
+    x, eps = inputs(rng, lead=lead)
+    dnll = rng.standard_normal(lead) * (term != "kl")
+    dkl = rng.standard_normal(B) * (term != "reconstruction")
+
+    def f(arrays):
+        clone = clone_at(vae, arrays)
+        nll, kl = clone.loss(clone.forward(arrays["x"], arrays["eps"]))
+        return (dnll * nll).sum() + (dkl * kl).sum()
+
+    trace = vae.forward(x, eps)
+    dx, deps = vae.loss_backward_inputs(trace, dnll, dkl)
+    gradient = {**vae.loss_backward(trace, dnll, dkl), "x": dx, "eps": deps}
+    report = gradcheck(f, gradient, {**vae.params, "x": x, "eps": eps})
+    assert report.ok, f"\n{report}"
+    if term == "kl":
+        assert not any(gradient[name].any() for name in gradient if name[:3] in ("dec", "out"))
 
 
 def test_a_gradient_at_relu_kinks_is_confirmed_and_counted(rng):
