@@ -1,7 +1,7 @@
 """The command line: arguments, seeds, printing and files. Everything else is in the library.
 
-Exit status: 0 done, 1 training failed or a file could not be written on the way, 2 unusable
-arguments or data, 130 interrupted.
+Exit status: 0 done, 1 training or a check failed or a file could not be written on the way, 2
+unusable arguments or data, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import TextIOWrapper
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from .digits import load_digits
 from .evaluate import Elbo, evaluate_elbo
 from .layers import ACTIVATIONS
 from .likelihood import LIKELIHOODS, Gaussian, Likelihood, check_values, make_likelihood
+from .modelcheck import EXAMPLES, SAMPLES, Check, check_model, point_table, summary
 from .network import MAX_WIDTH
 from .optim import MAX_LR, Adam
 from .progress import Progress, epoch_line, say
@@ -43,6 +45,7 @@ from .train import (
 from .vae import VAE
 
 MOST_IMAGES_IN_FIGURES = 5_000
+SMALL_MODEL = 5_000  # parameters, of which the gradient check looks at every one
 
 DESCRIPTION = """\
 Train a variational autoencoder on images and write the results to a directory: the parameters, the
@@ -53,6 +56,44 @@ those, in about a minute.
   numpy-vae train --data mnist                       real MNIST, downloaded once (11 MB)
   numpy-vae train --data mnist --latent 2            with pictures of the latent plane
   numpy-vae train --data faces.npy --likelihood gaussian
+"""
+
+GRADCHECK = """\
+Compare the hand-written gradient of the model with numeric ones, block by block: at its initial
+point, after some steps of training, and at a saturated point (log-variances up to 80, logits up to
+10000, where no difference can be taken), for each term of the objective alone and together.
+
+  centr   largest error of central differences, relative to the largest entry of the block
+  compl   the same of the complex step, which is exact to rounding
+  tayl    order of the Taylor remainder: 2 of a right gradient, 1 of a wrong one; inf where f is
+          linear
+
+  numpy-vae gradcheck                                            every entry, in seconds
+  numpy-vae gradcheck --data-dim 784 --hidden 400 --latent 20    a sample of the entries of each
+                                                                 block, and random directions
+
+Exit status 1 means that some gradient is wrong.
+"""
+
+FOREIGN = """\
+A function of your own is checked from Python: any scalar function of named arrays.
+
+  import numpy as np
+  from numpy_vae import gradcheck
+
+  def f(a):
+      return np.sum(np.tanh(a["x"] @ a["W"]) ** 2)
+
+  rng = np.random.default_rng(0)
+  x, W = rng.standard_normal((5, 3)), rng.standard_normal((3, 2))
+  y = np.tanh(x @ W)
+  da = 2 * y * (1 - y * y)                        # your backward pass
+  gradient = {"x": da @ W.T, "W": x.T @ da}
+
+  for method in "central", "complex", "taylor":
+      report = gradcheck(f, gradient, {"x": x, "W": W}, method=method)
+      print(report)
+      assert report.ok
 """
 
 RUN_DIRECTORY = """\
@@ -84,10 +125,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # a name that the terminal cannot show is no error
             stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
+    commands = {"train": train, "gradcheck": check_gradients}
     try:
-        return train(args)
+        return commands[args.command](args)
     except UsageError as error:
-        print(f"numpy-vae train: error: {error}", file=sys.stderr)
+        print(f"numpy-vae {args.command}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -140,6 +182,51 @@ def path(text: str) -> str:
     return text
 
 
+def add_model_arguments(
+    command: argparse.ArgumentParser, hidden: str, latent: int
+) -> argparse._ArgumentGroup:
+    """Add the settings of the model, with these defaults, and beta; return their group."""
+    model = command.add_argument_group("model")
+    model.add_argument(
+        "--hidden",
+        type=widths,
+        default=widths(hidden),
+        metavar="400|200,200|none",
+        help="widths of the hidden layers of the encoder, mirrored in the decoder; none is the "
+        f"linear model (default: {hidden})",
+    )
+    model.add_argument(
+        "--latent",
+        type=whole(1, MAX_WIDTH),
+        default=latent,
+        metavar="Z",
+        help=f"latent dimensions (default: {latent})",
+    )
+    model.add_argument(
+        "--activation", choices=tuple(ACTIVATIONS), default="relu", help="default: relu"
+    )
+    model.add_argument(
+        "--likelihood",
+        choices=tuple(LIKELIHOODS),
+        default="bernoulli",
+        help="of a pixel given z: bernoulli for values in [0, 1] (default), gaussian for any",
+    )
+    model.add_argument(
+        "--variance",
+        type=real(1e-6, 1e6, open_below=False),
+        metavar="V",
+        help="variance of the gaussian likelihood (default: 0.1)",
+    )
+    model.add_argument(
+        "--beta",
+        type=real(0, MAX_BETA, open_below=False),
+        default=1.0,
+        metavar="BETA",
+        help="coefficient of the KL term; 1 trains the ELBO (default: 1)",
+    )
+    return model
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -183,38 +270,7 @@ def build_parser() -> argparse.ArgumentParser:
         "(drawn anew in every minibatch); default: dynamic for bernoulli, none for gaussian",
     )
 
-    model = command.add_argument_group("model")
-    model.add_argument(
-        "--hidden",
-        type=widths,
-        default=(400,),
-        metavar="400|200,200|none",
-        help="widths of the hidden layers of the encoder, mirrored in the decoder; none is the "
-        "linear model (default: 400)",
-    )
-    model.add_argument(
-        "--latent",
-        type=whole(1, MAX_WIDTH),
-        default=20,
-        metavar="Z",
-        help="latent dimensions; 2 gives pictures of the latent plane (default: 20)",
-    )
-    model.add_argument(
-        "--activation", choices=tuple(ACTIVATIONS), default="relu", help="default: relu"
-    )
-    model.add_argument(
-        "--likelihood",
-        choices=tuple(LIKELIHOODS),
-        default="bernoulli",
-        help="of a pixel given z: bernoulli for values in [0, 1] (default), gaussian for any",
-    )
-    model.add_argument(
-        "--variance",
-        type=real(1e-6, 1e6, open_below=False),
-        metavar="V",
-        help="variance of the gaussian likelihood (default: 0.1)",
-    )
-
+    add_model_arguments(command, "400", 20)
     training = command.add_argument_group("training")
     training.add_argument(
         "--epochs", type=whole(1, MAX_EPOCHS), default=40, metavar="N", help="default: 40"
@@ -231,13 +287,6 @@ def build_parser() -> argparse.ArgumentParser:
         default=1e-3,
         metavar="LR",
         help="Adam's step size (default: 0.001)",
-    )
-    training.add_argument(
-        "--beta",
-        type=real(0, MAX_BETA, open_below=False),
-        default=1.0,
-        metavar="BETA",
-        help="coefficient of the KL term; 1 trains the ELBO (default: 1)",
     )
     training.add_argument(
         "--seed",
@@ -257,6 +306,37 @@ def build_parser() -> argparse.ArgumentParser:
     )
     output.add_argument(
         "--overwrite", action="store_true", help="replace the run that --out already holds"
+    )
+
+    command = commands.add_parser(
+        "gradcheck",
+        allow_abbrev=False,
+        help="prove the gradient of the model, or see how to prove yours",
+        description=GRADCHECK,
+        epilog=FOREIGN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    model = add_model_arguments(command, "16,12", 3)
+    model.add_argument(
+        "--data-dim",
+        type=whole(1, MAX_WIDTH),
+        default=30,
+        metavar="D",
+        help="pixels of an image (default: 30)",
+    )
+    command.add_argument(
+        "--entries",
+        type=whole(1, 1 << 28),
+        metavar="N",
+        help="check at most N entries of each block one by one, and the rest along random "
+        f"directions (default: all of a model of up to {SMALL_MODEL} parameters, else 20)",
+    )
+    command.add_argument(
+        "--seed",
+        type=whole(0, 2**32 - 1),
+        default=0,
+        metavar="S",
+        help="of the weights, the images and the noise (default: 0)",
     )
     return parser
 
@@ -338,6 +418,11 @@ def load_data(name: str, data_dir: str | None) -> Dataset:
     return load_array(name)
 
 
+def sizes(vae: VAE) -> str:
+    """Return the widths from the image to z, such as 784-400-20."""
+    return "-".join(map(str, (vae.data_dim, *vae.hidden, vae.latent_dim)))
+
+
 def likelihood_of(name: str, variance: float | None) -> Likelihood:
     """Return the likelihood of this name and, if it is Gaussian, this variance."""
     if variance is None:
@@ -364,10 +449,10 @@ def train(args: argparse.Namespace) -> int:
     """``numpy-vae train``; return its exit status."""
     run = prepare(args)
     vae, data, folder, binarize = run.vae, run.data, run.folder, run.settings["binarize"]
-    widths = "-".join(map(str, (vae.data_dim, *vae.hidden, vae.latent_dim)))
     say(
         f"{data.name}: {len(data.train)} training and {len(data.test)} test images, "
-        f"binarize {binarize}; {widths} {vae.activation}, {vae.likelihood.name}; seed {args.seed}"
+        f"binarize {binarize}; {sizes(vae)} {vae.activation}, {vae.likelihood.name}; "
+        f"seed {args.seed}"
     )
     history: list[Record] = []
     progress = Progress(args.epochs)
@@ -455,6 +540,48 @@ def finish(
     # Once more, with the memory that the figures took.
     write_json(run.folder / "metrics.json", metrics | {"peak_memory_mib": peak_memory()})
     say(f"written to {run.folder}: {', '.join(f'figures/{path.name}' for path in written)}")
+
+
+# --- the gradient check ---------------------------------------------------------------------------
+
+
+def check_gradients(args: argparse.Namespace) -> int:
+    """``numpy-vae gradcheck``; return its exit status."""
+    try:
+        vae = VAE(
+            args.data_dim,
+            args.hidden,
+            args.latent,
+            args.activation,
+            likelihood_of(args.likelihood, args.variance),
+            rng=args.seed,
+        )
+    except (ValueError, MemoryError) as error:
+        raise UsageError(one_line(error)) from None
+    entries = args.entries or (vae.params.flat.size if vae.params.flat.size <= SMALL_MODEL else 20)
+    say(
+        f"{sizes(vae)} {args.activation}, {args.likelihood}, beta {args.beta:g}, seed {args.seed}; "
+        f"{EXAMPLES} examples, {SAMPLES} samples of each"
+    )
+    start = time.perf_counter()
+    checks: list[Check] = []
+    try:
+        for _, at_point in groupby(
+            check_model(vae, args.beta, max_entries=entries, rng=args.seed),
+            lambda check: check.point,
+        ):
+            checks += (of_point := list(at_point))
+            say("\n" + point_table(of_point))
+    except (ValueError, FloatingPointError, MemoryError) as error:
+        print(f"numpy-vae gradcheck: error: {one_line(error)}", file=sys.stderr)
+        return 1
+    failed = sum(not check.report.ok for check in checks)
+    say(f"\n{summary(checks)}; {time.perf_counter() - start:.1f} s")
+    if failed:
+        say(f"FAIL: {failed} of {len(checks)} checks")
+        return 1
+    say(f"ok: all {len(checks)} checks")
+    return 0
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import numpy_vae
 PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
     "checks", "files", "params", "layers", "posterior", "likelihood", "network", "vae", "optim",
-    "gradcheck", "data", "digits", "evaluate", "train", "checkpoint", "runs", "progress",
-    "plots", "__main__",
+    "gradcheck", "modelcheck", "data", "digits", "evaluate", "train", "checkpoint", "runs",
+    "progress", "plots", "__main__",
 ]  # fmt: skip
 
 
