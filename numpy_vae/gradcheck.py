@@ -71,8 +71,6 @@ LEVELS = 18  # the remainder is looked at from h = 1e-7 up to 1e-2, doubled each
 READ, DRAWN = 3, 20  # directions that the order is read along, and most that are drawn for it
 TOLERANCE = {"central": 1e-6, "complex": 1e-12, "taylor": 0.0}  # the last is judged by its order
 
-NOT_READ = "f does not read this block: its gradient must be exactly zero"
-
 Index = tuple[int, ...]
 Direction = Index | Array  # one entry, or a vector of the block's shape
 
@@ -199,7 +197,7 @@ def gradcheck(
     check_whole("directions", directions, 0, 1 << 20)
     tolerance = TOLERANCE[method] if tolerance is None else tolerance
     check_real("tolerance", tolerance, 0, 1, open_below=False)
-    line = Line(f, arrays)
+    line = _Line(f, arrays)
     blocks = {name: np.asarray(block) for name, block in gradient.items()}
     _check_gradient(blocks, line.point)
     generator = np.random.default_rng(rng)
@@ -220,7 +218,7 @@ def gradcheck(
     return Report(tuple(rows), all(row.ok for row in rows))
 
 
-class Line:
+class _Line:
     """f on the lines θ + t v through one point θ, with t real or imaginary."""
 
     def __init__(
@@ -315,10 +313,9 @@ class Line:
         signs = {name: rng.choice([-1, 1], block.shape) for name, block in self.point.items()}
         noise = 0.0
         for relative in 16 * ROUNDING, 1e-10:
+            step = {name: relative * signs[name] * block for name, block in self.point.items()}
             values = [
-                self._beside(
-                    {n: k * relative * signs[n] * block for n, block in self.point.items()}
-                )
+                self._beside({name: k * offset for name, offset in step.items()})
                 for k in range(-3, 4)
             ]
             noise = max(noise, float(np.abs(np.diff(values, 2)).max()))
@@ -328,14 +325,12 @@ class Line:
         """Refuse an f that computes in float32 inside: its values are numbers of float32."""
         rng = np.random.default_rng(0)
         values = {self.f0}
-        for _ in range(
-            2
-        ):  # towards zero, where f is more likely to be defined than beyond the point
-            values.add(
-                self._beside(
-                    {n: -1e-3 * rng.random(block.shape) * block for n, block in self.point.items()}
-                )
-            )
+        for _ in range(2):
+            # Towards zero, where f is more likely to be defined than beyond the point.
+            offsets = {
+                name: -1e-3 * rng.random(block.shape) * block for name, block in self.point.items()
+            }
+            values.add(self._beside(offsets))
         with np.errstate(all="ignore"):
             if len(values) == 3 and all(float(np.float32(value)) == value for value in values):
                 raise ValueError(
@@ -386,7 +381,7 @@ def _size(block: Array, v: Direction) -> float:
 # --- central differences and the complex step: a derivative along each direction ------------------
 
 
-class Found(NamedTuple):
+class _Found(NamedTuple):
     """A numeric derivative along one direction."""
 
     slope: float
@@ -396,11 +391,11 @@ class Found(NamedTuple):
     sides: tuple[float, ...] = ()  # the two one-sided differences
 
 
-def _difference(line: Line, name: str, v: Direction, step: float) -> Found:
+def _difference(line: _Line, name: str, v: Direction, step: float) -> _Found:
     """(f(θ + h v) - f(θ - h v)) / 2h."""
     h = step * max(1.0, _size(line.point[name], v))
     up, down = line.at(name, v, h), line.at(name, v, -h)
-    return Found(
+    return _Found(
         (up - down) / (2 * h),
         line.rounding(up, down) / h,
         moved=not up == line.f0 == down,
@@ -409,8 +404,8 @@ def _difference(line: Line, name: str, v: Direction, step: float) -> Found:
 
 
 def _central(
-    line: Line, name: str, v: Direction, step: float, analytic: float, allowed: float
-) -> Found:
+    line: _Line, name: str, v: Direction, step: float, analytic: float, allowed: float
+) -> _Found:
     """Return the central difference; where it is off, look again."""
     first = _difference(line, name, v, step)
     if abs(first.slope - analytic) <= allowed + first.floor:
@@ -420,7 +415,7 @@ def _central(
     slope = (4 * first.slope - wide.slope) / 3
     floor = (4 * first.floor + wide.floor) / 3
     if abs(slope - (4 * wide.slope - widest.slope) / 3) <= allowed + floor:
-        return Found(slope, floor, first.moved)
+        return _Found(slope, floor, first.moved)
     # A kink. The derivative at θ itself is the slope on the side where the kink is not, as near as
     # that can be seen over h; the complex step tells it exactly. (A direction through all of the
     # block may have kinks on both sides.)
@@ -428,12 +423,12 @@ def _central(
     near = near or not isinstance(v, tuple)
     confirmed = line.complex_derivative(name, v)
     if near and abs(confirmed - analytic) <= allowed:
-        return Found(confirmed, kink=True)
+        return _Found(confirmed, kink=True)
     return first
 
 
 def _row(
-    line: Line,
+    line: _Line,
     name: str,
     gradient: Array,
     chosen: list[Direction],
@@ -449,7 +444,7 @@ def _row(
     with np.errstate(all="ignore"):  # a gradient that is not finite fails below
         analytic = np.array([_slope(gradient, v) for v in chosen])
         if method == "complex":
-            found = [Found(line.complex_derivative(name, v)) for v in chosen]
+            found = [_Found(line.complex_derivative(name, v)) for v in chosen]
         else:
             found = [
                 _central(line, name, v, step, a, tolerance * (largest if entry else mean))
@@ -461,9 +456,8 @@ def _row(
         scale = np.where(one, max(largest, size[one].max(initial=0)), np.maximum(mean, size))
         floor = np.array([each.floor for each in found])
         allowed = tolerance * scale + floor
-        must_be_zero = (
-            gradient.any() and not any(each.moved for each in found) and not _reads(line, name)
-        )
+        moved = any(each.moved for each in found)
+        must_be_zero = bool(gradient.any()) and not moved and not _reads(line, name)
         if must_be_zero:
             allowed[:] = 0
         distance = np.abs(numeric - analytic)
@@ -471,11 +465,6 @@ def _row(
         hidden = float((floor / scale).min()) if largest else 0.0
         excess = np.where(distance == 0, 0, distance / allowed)
     worst = int(np.argmax(excess))  # a NaN is the largest
-    note = ""
-    if must_be_zero:
-        note = NOT_READ
-    elif hidden > 0.01:
-        note = f"the rounding of f hides {hidden:.0%} of this block: ask for the complex step"
     v = chosen[worst]
     return Row(
         name=name,
@@ -490,11 +479,20 @@ def _row(
             v for v, each in zip(chosen, found, strict=True) if each.kink and isinstance(v, tuple)
         ),
         entries=int(one.sum()),
-        note=note,
+        note=_note(must_be_zero, hidden),
     )
 
 
-def _reads(line: Line, name: str) -> bool:
+def _note(must_be_zero: bool, hidden: float) -> str:
+    """Say what no number of the row tells; `hidden` is the error, of 1, that would not be seen."""
+    if must_be_zero:
+        return "f does not read this block: its gradient must be exactly zero"
+    if hidden > 0.01:
+        return f"the rounding of f hides errors of {hidden:.0%}: ask for the complex step"
+    return ""
+
+
+def _reads(line: _Line, name: str) -> bool:
     """Whether f depends on a block: it changes by a bit when that is moved far, or has a slope."""
     ones = np.ones(line.point[name].shape)
     if any(line.at(name, ones, t) != line.f0 for t in (-1.0, 0.5, 3.0)):
@@ -503,7 +501,7 @@ def _reads(line: Line, name: str) -> bool:
     return math.isfinite(slope) and slope != 0
 
 
-def _check_complex(line: Line, name: str, rng: np.random.Generator) -> None:
+def _check_complex(line: _Line, name: str, rng: np.random.Generator) -> None:
     """Refuse an f whose imaginary part is not its derivative, as an abs or a .real makes it."""
     v = _draw_direction(line.point[name], rng)
     slope = line.complex_derivative(name, v)
@@ -528,25 +526,26 @@ def _check_complex(line: Line, name: str, rng: np.random.Generator) -> None:
 # --- the order of the Taylor remainder ------------------------------------------------------------
 
 
-def _taylor_row(line: Line, name: str, gradient: Array, rng: np.random.Generator) -> Row:
+def _taylor_row(line: _Line, name: str, gradient: Array, rng: np.random.Generator) -> Row:
     """Read the order of the remainder along three directions; the middle one stands in the row."""
-    bent: list[Reading] = []
-    flat: list[Reading] = []
+    bent: list[_Reading] = []
+    flat: list[_Reading] = []
     for _ in range(DRAWN):
         v = _draw_direction(gradient, rng)
         reading = _read_order(line, name, v, _slope(gradient, v))
         if reading is not None:
-            (flat if math.isinf(reading.order) else bent).append(reading)
+            (flat if reading.order == math.inf else bent).append(reading)
         if len(bent) == READ:
             break
     readings = sorted([*bent, *flat][:READ], key=lambda reading: reading.order)
     row = Row(name, gradient.shape, None, math.nan, math.nan, math.nan, "taylor", False, math.nan)
     if not readings:
         return replace(row, note=f"none of {DRAWN} directions is free of kinks")
-    order, analytic, numeric, moved = readings[len(readings) // 2]
+    order, analytic, numeric, floor, moved = readings[len(readings) // 2]
     must_be_zero = bool(gradient.any()) and not moved and not _reads(line, name)
     scale = max(math.sqrt(float((gradient * gradient).mean())), abs(numeric))
     distance = abs(numeric - analytic)
+    hidden = floor / scale if scale and order == math.inf else 0.0
     return replace(
         row,
         analytic=analytic,
@@ -554,20 +553,21 @@ def _taylor_row(line: Line, name: str, gradient: Array, rng: np.random.Generator
         error=distance / scale if distance else 0.0,
         ok=order >= LEAST_ORDER and not must_be_zero,
         order=order,
-        note=NOT_READ if must_be_zero else "",
+        note=_note(must_be_zero, hidden),
     )
 
 
-class Reading(NamedTuple):
+class _Reading(NamedTuple):
     """The order of the remainder along one direction, and the derivatives there."""
 
     order: float  # infinite where no remainder could be read: f is linear there, and so is g
     analytic: float
     numeric: float  # a forward difference, at the h of the reading
+    floor: float  # the smallest error of the slope whose remainder could have been read there
     moved: bool
 
 
-def _read_order(line: Line, name: str, v: Array, slope: float) -> Reading | None:
+def _read_order(line: _Line, name: str, v: Array, slope: float) -> _Reading | None:
     """Return the order at the smallest h where it can be read; None where a kink comes first."""
     smallest = STEP / 64 * max(1.0, _size(line.point[name], v))
     hs = [smallest * 2**k for k in range(LEVELS)]
@@ -594,4 +594,4 @@ def _read_order(line: Line, name: str, v: Array, slope: float) -> Reading | None
             order = math.log2(remainders[j] / remainders[j - 1]) if remainders[j] else -math.inf
             break
     moved = any(value != line.f0 for value in values)
-    return Reading(order, slope, (values[j] - line.f0) / hs[j], moved)
+    return _Reading(order, slope, (values[j] - line.f0) / hs[j], READABLE * rounding / hs[j], moved)
