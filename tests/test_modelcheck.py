@@ -41,7 +41,7 @@ def test_the_model_is_right_at_every_point_for_every_term_by_every_method(
 
 @pytest.mark.parametrize("seed", range(12))
 def test_no_false_alarm_at_random_settings(seed):
-    # benchmarks/false_alarms.py does the same for two hundred.
+    # benchmarks/gradcheck.py does the same for two hundred.
     rng = np.random.default_rng(seed)
     vae = VAE(
         int(rng.integers(1, 12)),

@@ -1,0 +1,111 @@
+"""How often the gradient check is wrong: false alarms, and errors that it does not see.
+
+First, right gradients: every method at every point for each term, as ``numpy-vae gradcheck`` does
+it, for models of random sizes, depth, activation, likelihood, beta and seed. Then, wrong ones: one
+entry of each block in turn is off by a share of the block's largest, at the initial point. Exit
+status 1 when there was a false alarm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+from numpy_vae import VAE, Gaussian, gradcheck
+from numpy_vae.modelcheck import METHODS, check_model, function_of, gradient_of, randomise
+
+SHARES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10)  # of the largest entry of the block
+EXAMPLES, SAMPLES = 4, 2
+
+
+def random_model(seed: int) -> tuple[VAE, float]:
+    """Return a model of random settings, and a random beta."""
+    rng = np.random.default_rng(seed)
+    vae = VAE(
+        data_dim=int(rng.integers(1, 21)),
+        hidden=rng.integers(1, 13, size=rng.integers(0, 4)).tolist(),
+        latent_dim=int(rng.integers(1, 7)),
+        activation=str(rng.choice(["relu", "tanh"])),
+        likelihood=("bernoulli", Gaussian(10.0 ** rng.uniform(-2, 1)))[rng.integers(2)],
+        dtype=np.float64,
+        rng=rng,
+    )
+    return vae, float(rng.choice([0, 1, 10.0 ** rng.uniform(-2, 2)]))
+
+
+def false_alarms(models: range, max_entries: int) -> int:
+    """Check right gradients and print what was found; return the number of false alarms."""
+    start = time.perf_counter()
+    alarms = checks = 0
+    worst: dict[tuple[str, str], float] = {}
+    for seed in models:
+        vae, beta = random_model(seed)
+        for check in check_model(vae, beta, max_entries=max_entries, rng=seed):
+            checks += 1
+            if not check.report.ok:
+                alarms += 1
+                print(f"seed {seed}, {vae.settings}, beta {beta:g}: {check.point}, {check.term}")
+                print(check.report)
+            key = check.point, check.method
+            if check.method == "taylor":
+                order = min(row.order for row in check.report if row.order is not None)
+                worst[key] = min(worst.get(key, np.inf), order)
+            else:
+                error = max(row.error for row in check.report)
+                worst[key] = max(worst.get(key, 0.0), error)
+    print(f"right gradients of {len(models)} models, seeds {models[0]} to {models[-1]}")
+    for (point, method), value in worst.items():
+        what = "least order" if method == "taylor" else "largest error"
+        print(f"  {point:10} {method:8} {what:13} {value:.3g}")
+    print(f"  {alarms} false alarms in {checks} checks, {time.perf_counter() - start:.0f} s")
+    return alarms
+
+
+def errors_seen(models: range) -> None:
+    """Plant an error in one entry of each block, and print how many blocks each method rejects."""
+    seen = {(share, method): 0 for share in SHARES for method in METHODS["initial"]}
+    planted = 0
+    for seed in models:
+        vae, _ = random_model(seed)
+        rng = np.random.default_rng(seed)
+        x = rng.random((EXAMPLES, vae.data_dim))
+        eps = rng.standard_normal((SAMPLES, EXAMPLES, vae.latent_dim))
+        randomise(vae, x, eps, 1.0, rng)
+        f, arrays = function_of(vae, "objective", 1.0), {**vae.params, "x": x, "eps": eps}
+        right = gradient_of(vae, x, eps, "objective", 1.0)
+        blocks = [name for name, block in right.items() if block.any()]
+        planted += len(blocks)
+        for share in SHARES:
+            wrong = {name: right[name].copy() for name in blocks}
+            for block in wrong.values():
+                index = np.unravel_index(rng.integers(block.size), block.shape)
+                block[index] += share * np.abs(block).max()
+            for method in METHODS["initial"]:
+                report = gradcheck(f, wrong, arrays, method=method)
+                seen[share, method] += sum(not row.ok for row in report)
+    print(f"wrong gradients of {len(models)} models: blocks seen, of {planted} at each share")
+    print(f"  {'one entry off by':18}" + "".join(f"{method:>9}" for method in METHODS["initial"]))
+    for share in SHARES:
+        found = "".join(f"{seen[share, method]:>9}" for method in METHODS["initial"])
+        print(f"  {share:<18.0e}{found}")
+
+
+def main() -> int:
+    """Check the models and print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--models", type=int, default=200, metavar="N", help="default: 200")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument(
+        "--entries", type=int, default=40, metavar="N", help="of each block (default: 40)"
+    )
+    args = parser.parse_args()
+    seeds = range(args.first_seed, args.first_seed + args.models)
+    alarms = false_alarms(seeds, args.entries)
+    errors_seen(seeds[: max(1, len(seeds) // 10)])
+    return 1 if alarms else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
