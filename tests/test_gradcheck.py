@@ -173,6 +173,16 @@ def test_an_f_that_cancels_has_more_rounding_than_its_value(method):
     assert not gradcheck(f, {"x": 2.1 * x}, {"x": x}, method=method).ok
 
 
+def test_a_derivative_that_cancels_has_lost_digits_and_is_no_excuse():
+    # The sum of two terms of 1e5 that leave 1: eleven digits are right.
+    arrays = {"x": np.array(0.7), "a": np.array(1e5 + 1.1), "b": np.array(1e5 + 0.1)}
+    f = lambda p: np.sin(p["x"]) * p["a"] - np.sin(p["x"]) * p["b"]  # noqa: E731
+    right = np.cos(0.7) * (arrays["a"] - arrays["b"])
+    row = only_row(gradcheck(f, {"x": right}, arrays, method="complex"))
+    assert row.ok and 1e-12 < row.error < 1e-10
+    assert not gradcheck(f, {"x": right * (1 + 2e-9)}, arrays, method="complex").ok
+
+
 def test_a_curve_that_the_step_does_not_resolve_is_no_kink():
     x = np.linspace(0.1, 0.2, 7)
     f = lambda a: np.sum(np.sin(1000 * a["x"]))  # noqa: E731
