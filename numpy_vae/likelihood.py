@@ -189,12 +189,12 @@ def check_values(likelihood: Likelihood, images: Array, what: str) -> None:
     if images.dtype == np.uint8:
         return
     low, high = likelihood.support
-    found = float(images.min()), float(images.max())
-    if not (math.isfinite(found[0]) and math.isfinite(found[1])):
+    least, most = images.min(), images.max()
+    if not (math.isfinite(least) and math.isfinite(most)):
         raise ValueError(f"the values of {what} must be finite, and some are not")
-    if found[0] < low or found[1] > high:
+    if least < low or most > high:
         raise ValueError(
-            f"the values of {what} run from {found[0]:g} to {found[1]:g}, "
+            f"the values of {what} run from {least:g} to {most:g}, "
             f"must be within [{low:g}, {high:g}] for the {likelihood.name} likelihood: "
             "rescale them, or choose another"
         )

@@ -77,8 +77,9 @@ class Adam:
         self.t = 0
         self._scratch = np.empty(min(BLOCK, params.flat.size), params.dtype)
         # A moment above this is not denormal before the next flush if β₁ >= 0.84 (0.84¹⁰⁰ = 3e-8).
-        # Below it m moves θ by less than lr 1e-17, and √v is nothing beside ε, as ε >= MIN_EPS.
-        self._tiny = float(np.finfo(params.dtype).tiny) * 1e8
+        # Below it m moves θ by less than lr 1e-17, and √v is nothing beside ε >= MIN_EPS: at these
+        # β₁ and β₂, that is; nearer to 1 the first steps, with their small 1 - βᵗ, may notice.
+        self._tiny = np.finfo(params.dtype).tiny * 1e8
 
     def step(self, grads: Params) -> None:
         """Take one step down the gradient `grads`, a vector of the layout of `params`."""

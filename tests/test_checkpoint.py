@@ -22,6 +22,7 @@ def run(tmp_path_factory):
     return path, digits, vae, adam, streams, history
 
 
+@pytest.mark.purity
 def test_all_that_was_saved_comes_back(run):
     path, _, vae, adam, streams, history = run
     found = load_checkpoint(path)
@@ -41,6 +42,7 @@ def test_all_that_was_saved_comes_back(run):
         assert one.bit_generator.state == two.bit_generator.state
 
 
+@pytest.mark.purity
 def test_a_run_goes_on_with_the_same_bits(run):
     path, digits, vae, adam, streams, _ = run
     found = load_checkpoint(path)

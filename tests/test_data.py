@@ -456,6 +456,7 @@ def grey(*shape):
 
 
 @pytest.mark.parametrize("n", [2, 5, 6, 12, 100])
+@pytest.mark.mathematics
 def test_split_is_a_fixed_permutation(n):
     x = np.arange(2, n + 2, dtype=np.float32)[:, None] * [1, 100]
     data = dataset_from_array(x, np.arange(n), name="mine")
@@ -674,6 +675,7 @@ def test_a_missing_array_file(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+@pytest.mark.mathematics
 def test_to_float_of_bytes(dtype):
     x = np.arange(256, dtype=np.uint8)
     result = to_float(x, dtype)
@@ -684,6 +686,7 @@ def test_to_float_of_bytes(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+@pytest.mark.purity
 def test_to_float_of_floats(dtype):
     x = np.array([[-0.5, 3.25]], np.float32)
     result = to_float(x, dtype)
@@ -733,6 +736,7 @@ def test_binarized_replaces_the_images_and_nothing_else(mode):
     assert result.test_labels is None
 
 
+@pytest.mark.mathematics
 def test_threshold():
     images = binarized(RAMPS, "threshold").train
     np.testing.assert_array_equal(images, np.where(RAMP >= 128, 255, 0))
@@ -740,6 +744,7 @@ def test_threshold():
     assert binarized(Dataset("x", x, x), "threshold").test.tolist() == [[0, 0, 255, 255]]
 
 
+@pytest.mark.mathematics
 def test_static_is_a_bernoulli_draw_made_once():
     result, again = binarized(RAMPS, "static"), binarized(RAMPS, "static")
     np.testing.assert_array_equal(result.train, again.train)
@@ -828,6 +833,7 @@ def test_unknown_modes_are_refused(mode, rng):
 @pytest.mark.parametrize("rows", [np.array([5, 0, 5]), slice(2, 5)], ids=["index", "slice"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
 @pytest.mark.parametrize("binarize", BINARIZE)
+@pytest.mark.purity
 def test_batch(binarize, dtype, rows, rng):
     images = rng.integers(0, 256, (9, 40), np.uint8)
     before = images.copy()
@@ -838,6 +844,15 @@ def test_batch(binarize, dtype, rows, rng):
         assert np.unique(x).tolist() == [0, 1]
     else:
         np.testing.assert_array_equal(x, to_float(images[rows], dtype))
+
+
+@pytest.mark.purity
+@pytest.mark.parametrize("binarize", BINARIZE)
+def test_a_batch_leaves_float_images_as_they_are(binarize, rng):
+    images = rng.random((9, 40), np.float32)
+    before = images.copy()
+    batch(images, slice(2, 5), binarize=binarize, rng=rng)  # of float32 a slice is a view
+    np.testing.assert_array_equal(images, before)
 
 
 def test_batch_is_float32_unless_asked():
@@ -854,6 +869,7 @@ def test_only_dynamic_draws(binarize, rng):
 
 
 @pytest.mark.parametrize("stored", [np.uint8, np.float32])
+@pytest.mark.mathematics
 def test_dynamic_is_a_bernoulli_draw_made_anew(stored, rng):
     images = RAMP if stored is np.uint8 else to_float(RAMP)
     first, second = (batch(images, slice(None), binarize="dynamic", rng=rng) for _ in range(2))
@@ -874,6 +890,7 @@ def test_dynamic_is_the_same_in_every_dtype():
     np.testing.assert_array_equal(draws[0], draws[2])
 
 
+@pytest.mark.mathematics
 def test_dynamic_at_the_ends_of_the_interval():
     class Extreme(np.random.Generator):
         """Draws the least and the greatest number that a float32 draw can be."""
@@ -894,6 +911,7 @@ def test_dynamic_needs_a_generator(rng):
 
 
 @pytest.mark.parametrize(("n", "size"), [(10, 3), (9, 3), (2, 5), (1, 1), (0, 4)])
+@pytest.mark.mathematics
 def test_minibatches(n, size, rng):
     batches = list(minibatches(n, size, rng))
     assert [len(rows) for rows in batches] == [min(size, n - i) for i in range(0, n, size)]
@@ -901,6 +919,7 @@ def test_minibatches(n, size, rng):
     assert sorted(i for rows in batches for i in rows) == list(range(n))
 
 
+@pytest.mark.mathematics
 def test_minibatches_are_one_permutation_of_their_stream():
     batches = minibatches(100, np.int64(32), np.random.default_rng(7))
     np.testing.assert_array_equal(

@@ -15,6 +15,7 @@ def vae():
     return vae
 
 
+@pytest.mark.mathematics
 def test_the_elbo_is_the_mean_over_all_images_whatever_the_batches(vae, rng):
     images = rng.random((2 * BATCH_SIZE + 7, 12))
     noise = np.random.default_rng(4).spawn(6)[4]
@@ -25,6 +26,7 @@ def test_the_elbo_is_the_mean_over_all_images_whatever_the_batches(vae, rng):
     assert result.elbo == -(result.reconstruction + result.kl)
 
 
+@pytest.mark.mathematics
 def test_the_noise_is_drawn(vae, rng):
     # At eps = 0 the number is better and is not a bound.
     images = rng.random((BATCH_SIZE, 12))
@@ -62,6 +64,7 @@ def test_what_cannot_be_evaluated_is_refused(vae, images, binarize, message):
         evaluate_elbo(vae, images, binarize=binarize, rng=0)
 
 
+@pytest.mark.mathematics
 def test_dynamic_pixels_are_drawn_once_from_a_stream_of_their_own(vae):
     images = np.random.default_rng(0).random((BATCH_SIZE + 30, 12))
     noise, pixels = np.random.default_rng(4).spawn(6)[4:]
@@ -71,6 +74,7 @@ def test_dynamic_pixels_are_drawn_once_from_a_stream_of_their_own(vae):
     assert result.reconstruction == pytest.approx(reconstruction.mean(), rel=1e-12)
 
 
+@pytest.mark.purity
 def test_nothing_is_written_to(vae, rng):
     images, before = rng.random((9, 12)), vae.params.flat.copy()
     kept = images.copy()

@@ -20,6 +20,7 @@ def assert_right(report):
 
 
 @pytest.mark.parametrize("lead", [(B,), (2, B)], ids=["rows", "samples-and-rows"])
+@pytest.mark.gradient
 def test_dense_gradients(rng, lead):
     arrays = draw(rng, {"x": (*lead, N), "W": (N, M), "b": (M,)})
     dy = rng.standard_normal((*lead, M))  # random: all ones would hide mis-paired rows
@@ -33,6 +34,7 @@ def test_dense_gradients(rng, lead):
     assert_right(report)
 
 
+@pytest.mark.mathematics
 def test_dense_is_the_affine_map(rng):
     a = draw(rng, {"x": (B, N), "W": (N, M), "b": (M,)})
     y = Dense(a["W"], a["b"]).forward(a["x"])
@@ -43,6 +45,7 @@ def test_dense_is_the_affine_map(rng):
     np.testing.assert_allclose(y, by_hand, rtol=1e-13)
 
 
+@pytest.mark.purity
 def test_backward_assigns_and_does_not_accumulate(rng):
     a = draw(rng, {"x": (B, N), "W": (N, M), "b": (M,)})
     dy = rng.standard_normal((B, M))
@@ -51,10 +54,12 @@ def test_backward_assigns_and_does_not_accumulate(rng):
     first = dense.backward(a["x"], dy, grad).copy(), grad.W.copy(), grad.b.copy()
     second = dense.backward(a["x"], dy, grad), grad.W, grad.b
     for one, two in zip(first, second, strict=True):
+        assert np.isfinite(one).all()  # NaN + 1 is NaN, and equal to itself in the next line
         np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.gradient
 def test_activation_gradients(rng, name):
     activation = ACTIVATIONS[name]
     a = rng.standard_normal((B, N))
@@ -65,6 +70,7 @@ def test_activation_gradients(rng, name):
     assert not any(row.kinks for row in report)
 
 
+@pytest.mark.mathematics
 def test_activations_are_what_their_names_say():
     a = np.array([-800.0, -1.5, -0.0, 0.0, 0.25, 800.0])
     np.testing.assert_array_equal(ACTIVATIONS["relu"].forward(a), np.maximum(a, 0))
@@ -79,6 +85,7 @@ def test_relu_passes_no_gradient_at_the_kink_and_hides_no_nan():
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("widths", [(N,), (N, 6), (N, 6, 2, 7)], ids=["L0", "L1", "L3"])
+@pytest.mark.gradient
 def test_trunk_gradients(rng, name, widths):
     shapes = {}
     for i, (n, m) in enumerate(pairwise(widths)):
@@ -111,3 +118,12 @@ def test_a_trunk_of_ten_layers_keeps_their_order():
     for i in range(12):
         params[f"t.{i}.b"][:] = i
     assert [d.b[0] for d in Trunk.on(params, "t", ACTIVATIONS["relu"]).layers] == list(range(12))
+
+
+@pytest.mark.gradient
+def test_relu_takes_the_sign_of_the_real_part():
+    # So that at the kink itself the complex step gives the derivative that backward gives, 0.
+    relu = ACTIVATIONS["relu"]
+    a = np.array([-1, 0, 1]) + 1e-20j
+    np.testing.assert_array_equal(relu.forward(a), [0, 0, a[2]])
+    np.testing.assert_array_equal(relu.backward(a, np.ones(3)), [0, 0, 1])

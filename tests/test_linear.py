@@ -18,8 +18,6 @@ from numpy_vae.likelihood import Gaussian
 
 N, D, Z = 60, 11, 3
 
-pytestmark = pytest.mark.mathematics
-
 
 def cubature(n):
     """Return 2 Z points that stand for eps ~ N(0, I): exact for every polynomial of degree 3.
@@ -67,6 +65,7 @@ def maximum_likelihood(x, rotation=None):
     return vae
 
 
+@pytest.mark.mathematics
 def test_the_bound_is_tight_for_every_x_at_the_maximum_likelihood_solution(x, rng):
     vae = maximum_likelihood(x)
     np.testing.assert_allclose(elbo(vae, x), log_likelihood(vae, x), rtol=1e-11)
@@ -74,6 +73,7 @@ def test_the_bound_is_tight_for_every_x_at_the_maximum_likelihood_solution(x, rn
     np.testing.assert_allclose(elbo(vae, elsewhere), log_likelihood(vae, elsewhere), rtol=1e-11)
 
 
+@pytest.mark.mathematics
 def test_the_maximum_likelihood_solution_has_the_value_of_the_closed_form(x):
     vae = maximum_likelihood(x)
     values = np.sort(np.linalg.eigvalsh(np.cov(x.T, bias=True)))[::-1]
@@ -82,6 +82,7 @@ def test_the_maximum_likelihood_solution_has_the_value_of_the_closed_form(x):
     np.testing.assert_allclose(elbo(vae, x).mean(), closed, rtol=1e-12)
 
 
+@pytest.mark.gradient
 def test_the_gradient_of_the_bound_is_zero_at_the_maximum_likelihood_solution(x, rng):
     vae = maximum_likelihood(x)
     eps = cubature(N)
@@ -92,6 +93,7 @@ def test_the_gradient_of_the_bound_is_zero_at_the_maximum_likelihood_solution(x,
         assert np.abs(block).max() < 1e-10 * np.abs(beside[name]).max(), name
 
 
+@pytest.mark.mathematics
 def test_no_other_model_has_a_higher_bound(x, rng):
     vae = maximum_likelihood(x)
     best, optimum = elbo(vae, x).mean(), vae.params.flat.copy()
@@ -103,6 +105,7 @@ def test_no_other_model_has_a_higher_bound(x, rng):
             assert (elbo(vae, x) < log_likelihood(vae, x)).all()
 
 
+@pytest.mark.mathematics
 def test_a_diagonal_posterior_is_not_enough_when_the_columns_are_not_orthogonal(x, rng):
     # Turned latents have the same likelihood, but a posterior with correlations, which q has not.
     rotation = np.linalg.qr(rng.standard_normal((Z, Z)))[0]
@@ -111,6 +114,7 @@ def test_a_diagonal_posterior_is_not_enough_when_the_columns_are_not_orthogonal(
     assert (elbo(turned, x) < log_likelihood(turned, x) - 0.01).all()
 
 
+@pytest.mark.mathematics
 def test_the_cubature_is_exact_for_what_it_is_used_for(x):
     # Against Monte Carlo, within its standard error.
     vae = maximum_likelihood(x)

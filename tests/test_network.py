@@ -7,6 +7,7 @@ from numpy_vae import VAE
 from numpy_vae.network import block_shapes
 
 
+@pytest.mark.mathematics
 def test_the_decoder_mirrors_the_encoder():
     assert block_shapes(11, (6, 7), 3) == {
         "encoder.0.W": (11, 6), "encoder.0.b": (6,), "encoder.1.W": (6, 7), "encoder.1.b": (7,),
@@ -31,6 +32,7 @@ def test_the_linear_model_has_three_layers():
     ],
     ids=["relu", "tanh", "linear"],
 )
+@pytest.mark.mathematics
 def test_the_initial_weights(activation, hidden, gains):
     vae = VAE(784, hidden, 60, activation, rng=3)
     gains = {"mu": 0.1, "logvar": 0, "output": 1} | gains
@@ -50,3 +52,10 @@ def test_the_seed_decides():
     assert flat.shape == (652_824,) and flat.dtype == np.float32
     np.testing.assert_array_equal(VAE(784, rng=3).params.flat, flat)
     assert not np.array_equal(VAE(784, rng=4).params.flat, flat)
+
+
+def test_it_is_the_sum_of_the_blocks_that_is_bounded():
+    assert sum(np.prod(shape) for shape in block_shapes(1, (10_000,) * 2, 1).values()) > 2e8
+    message = "of parameters is 400110003, must be a whole number from 1 to 268435456"
+    with pytest.raises(ValueError, match=message):
+        block_shapes(1, (10_000,) * 3, 1)

@@ -24,6 +24,7 @@ def vector(values, dtype=np.float64):
 
 
 @pytest.mark.parametrize("size", [3, optim.BLOCK, 2 * optim.BLOCK + 5], ids=["3", "one", "three"])
+@pytest.mark.mathematics
 def test_adam_is_the_printed_algorithm(rng, size):
     settings = {"lr": 3e-3, "beta1": 0.8, "beta2": 0.95, "eps": 1e-6}
     theta = rng.standard_normal(size)
@@ -36,12 +37,14 @@ def test_adam_is_the_printed_algorithm(rng, size):
     assert adam.t == 7
 
 
+@pytest.mark.mathematics
 def test_the_first_step_has_the_size_lr_whatever_the_gradient():
     params = vector([1.0, 1.0, 1.0])
     Adam(params, lr=0.1).step(vector([1e-3, -5.0, 1e6]))
     np.testing.assert_allclose(params.flat, [0.9, 1.1, 0.9], rtol=1e-4)
 
 
+@pytest.mark.purity
 def test_steps_are_taken_in_place_in_the_dtype_of_the_parameters(rng):
     params = vector(rng.standard_normal(8), np.float32)
     memory, grads = params.flat, vector(rng.standard_normal(8), np.float32)
@@ -50,6 +53,7 @@ def test_steps_are_taken_in_place_in_the_dtype_of_the_parameters(rng):
     adam.step(grads)
     assert params.flat is memory
     assert {a.dtype for a in (params.flat, adam.m.flat, adam.v.flat)} == {np.dtype(np.float32)}
+    assert all(a.dtype == np.float32 for a in vars(adam).values() if isinstance(a, np.ndarray))
     np.testing.assert_array_equal(grads.flat, before)
 
 
@@ -61,6 +65,7 @@ def test_adam_finds_the_bottom_of_a_bowl():
     np.testing.assert_allclose(params.flat, 0, atol=1e-3)
 
 
+@pytest.mark.purity
 def test_moments_whose_gradient_has_died_never_become_denormal():
     params = vector(np.ones(4), np.float32)
     adam = Adam(params)
@@ -73,6 +78,7 @@ def test_moments_whose_gradient_has_died_never_become_denormal():
     assert not adam.m.flat.any()  # without the flush they would lie at 0.9^3000, denormal, for ever
 
 
+@pytest.mark.purity
 def test_the_flush_reaches_every_block_and_both_moments():
     size = 2 * optim.BLOCK + 5
     params = Params({"w": (size,)}, np.float32)
@@ -84,6 +90,7 @@ def test_the_flush_reaches_every_block_and_both_moments():
     assert not adam.m.flat.any() and not adam.v.flat.any()
 
 
+@pytest.mark.mathematics
 def test_small_gradients_are_not_flushed():
     rng = np.random.default_rng(1)
     theta = rng.standard_normal(50)
@@ -120,7 +127,9 @@ def test_the_flush_does_not_move_the_parameters(monkeypatch):
         ({"lr": 1e9}, "lr is 1000000000.0, must be"),
         ({"beta1": 1.0}, "beta1 is 1.0, must be a number at least 0"),
         ({"beta2": -0.1}, "beta2 is -0.1, must be a number at least 0"),
+        ({"beta2": 1.0}, "beta2 is 1.0, must be .* at most 0.999999"),
         ({"eps": 0.0}, "eps is 0.0, must be a number at least 1e-12"),
+        ({"eps": 1.5}, "eps is 1.5, must be .* at most 1$"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
@@ -131,3 +140,19 @@ def test_settings_out_of_range_are_refused(settings, message):
 def test_complex_parameters_are_refused():
     with pytest.raises(ValueError, match="params has dtype complex128, must be a real floating"):
         Adam(vector([1.0], np.complex128))
+
+
+def test_the_flush_comes_when_it_is_due_and_not_before():
+    params = vector([1.0], np.float32)
+    adam = Adam(params)
+    adam.m.flat[:] = 1e-30  # not denormal, and too small to matter
+    for _ in range(optim.FLUSH_EVERY):
+        assert adam.m.flat.any()
+        adam.step(vector([0.0], np.float32))
+    assert not adam.m.flat.any()
+
+
+def test_a_block_fits_the_cache_and_outweighs_the_loop():
+    # Five blocks of float32 in a level-2 cache of 2 MiB; a dozen calls of NumPy for each of them
+    # take as long as some thousand entries.
+    assert 10_000 < optim.BLOCK <= (2 << 20) / (5 * 4)

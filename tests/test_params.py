@@ -26,6 +26,7 @@ def test_blocks_lie_in_the_vector_in_their_order(params):
     np.testing.assert_array_equal(params["c.W"], [[8, 9, 10, 11, 12], [13, 14, 15, 16, 17]])
 
 
+@pytest.mark.purity
 def test_views_and_vector_share_memory_both_ways(params):
     params["a.b"][1] = -1
     assert params.flat[7] == -1
@@ -34,6 +35,7 @@ def test_views_and_vector_share_memory_both_ways(params):
     assert all(np.shares_memory(params.flat, view) for view in params.views.values())
 
 
+@pytest.mark.purity
 def test_a_view_cannot_be_rebound(params):
     with pytest.raises(TypeError):
         params["a.b"] = np.zeros(2)
@@ -51,6 +53,7 @@ def test_a_view_cannot_be_rebound(params):
      lambda p: p.astype(np.float64)],
     ids=["deepcopy", "pickle", "copy", "astype"],
 )  # fmt: skip
+@pytest.mark.purity
 def test_a_copy_has_memory_of_its_own_and_its_views_are_attached_to_it(params, duplicate):
     twin = duplicate(params)
     np.testing.assert_array_equal(twin.flat, params.flat)
@@ -62,17 +65,20 @@ def test_a_copy_has_memory_of_its_own_and_its_views_are_attached_to_it(params, d
     assert not twin["c.W"].any() and params["c.W"].all()
 
 
+@pytest.mark.purity
 def test_a_shallow_copy_shares_the_vector(params):
     twin = copy.copy(params)
     twin["a.b"][0] = 99
     assert params.flat[6] == 99
 
 
+@pytest.mark.purity
 def test_zeros_like_has_the_layout_and_the_dtype(params):
     zeros = params.zeros_like()
     assert zeros.shapes == params.shapes and zeros.dtype == params.dtype and not zeros.flat.any()
 
 
+@pytest.mark.purity
 def test_the_dtype_is_chosen_here():
     assert Params(SHAPES).dtype == np.float32
     assert Params(SHAPES, np.complex128)["a.b"].dtype == np.complex128
@@ -82,3 +88,7 @@ def test_the_dtype_is_chosen_here():
 def test_a_vector_that_cannot_be_named_is_refused(flat):
     with pytest.raises(ValueError, match=r"flat has shape .* must be contiguous \(18,\)"):
         Params(SHAPES, flat=flat)
+
+
+def test_a_vector_that_is_not_given_is_zero():
+    assert not Params(SHAPES).flat.any()

@@ -16,6 +16,7 @@ def q(rng):
 
 
 @pytest.mark.parametrize("shape", [(B, Z), (K, B, Z)], ids=["one-sample", "K-samples"])
+@pytest.mark.gradient
 def test_sample_gradients(rng, q, shape):
     mu, logvar, sigma = q
     eps, dz = rng.standard_normal(shape), rng.standard_normal(shape)
@@ -30,6 +31,7 @@ def test_sample_gradients(rng, q, shape):
     assert report.ok, f"\n{report}"
 
 
+@pytest.mark.gradient
 def test_kl_gradients(rng, q):
     mu, logvar, sigma = q
     dkl = rng.standard_normal(B)
@@ -44,6 +46,7 @@ def test_kl_gradients(rng, q):
     assert report.ok, f"\n{report}"
 
 
+@pytest.mark.mathematics
 def test_kl_of_the_prior_itself_is_zero_and_stationary():
     zero, one = np.zeros((B, Z)), np.ones((B, Z))
     assert not posterior.kl(zero, zero, one).any()
@@ -52,6 +55,7 @@ def test_kl_of_the_prior_itself_is_zero_and_stationary():
 
 @pytest.mark.parametrize("mu", [-1.3, 0.0, 2.0])
 @pytest.mark.parametrize("logvar", [-3.0, 0.0, 1.1])
+@pytest.mark.mathematics
 def test_kl_against_quadrature(mu, logvar):
     q = stats.norm(mu, np.sqrt(np.exp(logvar)))  # scipy takes the standard deviation
     sigma = q.std()
@@ -62,6 +66,7 @@ def test_kl_against_quadrature(mu, logvar):
     np.testing.assert_allclose(closed, [numeric], atol=1e-9)
 
 
+@pytest.mark.mathematics
 def test_kl_against_monte_carlo_through_the_sampler(rng, q):
     # Sees a sampler and a divergence that mean different things by logvar; no gradient check does.
     mu, logvar, sigma = q
@@ -75,6 +80,7 @@ def test_kl_against_monte_carlo_through_the_sampler(rng, q):
     ).all()
 
 
+@pytest.mark.mathematics
 def test_the_sample_has_the_distribution_it_claims(rng):
     mu, logvar = np.array([[0.7]]), np.array([[-1.2]])
     z = posterior.sample(
@@ -87,6 +93,15 @@ def test_the_sample_has_the_distribution_it_claims(rng):
     assert stats.kstest(z.ravel(), mistaken.cdf).pvalue < 1e-12
 
 
+@pytest.mark.mathematics
+def test_sigma_squared_is_exp_logvar_as_far_as_float32_goes():
+    # A clamp of logvar would show here, and nowhere near the origin.
+    logvar = np.linspace(-80, 80, 33)
+    sigma = posterior.standard_deviation(logvar)
+    np.testing.assert_allclose(sigma**2, np.exp(logvar), rtol=1e-13)
+
+
+@pytest.mark.mathematics
 def test_zero_noise_gives_the_mean(q):
     mu, _, sigma = q
     np.testing.assert_array_equal(posterior.sample(mu, sigma, np.zeros((B, Z))), mu)

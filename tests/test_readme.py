@@ -59,12 +59,26 @@ def test_every_module_is_listed():
 
 
 def test_the_python_example_runs(tmp_path):
-    code = next(block for block in blocks("python") if block.startswith("import"))
+    code = next(block for block in blocks("python") if "load_digits" in block)
     assert len(code.splitlines()) <= 25
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert re.fullmatch(r"-\d+\.\d+ nats per image\n", result.stdout)
+
+
+def test_the_foreign_function_fails_as_printed_and_passes_when_mended():
+    code = next(block for block in blocks("python") if "print(gradcheck(f," in block)
+    expected = README[README.index("      worst entry") :].split("```")[0].splitlines()
+    mended = code.replace("(1 - y)  ", "(1 - y * y)  ")
+    for text, verdict in (code, "FAIL"), (mended, "ok"):
+        result = subprocess.run(
+            [sys.executable, "-c", text], capture_output=True, text=True, check=True
+        )
+        shown = result.stdout.splitlines()
+        assert [line.split()[0] for line in shown[1:]] == [verdict, verdict]
+        if verdict == "FAIL":
+            assert shown == expected
 
 
 def test_every_link_into_the_repository_leads_somewhere():

@@ -31,6 +31,7 @@ def test_training_raises_the_elbo_and_says_by_how_much(digits):
         assert r.test_kl > 0 and r.seconds > 0 and r.test_seconds > 0
 
 
+@pytest.mark.mathematics
 def test_an_epoch_is_the_loop_written_out(digits):
     seed, vae, twin = 5, small(), small()
     history = fit(vae, digits, epochs=2, batch_size=64, beta=2.0, lr=3e-3, rng=seed)
@@ -51,6 +52,7 @@ def test_an_epoch_is_the_loop_written_out(digits):
     np.testing.assert_allclose(vae.params.flat, twin.params.flat, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.mathematics
 def test_dynamic_pixels_come_from_a_stream_of_their_own(digits):
     vae, twin = small(), small()
     fit(vae, digits, epochs=2, batch_size=100, binarize="dynamic", rng=5)
@@ -67,6 +69,7 @@ def test_dynamic_pixels_come_from_a_stream_of_their_own(digits):
 
 
 @pytest.mark.parametrize("mode", ["static", "threshold"])
+@pytest.mark.mathematics
 def test_other_binarisations_are_done_to_the_data_once(digits, mode):
     vae, twin, grey = small(), small(), small()
     history = fit(vae, digits, epochs=2, binarize=mode, rng=0)
@@ -78,6 +81,7 @@ def test_other_binarisations_are_done_to_the_data_once(digits, mode):
 
 
 @pytest.mark.parametrize("binarize", ["none", "dynamic"])
+@pytest.mark.mathematics
 def test_the_record_holds_the_evaluation_of_all_test_images(digits, binarize):
     vae, streams = small(), spawn_streams(3)
     record = fit(vae, digits, epochs=1, binarize=binarize, rng=streams)[0]
@@ -111,6 +115,7 @@ def test_the_same_seed_gives_the_same_bits(digits, binarize):
     assert other.params.flat.tobytes() != ends[0][0]
 
 
+@pytest.mark.purity
 def test_draws_added_to_one_stream_do_not_shift_the_others():
     one, two = spawn_streams(7), spawn_streams(7)
     two.pixels.random(1000)
@@ -122,6 +127,7 @@ def test_draws_added_to_one_stream_do_not_shift_the_others():
     assert len(first) == 4
 
 
+@pytest.mark.mathematics
 def test_the_test_images_are_never_trained_on(digits):
     # Parameters must not depend on the test set; and its evaluation must not depend on training.
     other = Dataset("other", digits.train, 255 - digits.test)
@@ -131,6 +137,7 @@ def test_the_test_images_are_never_trained_on(digits):
     assert a[-1].train_elbo == b[-1].train_elbo and a[-1].test_elbo != b[-1].test_elbo
 
 
+@pytest.mark.mathematics
 def test_evaluation_does_not_change_the_training(digits):
     vae, twin = small(), small()
     for _ in train_epochs(vae, digits, epochs=2, binarize="dynamic", rng=0):
@@ -139,6 +146,7 @@ def test_evaluation_does_not_change_the_training(digits):
     np.testing.assert_array_equal(vae.params.flat, twin.params.flat)
 
 
+@pytest.mark.mathematics
 def test_every_evaluation_uses_the_same_draws(digits):
     history = fit(small(), digits, epochs=3, lr=1e-12, binarize="dynamic", rng=0)
     assert history[0].test_elbo == pytest.approx(history[2].test_elbo, abs=1e-4)
