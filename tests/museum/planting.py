@@ -9,15 +9,22 @@ import importlib.machinery
 import multiprocessing
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
 
+# As in tests/conftest.py, which is too late for a server that has NumPy loaded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 TIMEOUT = 120.0  # seconds; a fault may make a loop that never ends
+MEMORY = 4 << 30  # bytes; or an array that no machine can hold
 
 
 class Job(NamedTuple):
@@ -26,6 +33,7 @@ class Job(NamedTuple):
     sources: Mapping[str, str]  # module, such as "posterior", to its whole text
     tests: tuple[str, ...]  # files or node ids as pytest takes them, from the root
     stop_at_first: bool = False  # one failure is enough
+    select: tuple[str, ...] = ()  # of those only the tests with one of these marks or node ids
 
 
 class Outcome(NamedTuple):
@@ -35,6 +43,7 @@ class Outcome(NamedTuple):
     failed: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     crash: str = ""  # "", "timeout", or how the process ended
+    marks: Mapping[str, frozenset[str]] = MappingProxyType({})  # of each test, by node id
 
     @property
     def caught(self) -> bool:
@@ -60,17 +69,19 @@ def edited(module: str, *edits: tuple[str, str]) -> str:
 def run(job: Job, timeout: float = TIMEOUT) -> Outcome:
     """Run the tests of `job` on the package with its faults planted."""
     receiver, sender = _context().Pipe(duplex=False)
-    child = _context().Process(target=_child, args=(job, sender))
+    # Of its own: pytests that clean the directory they share up at one time break one another.
+    scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    child = _context().Process(target=_child, args=(job, sender, scratch.name))
     child.start()
     sender.close()
     try:
         if not receiver.poll(timeout):
             return Outcome(crash="timeout")
-        *verdicts, status = receiver.recv()
+        *verdicts, marks, status = receiver.recv()
         if status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
             raise ValueError(f"{job.tests} must name tests, and some of them name none")
         ended = status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or verdicts[1]
-        return Outcome(*verdicts, crash="" if ended else f"pytest ended with {status}")
+        return Outcome(*verdicts, "" if ended else f"pytest ended with {status}", marks)
     except EOFError:
         child.join()
         return Outcome(crash=f"exit status {child.exitcode}")
@@ -78,12 +89,15 @@ def run(job: Job, timeout: float = TIMEOUT) -> Outcome:
         child.kill()
         child.join()
         receiver.close()
+        scratch.cleanup()
 
 
-def run_all(jobs: Iterable[Job], workers: int | None = None) -> Iterator[Outcome]:
+def run_all(
+    jobs: Iterable[Job], workers: int | None = None, timeout: float = TIMEOUT
+) -> Iterator[Outcome]:
     """Yield the outcome of each job in turn, with `workers` at work (default: one a core)."""
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        yield from pool.map(run, jobs)
+        yield from pool.map(lambda job: run(job, timeout), jobs)
 
 
 def _context() -> multiprocessing.context.BaseContext:
@@ -123,12 +137,24 @@ class _PlantedLoader(importlib.machinery.SourceFileLoader):
 
 
 class _Recorder:
-    """A plugin that writes down what each test said."""
+    """A plugin that keeps the tests selected, and writes down what each of them said."""
 
-    def __init__(self) -> None:
+    def __init__(self, select: Iterable[str] = ()) -> None:
+        self.select = frozenset(select)
+        self.marks: dict[str, frozenset[str]] = {}
         self.passed: list[str] = []
         self.failed: list[str] = []
         self.skipped: list[str] = []
+
+    def pytest_collection_modifyitems(self, items) -> None:
+        for item in items:
+            self.marks[item.nodeid] = frozenset(mark.name for mark in item.iter_markers())
+        if self.select:
+            items[:] = [item for item in items if self._is_selected(item.nodeid)]
+
+    def _is_selected(self, nodeid: str) -> bool:
+        names = {nodeid, nodeid.partition("[")[0]}  # a test is named with its parameters or without
+        return not self.select.isdisjoint(names | self.marks[nodeid])
 
     def pytest_runtest_logreport(self, report) -> None:
         if report.failed:
@@ -143,8 +169,12 @@ class _Recorder:
             self.failed.append(report.nodeid or "import")
 
 
-def _child(job: Job, sender) -> None:
+def _child(job: Job, sender, scratch: str) -> None:
     os.chdir(ROOT)
+    with suppress(ImportError, OSError, ValueError):  # not on every system
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     # What a broken package prints is nobody's business, from Python or from below.
     devnull = os.open(os.devnull, os.O_WRONLY)
     for descriptor in 1, 2:
@@ -152,9 +182,11 @@ def _child(job: Job, sender) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "numpy_vae"]:
         del sys.modules[name]
     sys.meta_path.insert(0, _Planter(job.sources))
-    recorder = _Recorder()
-    options = ["-q", "-p", "no:cacheprovider", "--tb=no", *(["-x"] if job.stop_at_first else [])]
+    recorder = _Recorder(job.select)
+    options = ["-q", "-p", "no:cacheprovider", "--tb=no", "--assert=plain"]
+    options += [f"--basetemp={scratch}/pytest"]
+    options += ["-x"] if job.stop_at_first else []
     status = pytest.main([*options, *job.tests], plugins=[recorder])
     verdicts = tuple(recorder.passed), tuple(recorder.failed), tuple(recorder.skipped)
-    sender.send((*verdicts, int(status)))
+    sender.send((*verdicts, recorder.marks, int(status)))
     sender.close()
