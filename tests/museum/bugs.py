@@ -1,0 +1,1019 @@
+"""Bugs of hand-written variational autoencoders, each as an edit of the real code.
+
+Many come in two halves, a value and the gradient of that value: what is wrong there is the model,
+and a gradient check, which compares the two halves, has nothing to say.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+KINDS = ("central", "complex", "taylor", "mathematics", "purity")
+GRADIENT = frozenset({"central", "complex", "taylor"})
+MATHEMATICS = frozenset({"mathematics"})
+PURITY = frozenset({"purity"})
+ALL = frozenset(KINDS)
+
+PUBLISHED = "published hand-written code"
+COMMON = "a common slip"
+
+Edits = Mapping[str, tuple[tuple[str, str], ...]]
+
+
+def plant(module: str, *texts: str) -> Edits:
+    """Return the edits of one module from old, new, old, new, ..."""
+    return {module: tuple(zip(texts[::2], texts[1::2], strict=True))}
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One bug, and who sees it."""
+
+    name: str
+    title: str
+    seen: str  # where, in public
+    edits: Edits  # module of the package: (old, new), ...
+    test: str  # the test of the package that must catch it; without [...], with any parameters
+    seen_by: frozenset[str]  # the kinds of proof of which at least one test fails
+    why: str = ""  # why the others are blind, or see it
+    row: int = 0  # of CLASSES
+    places: Mapping[str, bool] = field(default_factory=dict)  # of jury.PLACES: seen there?
+
+
+# The classes of bugs found in published code, and whether a gradient check was said to catch them.
+CLASSES = {
+    1: ("different noise in forward and backward", "yes"),
+    2: ("sigma = exp(logvar) in the sampler, sigma² = exp(logvar) in the KL", "no"),
+    3: ("variance used as standard deviation", "no"),
+    4: ("sign of the KL gradient", "yes, not at tiny weights with a loose tolerance"),
+    5: ("1/B missing on one term", "only at B > 1"),
+    6: ("KL averaged, reconstruction summed, or the reverse", "no"),
+    7: ("clamp in the value, gradient unmasked", "only outside the clamp"),
+    8: ("epsilon inside the log of the value only", "not at 1e-4; yes by complex step"),
+    9: ("no gradient through the sampling path", "yes, not at tiny weights with a loose tolerance"),
+    10: ("pre-activation where the activation belongs", "yes"),
+    11: ("optimiser step inside backward", "no"),
+    12: ("Adam without bias correction, per-example moments", "no"),
+    13: ("evaluation returns mu + sigma", "no"),
+    14: ('"ELBO" at eps = 0', "no"),
+    15: ("test images in the training set", "no"),
+    16: ("display through softplus instead of sigmoid", "no"),
+    17: ("reported KL with the wrong sign", "no"),
+}
+
+CONSISTENT = "Backward is the right derivative of the wrong function."
+OUTSIDE = "The objective and its gradient are right."
+ONLY_GRADIENT = "The value is right, and with it all that is computed from values."
+
+BUGS = (
+    # The log-variance, the sample and the divergence ------------------------------------------
+    Bug(
+        "two-meanings-of-logvar",
+        "The sampler takes exp(logvar) for the deviation, the KL takes it for the variance.",
+        f"{PUBLISHED}; the subject of keras #3283, Lasagne/Recipes #90, AntixK/PyTorch-VAE #69",
+        plant(
+            "posterior",
+            "return np.exp(logvar / 2)",
+            "return np.exp(logvar)",
+            "dz * eps * (sigma / 2)",
+            "dz * eps * sigma",
+            "sigma * sigma - 1 - logvar)",
+            "np.exp(logvar) - 1 - logvar)",
+            "dkl * (sigma * sigma - 1) / 2",
+            "dkl * (sigma - 1) / 2",
+        ),
+        "test_posterior.py::test_kl_against_monte_carlo_through_the_sampler",
+        MATHEMATICS,
+        CONSISTENT + " Each of the two halves is even right for a logvar of its own.",
+        row=2,
+    ),
+    Bug(
+        "deviation-for-variance-in-the-kl",
+        "The KL has sigma where sigma² belongs.",
+        PUBLISHED,
+        plant(
+            "posterior",
+            "(mu * mu + sigma * sigma - 1",
+            "(mu * mu + sigma - 1",
+            "dkl * (sigma * sigma - 1) / 2",
+            "dkl * (sigma / 2 - 1) / 2",
+        ),
+        "test_posterior.py::test_kl_against_quadrature",
+        MATHEMATICS,
+        CONSISTENT,
+        row=3,
+    ),
+    Bug(
+        "logvar-is-mu",
+        "logvar is made by the weights of mu: log sigma = mu.",
+        "the question that this package came from",
+        plant(
+            "vae",
+            "logvar = net.logvar_head.forward(h)",
+            "logvar = net.mu_head.forward(h)",
+            "dh = net.mu_head.backward(t.h, dmu, grad.mu_head)\n"
+            "        dh = dh + net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)\n",
+            "dh = net.mu_head.backward(t.h, dmu + dlogvar, grad.mu_head)\n"
+            "        grad.logvar_head.W[:], grad.logvar_head.b[:] = 0, 0\n",
+        ),
+        "test_vae.py::test_forward_is_the_derivation_written_out",
+        MATHEMATICS,
+        CONSISTENT + " That the second head is never read is no error of a derivative.",
+    ),
+    Bug(
+        "no-half-in-dlogvar",
+        "The factor 1/2 of d sigma / d logvar is missing on the way back.",
+        COMMON,
+        plant("posterior", "dz * eps * (sigma / 2)", "dz * eps * sigma"),
+        "test_posterior.py::test_sample_gradients",
+        GRADIENT,
+        ONLY_GRADIENT,
+    ),
+    Bug(
+        "no-path-to-logvar",
+        "The sample passes no gradient on to logvar.",
+        PUBLISHED,
+        plant(
+            "posterior",
+            "dmu, dlogvar, deps = dz, dz * eps * (sigma / 2), dz * sigma",
+            "dmu, dlogvar, deps = dz, np.zeros_like(dz), dz * sigma",
+        ),
+        "test_posterior.py::test_sample_gradients",
+        GRADIENT,
+        ONLY_GRADIENT,
+        row=9,
+        places={"weights of 0.001, rtol 0.001, atol 1e-5": False},
+    ),
+    Bug(
+        "no-path-to-mu",
+        "The sample passes no gradient on to mu.",
+        PUBLISHED,
+        plant(
+            "posterior",
+            "dmu, dlogvar, deps = dz, dz * eps",
+            "dmu, dlogvar, deps = np.zeros_like(dz), dz * eps",
+        ),
+        "test_posterior.py::test_sample_gradients",
+        GRADIENT,
+        ONLY_GRADIENT,
+        row=9,
+        places={"weights of 0.01, rtol 0.1, atol 0.01": False},
+    ),
+    Bug(
+        "noise-drawn-twice",
+        "Backward draws noise of its own instead of that of the forward pass.",
+        PUBLISHED,
+        plant(
+            "vae",
+            "sample_backward(t.eps, t.sigma, dz)",
+            "sample_backward(np.random.standard_normal(t.eps.shape), t.sigma, dz)",
+        ),
+        "test_vae.py::test_nothing_is_remembered_and_nothing_is_written_to",
+        ALL,
+        "The gradient is another one at each call, and with it whatever is trained.",
+        row=1,
+    ),
+    Bug(
+        "noise-drawn-in-forward",
+        "The forward pass draws its noise itself.",
+        COMMON,
+        plant(
+            "vae",
+            'self._array("eps", eps, self.latent_dim)',
+            'self._array("eps", np.random.standard_normal(np.shape(eps)), self.latent_dim)',
+        ),
+        "test_vae.py::test_forward_is_the_derivation_written_out",
+        ALL,
+        "A function that gives two values at one point has no derivative to check; the check "
+        "refuses it.",
+    ),
+    Bug(
+        "epsilon-std-0.01",
+        "The sample is mu + 0.01 sigma eps: the KL is that of another distribution.",
+        "keras PR #4211, #8942, #3373",
+        plant(
+            "posterior",
+            "return mu + sigma * eps",
+            "return mu + sigma * (0.01 * eps)",
+            "dz, dz * eps * (sigma / 2), dz * sigma",
+            "dz, dz * (0.01 * eps) * (sigma / 2), dz * (0.01 * sigma)",
+        ),
+        "test_posterior.py::test_the_sample_has_the_distribution_it_claims",
+        MATHEMATICS,
+        CONSISTENT,
+    ),
+    Bug(
+        "logvar-clamped",
+        "logvar is clamped to ±10 in the value, and its gradient is that of no clamp.",
+        f"{PUBLISHED}; NaN is the subject of kvfrans/variational-autoencoder #5",
+        plant(
+            "posterior", "return np.exp(logvar / 2)", "return np.exp(np.clip(logvar, -10, 10) / 2)"
+        ),
+        "test_posterior.py::test_sigma_squared_is_exp_logvar_as_far_as_float32_goes",
+        MATHEMATICS,
+        "Inside the clamp value and gradient are right.",
+        row=7,
+        places={"log-variances near -14": True},
+    ),
+    Bug(
+        "kl-gradient-negated",
+        "The gradient of the KL has the wrong sign.",
+        PUBLISHED,
+        plant("posterior", "    dkl = dkl[...", "    dkl = -dkl[..."),
+        "test_posterior.py::test_kl_gradients",
+        GRADIENT,
+        ONLY_GRADIENT,
+        row=4,
+        places={"weights of 0.01, rtol 0.1, atol 0.01": False},
+    ),
+    Bug(
+        "kl-averaged-over-latents",
+        "The KL is averaged over latent dimensions, the reconstruction summed over pixels.",
+        "the subject of pytorch/examples #234, #294, wiseodd/generative-models #40",
+        plant(
+            "posterior",
+            "- 1 - logvar).sum(axis=-1) / 2",
+            "- 1 - logvar).mean(axis=-1) / 2",
+            "    dkl = dkl[..., np.newaxis]",
+            "    dkl = dkl[..., np.newaxis] / mu.shape[-1]",
+        ),
+        "test_posterior.py::test_kl_against_monte_carlo_through_the_sampler",
+        MATHEMATICS,
+        CONSISTENT + " With one latent dimension there is no difference.",
+        row=6,
+    ),
+    Bug(
+        "kl-reversed",
+        "KL(p || q) instead of KL(q || p).",
+        COMMON,
+        plant(
+            "posterior",
+            "(mu * mu + sigma * sigma - 1 - logvar)",
+            "((mu * mu + 1) / (sigma * sigma) - 1 + logvar)",
+            "return dkl * mu, dkl * (sigma * sigma - 1) / 2",
+            "variance = sigma * sigma\n"
+            "    return dkl * mu / variance, dkl * (1 - (mu * mu + 1) / variance) / 2",
+        ),
+        "test_posterior.py::test_kl_against_quadrature",
+        MATHEMATICS,
+        CONSISTENT,
+    ),
+    Bug(
+        "divided-by-k-twice",
+        "With K samples the gradient of the sample is averaged over K once more.",
+        COMMON,
+        plant(
+            "posterior",
+            "dmu, dlogvar = dmu.sum(axis=0), dlogvar.sum(axis=0)",
+            "dmu, dlogvar = dmu.mean(axis=0), dlogvar.mean(axis=0)",
+        ),
+        "test_posterior.py::test_sample_gradients",
+        GRADIENT,
+        ONLY_GRADIENT + " With one sample the gradient is right, too.",
+    ),
+    # The likelihood ---------------------------------------------------------------------------
+    Bug(
+        "epsilon-inside-the-log",
+        "The value has log(p + 1e-8), the gradient is that of log p.",
+        PUBLISHED,
+        plant(
+            "likelihood",
+            "return (softplus - x * l).sum(axis=-1)",
+            "p = self.mean(l)\n"
+            "        terms = x * np.log(p + 1e-8) + (1 - x) * np.log(1 - p + 1e-8)\n"
+            "        return -terms.sum(axis=-1)",
+        ),
+        "test_likelihood.py::test_bernoulli_is_scipys",
+        frozenset({"complex", "mathematics"}),
+        "At moderate logits the two slopes differ by one part in ten million: below the tolerance "
+        "of a central difference and the reach of a Taylor remainder, but not of the complex step.",
+        row=8,
+    ),
+    Bug(
+        "naive-softplus",
+        "softplus(l) is computed as log(1 + exp(l)), which overflows.",
+        COMMON,
+        plant(
+            "likelihood",
+            "softplus = positive + np.log1p(np.exp(l - 2 * positive))",
+            "softplus = np.log(1 + np.exp(l))",
+        ),
+        "test_likelihood.py::test_extreme_logits_are_exact_in_value_and_gradient",
+        MATHEMATICS,
+        "At moderate logits value and gradient are right.",
+    ),
+    Bug(
+        "naive-sigmoid",
+        "sigmoid(l) is computed as 1 / (1 + exp(-l)), which overflows.",
+        COMMON,
+        plant("likelihood", "return (1 + np.tanh(l / 2)) / 2", "return 1 / (1 + np.exp(-l))"),
+        "test_likelihood.py::test_extreme_logits_are_exact_in_value_and_gradient",
+        MATHEMATICS,
+        "At moderate logits value and gradient are right.",
+    ),
+    Bug(
+        "sigmoid-twice",
+        "The output layer ends in a sigmoid, and the likelihood takes it for logits.",
+        COMMON,
+        plant(
+            "vae",
+            "logits = net.output.forward(decoder[-1])",
+            "logits = 1 / (1 + np.exp(-net.output.forward(decoder[-1])))",
+            "dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)",
+            "dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)\n"
+            "        dlogits = dlogits * t.logits * (1 - t.logits)",
+        ),
+        "test_vae.py::test_forward_is_the_derivation_written_out",
+        MATHEMATICS,
+        CONSISTENT,
+    ),
+    Bug(
+        "reconstruction-averaged-over-pixels",
+        "The reconstruction is averaged over pixels, the KL summed over latent dimensions.",
+        "the subject of pytorch/examples #234, #290, #652",
+        plant(
+            "likelihood",
+            "return (softplus - x * l).sum(axis=-1)",
+            "return (softplus - x * l).mean(axis=-1)",
+            "return dnll[..., np.newaxis] * (self.mean(l) - x)",
+            "return dnll[..., np.newaxis] * (self.mean(l) - x) / l.shape[-1]",
+            "return -dnll[..., np.newaxis] * l\n",
+            "return -dnll[..., np.newaxis] * l / l.shape[-1]\n",
+        ),
+        "test_likelihood.py::test_bernoulli_is_scipys",
+        MATHEMATICS,
+        CONSISTENT + " On MNIST it is an objective with a beta of 784.",
+        row=6,
+    ),
+    Bug(
+        "mean-over-the-batch-inside-the-likelihood",
+        "The gradient of every example is weighed by the mean of all weights.",
+        COMMON,
+        plant(
+            "likelihood",
+            "return dnll[..., np.newaxis] * (self.mean(l) - x)",
+            "return dnll.mean() * (self.mean(l) - x)",
+        ),
+        "test_likelihood.py::test_gradients",
+        GRADIENT,
+        "A check with equal weights is blind, too: it takes weights drawn at random.",
+    ),
+    Bug(
+        "gaussian-variance-squared",
+        "The Gaussian likelihood takes its variance for a deviation, and squares it.",
+        PUBLISHED,
+        plant(
+            "likelihood",
+            "math.log(2 * math.pi * self.variance) / 2",
+            "math.log(2 * math.pi * self.variance**2) / 2",
+            ".sum(axis=-1) / (2 * self.variance)",
+            ".sum(axis=-1) / (2 * self.variance**2)",
+            "(l - x) / self.variance",
+            "(l - x) / self.variance**2",
+            "* (x - l) / self.variance",
+            "* (x - l) / self.variance**2",
+        ),
+        "test_likelihood.py::test_gaussian_is_scipys_with_every_constant",
+        MATHEMATICS,
+        CONSISTENT,
+        row=3,
+    ),
+    Bug(
+        "gaussian-without-constant",
+        "The Gaussian likelihood lacks log(2πv): no bound of log p(x) any more.",
+        COMMON,
+        plant(
+            "likelihood",
+            " / (2 * self.variance) + constant",
+            " / (2 * self.variance)",
+            "        constant = l.shape[-1] * math.log(2 * math.pi * self.variance) / 2\n",
+            "",
+        ),
+        "test_likelihood.py::test_gaussian_is_scipys_with_every_constant",
+        MATHEMATICS,
+        "A constant has no gradient.",
+    ),
+    Bug(
+        "gaussian-without-half",
+        "The squared error of the Gaussian likelihood lacks its factor 1/2.",
+        "AntixK/PyTorch-VAE, where sigma² is 1/2 and the effective beta 3.07",
+        plant(
+            "likelihood",
+            " / (2 * self.variance) + constant",
+            " / self.variance + constant",
+            "* (l - x) / self.variance",
+            "* (l - x) * 2 / self.variance",
+            "* (x - l) / self.variance",
+            "* (x - l) * 2 / self.variance",
+        ),
+        "test_likelihood.py::test_gaussian_is_scipys_with_every_constant",
+        MATHEMATICS,
+        CONSISTENT,
+    ),
+    Bug(
+        "gaussian-sample-with-the-variance",
+        "Pixels are drawn with the variance for a deviation.",
+        COMMON,
+        plant("likelihood", "l + math.sqrt(self.variance) * noise", "l + self.variance * noise"),
+        "test_likelihood.py::test_samples_have_the_mean_and_the_dtype",
+        MATHEMATICS,
+        OUTSIDE,
+        row=3,
+    ),
+    Bug(
+        "float32-constant",
+        "A constant of the likelihood is rounded to float32.",
+        COMMON,
+        plant(
+            "likelihood",
+            "constant = l.shape[-1] * math.log(2 * math.pi * self.variance) / 2",
+            "constant = np.float32(l.shape[-1] * math.log(2 * math.pi * self.variance) / 2)",
+        ),
+        "test_likelihood.py::test_gaussian_is_scipys_with_every_constant",
+        MATHEMATICS,
+        "The dtype is right, and the constant has no gradient.",
+    ),
+    Bug(
+        "logits-overwritten",
+        "The gradient of the Gaussian likelihood is computed in place, in the trace.",
+        COMMON,
+        plant(
+            "likelihood",
+            "return dnll[..., np.newaxis] * (l - x) / self.variance",
+            "l -= x\n        return dnll[..., np.newaxis] * l / self.variance",
+        ),
+        "test_likelihood.py::test_no_argument_is_written_to",
+        GRADIENT | PURITY,
+        "The gradient of the parameters is right, once. That of x reads the logits again.",
+    ),
+    # The layers -------------------------------------------------------------------------------
+    Bug(
+        "gradient-accumulated",
+        "The gradient of a layer is added to what stands there.",
+        COMMON,
+        plant(
+            "layers",
+            "np.matmul(rows_x.T, rows_dy, out=grad.W)  # (n, B) (B, m)\n"
+            "        np.sum(rows_dy, axis=0, out=grad.b)",
+            "grad.W[:] += rows_x.T @ rows_dy\n        grad.b[:] += rows_dy.sum(axis=0)",
+        ),
+        "test_layers.py::test_backward_assigns_and_does_not_accumulate",
+        MATHEMATICS | PURITY,
+        "A check takes one gradient, into zeros. Only a second one shows it, and so does training.",
+    ),
+    Bug(
+        "bias-gradient-averaged",
+        "The gradient of a bias is averaged over the rows.",
+        COMMON,
+        plant(
+            "layers", "np.sum(rows_dy, axis=0, out=grad.b)", "np.mean(rows_dy, axis=0, out=grad.b)"
+        ),
+        "test_layers.py::test_dense_gradients",
+        GRADIENT,
+        ONLY_GRADIENT,
+        places={"a batch of one image": False},
+    ),
+    Bug(
+        "weights-not-transposed",
+        "dx = dy W, without the transposition.",
+        COMMON,
+        plant("layers", "return dy @ self.W.T", "return dy @ self.W"),
+        "test_layers.py::test_dense_gradients",
+        ALL,
+        "Where all widths differ the product does not exist, and whatever calls backward fails.",
+    ),
+    Bug(
+        "relu-mask-of-dy",
+        "The gradient passes relu where it is positive itself.",
+        COMMON,
+        plant("layers", "return dy * (y.real > 0)", "return dy * (dy.real > 0)"),
+        "test_layers.py::test_activation_gradients",
+        GRADIENT,
+        ONLY_GRADIENT,
+    ),
+    Bug(
+        "relu-mask-always-true",
+        "The gradient passes relu where y >= 0: everywhere.",
+        COMMON,
+        plant("layers", "return dy * (y.real > 0)", "return dy * (y.real >= 0)"),
+        "test_layers.py::test_activation_gradients",
+        GRADIENT,
+        ONLY_GRADIENT,
+    ),
+    Bug(
+        "tanh-not-squared",
+        "The derivative of tanh is taken for 1 - y.",
+        COMMON,
+        plant("layers", "return dy * (1 - y * y)", "return dy * (1 - y)"),
+        "test_layers.py::test_activation_gradients",
+        GRADIENT,
+        ONLY_GRADIENT,
+    ),
+    Bug(
+        "pre-activation",
+        "The derivative of an activation is read off the pre-activation.",
+        PUBLISHED,
+        plant(
+            "layers",
+            "da = self.activation.backward(hs[i + 1], dh)\n            dh =",
+            "da = self.activation.backward(self.layers[i].forward(hs[i]), dh)\n            dh =",
+        ),
+        "test_layers.py::test_trunk_gradients",
+        GRADIENT,
+        "With relu it is no bug: the signs are the same. Every activation has to be checked.",
+        row=10,
+    ),
+    Bug(
+        "output-in-a-kept-buffer",
+        "Each layer writes its output into an array that it keeps from call to call.",
+        "joelgrus/joelnet, whose layers store their inputs",
+        plant(
+            "layers",
+            "y: Array = x @ self.W\n",
+            "key = id(self.W), self.W.shape, x.shape, x.dtype\n"
+            "        if key not in _OUTPUTS:\n"
+            "            _OUTPUTS[key] = x @ self.W\n"
+            "        y = np.matmul(x, self.W, out=_OUTPUTS[key])\n",
+            "class Activation(NamedTuple):",
+            "_OUTPUTS = {}\n\n\nclass Activation(NamedTuple):",
+        ),
+        "test_vae.py::test_nothing_is_remembered_and_nothing_is_written_to",
+        PURITY,
+        "As long as each trace is used before the next is made, all is right.",
+    ),
+    # The wiring -------------------------------------------------------------------------------
+    Bug(
+        "backward-of-the-last-forward",
+        "The model remembers its last trace, and backward reads that one.",
+        "joelgrus/joelnet, whose layers store their inputs",
+        plant(
+            "vae",
+            "return Trace(x, eps, encoder, h, mu, logvar, sigma, z, decoder, logits)",
+            "self._last = Trace(x, eps, encoder, h, mu, logvar, sigma, z, decoder, logits)\n"
+            "        return self._last",
+            "t, net = trace, self._network",
+            "t, net = self._last, self._network",
+        ),
+        "test_vae.py::test_nothing_is_remembered_and_nothing_is_written_to",
+        PURITY,
+        "A check goes forward and backward in turn.",
+    ),
+    Bug(
+        "kl-gradient-not-over-b",
+        "1/B is missing in the gradient of the KL.",
+        PUBLISHED,
+        plant("vae", "beta / shape[-1], dtype)", "beta, dtype)"),
+        "test_vae.py::test_a_duplicated_batch_has_the_same_loss_and_gradient",
+        GRADIENT,
+        ONLY_GRADIENT + " With one image the gradient is right, too.",
+        row=5,
+        places={"a batch of one image": False},
+    ),
+    Bug(
+        "kl-summed-over-the-batch",
+        "The KL is summed over the batch, the reconstruction averaged, in value and gradient.",
+        "the subject of pytorch/examples #234, #290",
+        plant(
+            "vae",
+            "+ beta * kl.mean()",
+            "+ beta * kl.sum()",
+            "beta / shape[-1], dtype)",
+            "beta, dtype)",
+        ),
+        "test_vae.py::test_forward_is_the_derivation_written_out",
+        MATHEMATICS,
+        CONSISTENT,
+        row=6,
+    ),
+    Bug(
+        "beta-only-in-the-value",
+        "The gradient of the KL is that of beta = 1.",
+        COMMON,
+        plant("vae", "beta / shape[-1], dtype)", "1 / shape[-1], dtype)"),
+        "test_vae.py::test_gradient_of_the_objective[relu-1-bernoulli-100-one-sample]",
+        GRADIENT,
+        ONLY_GRADIENT + " At beta = 1 the gradient is right, too.",
+    ),
+    Bug(
+        "importance-weights-on-the-analytic-kl-gradient",
+        "The gradient of K samples is weighed by importance, with the analytic KL in the weights.",
+        "a known mistake of importance-weighted bounds",
+        plant(
+            "vae",
+            "        dnll = np.full(shape, 1 / math.prod(shape), dtype)\n",
+            "        nll, kl = map(np.atleast_2d, self.loss(trace))  # (K, B), (1, B)\n"
+            "        log_w = -nll - kl\n"
+            "        w = np.exp(log_w - log_w.max(axis=0))\n"
+            "        dnll = (w / w.sum(axis=0) / shape[-1]).reshape(shape)\n",
+        ),
+        "test_vae.py::test_gradient_of_the_objective[relu-1-bernoulli-1-K-samples]",
+        GRADIENT,
+        ONLY_GRADIENT + " The KL is one for all samples of an image, so it cancels in the weights.",
+    ),
+    Bug(
+        "importance-weights-on-the-analytic-kl",
+        "Importance weights with the analytic KL, in value and gradient: it bounds nothing.",
+        "a known mistake of importance-weighted bounds",
+        plant(
+            "vae",
+            "        dnll = np.full(shape, 1 / math.prod(shape), dtype)\n",
+            "        nll, kl = map(np.atleast_2d, self.loss(trace))  # (K, B), (1, B)\n"
+            "        log_w = -nll - kl\n"
+            "        w = np.exp(log_w - log_w.max(axis=0))\n"
+            "        dnll = (w / w.sum(axis=0) / shape[-1]).reshape(shape)\n",
+            "        reconstruction, kl = self.loss(trace)\n"
+            "        return reconstruction.mean() + beta * kl.mean()",
+            "        nll, kl = map(np.atleast_2d, self.loss(trace))\n"
+            "        log_w = -nll - beta * kl\n"
+            "        top = log_w.max(axis=0)\n"
+            "        return -(top + np.log(np.exp(log_w - top).mean(axis=0))).mean()",
+        ),
+        "test_vae.py::test_the_objective_of_k_samples_is_the_mean_of_theirs",
+        MATHEMATICS,
+        CONSISTENT + " With one sample it is the ELBO.",
+    ),
+    Bug(
+        "one-head-alone-reaches-h",
+        "h is read by two heads, and gets the gradient of one.",
+        COMMON,
+        plant(
+            "vae",
+            "dh = dh + net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)",
+            "net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)",
+        ),
+        "test_vae.py::test_gradient_of_the_objective[relu-1-bernoulli-1-one-sample]",
+        GRADIENT,
+        ONLY_GRADIENT + " At the initial weights the other head passes nothing on anyway.",
+        places={"the initial weights": False},
+    ),
+    Bug(
+        "target-forgotten-in-dx",
+        "The gradient with respect to x forgets that x is also what is to be explained.",
+        COMMON,
+        plant(
+            "vae",
+            "return dx_encoded + dx_target.reshape(-1, *trace.x.shape).sum(axis=0), deps",
+            "return dx_encoded, deps",
+        ),
+        "test_vae.py::test_gradient_of_the_objective[relu-1-bernoulli-1-one-sample]",
+        GRADIENT,
+        ONLY_GRADIENT,
+    ),
+    Bug(
+        "step-inside-backward",
+        "Backward takes a step of gradient descent.",
+        PUBLISHED,
+        plant(
+            "vae",
+            "(trace.encoder, dh, grad.encoder)\n        return grads",
+            "(trace.encoder, dh, grad.encoder)\n"
+            "        self._params.flat[:] -= 1e-3 * grads.flat\n        return grads",
+        ),
+        "test_vae.py::test_nothing_is_remembered_and_nothing_is_written_to",
+        MATHEMATICS | PURITY,
+        "The gradient is that of the point where it was asked for. What is trained moves too far.",
+        row=11,
+    ),
+    Bug(
+        "float64-weights",
+        "The weights of the two terms are float64, and so is every gradient of a float32 model.",
+        COMMON,
+        plant(
+            "vae",
+            "1 / math.prod(shape), dtype)",
+            "1 / math.prod(shape))",
+            "beta / shape[-1], dtype)",
+            "beta / shape[-1])",
+        ),
+        "test_vae.py::test_one_dtype_from_end_to_end",
+        PURITY,
+        "A check runs in float64.",
+    ),
+    Bug(
+        "noise-overwritten",
+        "The sample is computed in place, in the caller's noise.",
+        COMMON,
+        plant(
+            "posterior", "return mu + sigma * eps", "eps *= sigma\n    eps += mu\n    return eps"
+        ),
+        "test_vae.py::test_nothing_is_remembered_and_nothing_is_written_to",
+        ALL,
+        "The trace holds z under the name of eps, so that the gradient is wrong, too.",
+    ),
+    Bug(
+        "reconstruction-at-mu-plus-sigma",
+        "A reconstruction is decoded from mu + sigma.",
+        PUBLISHED,
+        plant(
+            "vae",
+            "return self.decode(self.encode(x)[0])",
+            "mu, logvar = self.encode(x)\n        return self.decode(mu + np.exp(logvar / 2))",
+        ),
+        "test_vae.py::test_decode_reconstruct_and_sample_are_means",
+        MATHEMATICS,
+        OUTSIDE,
+        row=13,
+    ),
+    Bug(
+        "display-through-softplus",
+        "Pictures are drawn through softplus instead of sigmoid.",
+        "the display of jax's examples/mnist_vae.py",
+        plant(
+            "vae",
+            "return self.likelihood.mean(self._network.output.forward(h))",
+            "return np.log1p(np.exp(self._network.output.forward(h)))",
+        ),
+        "test_vae.py::test_decode_reconstruct_and_sample_are_means",
+        MATHEMATICS,
+        OUTSIDE,
+        row=16,
+    ),
+    # The network ------------------------------------------------------------------------------
+    Bug(
+        "decoder-not-mirrored",
+        "The decoder has the widths of the encoder in the same order.",
+        COMMON,
+        plant("network", "(latent_dim, *reversed(hidden))", "(latent_dim, *hidden)"),
+        "test_network.py::test_the_decoder_mirrors_the_encoder",
+        MATHEMATICS,
+        "It is a sound model, and not the one that was asked for.",
+    ),
+    Bug(
+        "decoder-with-another-activation",
+        "The decoder is tanh whatever was asked for.",
+        COMMON,
+        plant(
+            "network",
+            'Trunk.on(params, "decoder", activation)',
+            'Trunk.on(params, "decoder", ACTIVATIONS["tanh"])',
+            "from .layers import Activation,",
+            "from .layers import ACTIVATIONS, Activation,",
+        ),
+        "test_vae.py::test_forward_is_the_derivation_written_out",
+        MATHEMATICS,
+        "It is a sound model, and not the one that was asked for.",
+    ),
+    Bug(
+        "variance-for-deviation-in-the-initial-weights",
+        "The initial weights have the variance gain / n for a deviation.",
+        COMMON,
+        plant(
+            "network",
+            "rng.normal(0, (gain / len(W)) ** 0.5, W.shape)",
+            "rng.normal(0, gain / len(W), W.shape)",
+        ),
+        "test_network.py::test_the_initial_weights",
+        MATHEMATICS,
+        OUTSIDE,
+        row=3,
+    ),
+    # Copies -----------------------------------------------------------------------------------
+    Bug(
+        "views-detached-by-deepcopy",
+        "A model is copied attribute by attribute: the layers of the copy leave its vector.",
+        COMMON,
+        plant(
+            "vae",
+            "    def __reduce__(self) -> tuple[Any, ...]:\n"
+            "        # The Params itself, so that a model and its optimiser are copied together, "
+            "not apart.\n"
+            "        return VAE._build, (self.settings, self._params)\n\n",
+            "",
+        ),
+        "test_vae.py::test_a_copy_is_whole_and_apart",
+        PURITY,
+        "The copy computes what the original does, until it is trained.",
+    ),
+    Bug(
+        "views-detached-by-params-copy",
+        "Params.copy copies the blocks one by one, beside the vector.",
+        COMMON,
+        plant(
+            "params",
+            "return Params(self.shapes, flat=self._flat.copy())",
+            "twin = Params(self.shapes, flat=self._flat.copy())\n"
+            "        blocks = {name: view.copy() for name, view in self._views.items()}\n"
+            "        twin._views = MappingProxyType(blocks)\n"
+            "        return twin",
+        ),
+        "test_params.py::test_a_copy_has_memory_of_its_own_and_its_views_are_attached_to_it",
+        PURITY,
+        "The copy holds the right values, until one of the two is written to.",
+    ),
+    Bug(
+        "views-detached-by-load",
+        "A model that is loaded gets the vector of the file, but its layers keep the old one.",
+        COMMON,
+        plant(
+            "vae",
+            'return VAE._build(settings, arrays["params"])',
+            'vae = VAE(**settings, dtype=arrays["params"].dtype)\n'
+            '            vae._params = Params(vae.params.shapes, flat=arrays["params"])\n'
+            "            return vae",
+        ),
+        "test_vae.py::test_save_and_load",
+        PURITY,
+        "No check loads a file.",
+    ),
+    Bug(
+        "optimiser-of-a-copy",
+        "A resumed run gives its optimiser a copy of the parameters, and trains that.",
+        COMMON,
+        plant(
+            "checkpoint",
+            "adam = Adam(vae.params, **settings)",
+            "adam = Adam(vae.params.copy(), **settings)",
+        ),
+        "test_checkpoint.py::test_all_that_was_saved_comes_back",
+        PURITY,
+        "No check resumes a run.",
+    ),
+    # The optimiser ----------------------------------------------------------------------------
+    Bug(
+        "adam-without-bias-correction",
+        "Adam's moments are used as they are, without the hats.",
+        PUBLISHED,
+        plant(
+            "optim",
+            "step_size = self.lr / (1 - b1**self.t)",
+            "step_size = self.lr",
+            "root_unbias = 1 / math.sqrt(1 - b2**self.t)",
+            "root_unbias = 1.0",
+        ),
+        "test_optim.py::test_adam_is_the_printed_algorithm",
+        MATHEMATICS,
+        "No check takes a step.",
+        row=12,
+    ),
+    Bug(
+        "adam-counts-from-two",
+        "The power of the bias correction is one too large.",
+        COMMON,
+        plant("optim", "self.lr / (1 - b1**self.t)", "self.lr / (1 - b1 ** (self.t + 1))"),
+        "test_optim.py::test_adam_is_the_printed_algorithm",
+        MATHEMATICS,
+        "No check takes a step.",
+    ),
+    Bug(
+        "adam-epsilon-inside-the-root",
+        "epsilon is added inside the root.",
+        COMMON,
+        plant(
+            "optim",
+            "np.sqrt(v, out=u)",
+            "np.sqrt(v + self.eps, out=u)",
+            "            u += self.eps\n",
+            "",
+        ),
+        "test_optim.py::test_adam_is_the_printed_algorithm",
+        MATHEMATICS,
+        "No check takes a step.",
+    ),
+    Bug(
+        "adam-step-for-each-example",
+        "Each example of a minibatch moves the moments and the parameters.",
+        PUBLISHED,
+        plant(
+            "train",
+            "        adam.step(grads)\n    return",
+            "        for i in range(len(x)):\n"
+            "            row = slice(i, i + 1)\n"
+            "            adam.step(vae.backward(vae.forward(x[row], eps[row]), beta))\n    return",
+        ),
+        "test_train.py::test_an_epoch_is_the_loop_written_out",
+        MATHEMATICS,
+        "No check takes a step.",
+        row=12,
+    ),
+    Bug(
+        "adam-overwrites-the-gradient",
+        "Adam squares the gradient in place.",
+        COMMON,
+        plant(
+            "optim",
+            "np.multiply(g, g, out=u)\n            u *= 1 - b2\n            v += u\n",
+            "np.multiply(g, g, out=g)\n            g *= 1 - b2\n            v += g\n",
+        ),
+        "test_optim.py::test_steps_are_taken_in_place_in_the_dtype_of_the_parameters",
+        PURITY,
+        "The step is the printed one.",
+    ),
+    Bug(
+        "denormals-in-v",
+        "The flush of denormal numbers forgets the second moment.",
+        COMMON,
+        plant("optim", "for moment in m, v:", "for moment in (m,):"),
+        "test_optim.py::test_the_flush_reaches_every_block_and_both_moments",
+        PURITY,
+        "No value is wrong; a step becomes slow.",
+    ),
+    # The evaluation, the loop and the data ----------------------------------------------------
+    Bug(
+        "elbo-at-the-mean",
+        'The "ELBO" is computed at eps = 0.',
+        f"{PUBLISHED}; sample or mean is the subject of AntixK/PyTorch-VAE #86, #32",
+        plant(
+            "evaluate",
+            "eps = noise.standard_normal((len(x), vae.latent_dim))",
+            "eps = np.zeros((len(x), vae.latent_dim))",
+        ),
+        "test_evaluate.py::test_the_noise_is_drawn",
+        MATHEMATICS,
+        OUTSIDE,
+        row=14,
+    ),
+    Bug(
+        "reported-kl-negated",
+        "The KL is reported with the wrong sign.",
+        f"{PUBLISHED}; the subject of pytorch/examples #824, keras #4967",
+        plant("evaluate", "kl += float(losses[1].sum())", "kl -= float(losses[1].sum())"),
+        "test_evaluate.py::test_the_elbo_is_the_mean_over_all_images_whatever_the_batches",
+        MATHEMATICS,
+        OUTSIDE,
+        row=17,
+    ),
+    Bug(
+        "evaluated-on-the-training-set",
+        "The test ELBO is that of the training images.",
+        COMMON,
+        plant("train", "evaluate_elbo(vae, data.test,", "evaluate_elbo(vae, data.train,"),
+        "test_train.py::test_the_record_holds_the_evaluation_of_all_test_images",
+        MATHEMATICS,
+        OUTSIDE,
+    ),
+    Bug(
+        "one-noise-for-a-minibatch",
+        "All images of a minibatch get the same noise.",
+        COMMON,
+        plant(
+            "train",
+            "eps = streams.noise.standard_normal((len(x), vae.latent_dim), dtype)",
+            "eps = streams.noise.standard_normal((1, vae.latent_dim), dtype)\n"
+            "            eps = eps.repeat(len(x), axis=0)",
+        ),
+        "test_train.py::test_an_epoch_is_the_loop_written_out",
+        MATHEMATICS,
+        OUTSIDE,
+    ),
+    Bug(
+        "binarised-once",
+        "Dynamic binarisation is drawn once, not anew for every minibatch.",
+        "a fixed draw is overfitted (yburda/iwae)",
+        plant(
+            "train",
+            "data = binarized(data, binarize)",
+            'data = binarized(data, "static" if binarize == "dynamic" else binarize)',
+            'draws = "dynamic" if binarize == "dynamic" else "none"',
+            'draws = "none"',
+        ),
+        "test_train.py::test_dynamic_pixels_come_from_a_stream_of_their_own",
+        MATHEMATICS,
+        OUTSIDE,
+    ),
+    Bug(
+        "test-images-in-the-training-set",
+        "The split keeps the test images in the training set.",
+        PUBLISHED,
+        plant(
+            "data",
+            "train, test = np.split(order, [-max(1, len(x) // 6)])",
+            "train, test = order, order[-max(1, len(x) // 6) :]",
+        ),
+        "test_data.py::test_split_is_a_fixed_permutation",
+        MATHEMATICS,
+        OUTSIDE,
+        row=15,
+    ),
+    Bug(
+        "labels-not-shuffled",
+        "The images are shuffled, their labels are not.",
+        COMMON,
+        plant("data", "else (y[train], y[test])", "else tuple(np.split(y, [len(train)]))"),
+        "test_data.py::test_split_is_a_fixed_permutation",
+        MATHEMATICS,
+        OUTSIDE,
+    ),
+    Bug(
+        "last-minibatch-dropped",
+        "The last, smaller minibatch of an epoch is dropped.",
+        COMMON,
+        plant(
+            "data", "for start in range(0, n, step))", "for start in range(0, n - step + 1, step))"
+        ),
+        "test_data.py::test_minibatches",
+        MATHEMATICS,
+        OUTSIDE,
+    ),
+    Bug(
+        "images-overwritten-by-their-binarisation",
+        "Pixels are drawn in place, in the images of the caller.",
+        COMMON,
+        plant(
+            "data",
+            "    return (rng.random(p.shape, dtype=np.float32) < p).astype(dtype)",
+            "    p[:] = rng.random(p.shape, dtype=np.float32) < p\n    return p.astype(dtype)",
+        ),
+        "test_data.py::test_a_batch_leaves_float_images_as_they_are",
+        MATHEMATICS | PURITY,
+        "The first draw is right. Drawn from its own result, every later one is the same.",
+    ),
+)

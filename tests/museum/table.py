@@ -1,0 +1,289 @@
+"""Put every bug of the museum to the proofs, and write docs/museum.md.
+
+    python tests/museum/table.py
+
+Nothing is written unless each bug is seen by just those who are said to see it in bugs.py. The text
+is made from that file and the sources alone, so that a test can hold it against the page.
+"""
+
+import ast
+import difflib
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import planting
+from bugs import BUGS, CLASSES, GRADIENT, KINDS, Bug
+
+PAGE = planting.ROOT / "docs" / "museum.md"
+JURY = "tests/museum/jury.py"
+
+# The test files with proofs of what a module is a part of.
+PROOFS = {
+    "params": ("params", "vae", "checkpoint"),
+    "layers": ("layers", "vae", "linear", "evaluate", "train"),
+    "posterior": ("posterior", "vae", "linear", "evaluate", "train"),
+    "likelihood": ("likelihood", "vae", "linear", "evaluate", "train"),
+    "network": ("network", "vae", "linear", "evaluate", "train"),
+    "vae": ("vae", "network", "linear", "evaluate", "train", "checkpoint"),
+    "optim": ("optim", "train"),
+    "evaluate": ("evaluate", "train"),
+    "train": ("train",),
+    "data": ("data", "evaluate", "train"),
+    "checkpoint": ("checkpoint",),
+}
+
+
+class Verdict(NamedTuple):
+    """What the proofs said of one bug."""
+
+    caught: bool  # by the test that is named
+    seen_by: frozenset[str]
+    places: dict[str, bool]
+    crash: str
+    failed: tuple[str, ...]
+
+    def confirms(self, bug: Bug) -> bool:
+        expected = True, bug.seen_by, dict(bug.places), ""
+        return (self.caught, self.seen_by, self.places, self.crash) == expected
+
+
+# The trial ------------------------------------------------------------------------------------
+
+
+def imported_by(*modules: str) -> set[str]:
+    """Return these modules of the package and all that they import of it."""
+    found, left = set(), list(modules)
+    while left:
+        found.add(module := left.pop())
+        for node in ast.walk(ast.parse(planting.source(module))):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                left += set(names) - found
+    return found
+
+
+# A gradient check runs none of the other modules, so it cannot see what is wrong there.
+CHECKED = imported_by("vae", "gradcheck")
+
+
+def job(bug: Bug) -> planting.Job:
+    """Return what is to be run for a bug: the jury, and the proofs of the modules it is in."""
+    sources = {module: planting.edited(module, *edits) for module, edits in bug.edits.items()}
+    files = {f"tests/test_{name}.py": 0 for module in bug.edits for name in PROOFS[module]}
+    jury = (JURY,) if CHECKED & bug.edits.keys() else ()
+    places = tuple(f"{JURY}::test_place[{place}]" for place in bug.places)
+    return planting.Job(sources, (*jury, *files), select=(*KINDS, *places, f"tests/{bug.test}"))
+
+
+def clean_job() -> planting.Job:
+    """Return everything that is run for any bug, on the package as it is."""
+    files = {f"tests/test_{name}.py": 0 for names in PROOFS.values() for name in names}
+    return planting.Job({}, (JURY, *files), select=(*KINDS, "place"))
+
+
+def judge(bug: Bug, outcome: planting.Outcome) -> Verdict:
+    """Sum up what the tests said."""
+    failed = set(outcome.failed)
+    marks = {mark for node in failed for mark in outcome.marks.get(node, ())}
+    return Verdict(
+        any(f"tests/{bug.test}" in (node, node.partition("[")[0]) for node in failed),
+        frozenset(KINDS) & marks,
+        {place: f"{JURY}::test_place[{place}]" in failed for place in bug.places},
+        outcome.crash,
+        outcome.failed,
+    )
+
+
+def trial(bugs: Iterable[Bug] = BUGS) -> Iterator[Verdict]:
+    """Yield the verdict on each bug in turn."""
+    bugs = tuple(bugs)
+    for bug, outcome in zip(bugs, planting.run_all(map(job, bugs)), strict=True):
+        yield judge(bug, outcome)
+
+
+# The page -------------------------------------------------------------------------------------
+
+INTRODUCTION = """
+{n} bugs of hand-written variational autoencoders. Each was planted alone into the real code, in
+memory, and put to five kinds of proof; a tick says that at least one test of the kind failed.
+*Central* differences, the *complex* step and the order of the *Taylor* remainder are three gradient
+checks of the whole model (`tests/museum/jury.py`). *Mathematics* are the tests that hold a value
+against its definition: SciPy, quadrature, Monte Carlo, a model whose likelihood is known, Adam as
+it is printed, the split of the data. *Purity* are those of dtype, aliasing, memory and threads. The
+page is written by `python tests/museum/table.py` from `tests/museum/bugs.py`, and the test suite
+plants all bugs again and asserts every tick and every blank.
+"""
+
+SUMMARY = """
+All three gradient checks see {all_three} of the {n}, and none of them sees {none}: there backward
+is the derivative of forward, and forward is the wrong model, or the bug is outside of both.
+Mathematics sees {mathematics}, purity {purity}. A gradient check alone sees {only_gradient},
+mathematics alone {only_mathematics}, purity alone {only_purity}. No kind of proof can be left out.
+"""
+
+PLACES = """
+The same bug can be seen at one place and not at another. The place of the table above has three
+images, weights around 0.4, a random log-variance head, beta = 0.7, and random weights for the terms
+of each example.
+"""
+
+
+def document() -> str:
+    """Return the text of docs/museum.md, from the records in bugs.py."""
+    parts = [_introduction(), _table(), _classes(), _places(), "## The bugs, one by one\n"]
+    return "\n".join([*parts, *map(_entry, BUGS)])
+
+
+def _introduction() -> str:
+    seen = [bug.seen_by for bug in BUGS]
+    summary = SUMMARY.format(
+        n=len(BUGS),
+        all_three=sum(kinds >= GRADIENT for kinds in seen),
+        none=sum(not kinds & GRADIENT for kinds in seen),
+        mathematics=sum("mathematics" in kinds for kinds in seen),
+        purity=sum("purity" in kinds for kinds in seen),
+        only_gradient=sum(kinds <= GRADIENT for kinds in seen),
+        only_mathematics=sum(kinds == {"mathematics"} for kinds in seen),
+        only_purity=sum(kinds == {"purity"} for kinds in seen),
+    )
+    text = _filled(INTRODUCTION.format(n=len(BUGS)))
+    return f"# The bug museum\n\n{text}\n{_filled(summary)}"
+
+
+def _table() -> str:
+    lines = [
+        "| bug | where it was seen | central | complex | Taylor | mathematics | purity |",
+        "|---|---|:-:|:-:|:-:|:-:|:-:|",
+    ]
+    for bug in BUGS:
+        ticks = " | ".join("✓" if kind in bug.seen_by else " " for kind in KINDS)
+        lines.append(f"| {_link(bug)} | {bug.seen} | {ticks} |")
+    return "\n".join(lines) + "\n"
+
+
+def _classes() -> str:
+    lines = [
+        "## What a gradient check was said to catch",
+        "",
+        "The classes of bugs that were found in published code, and what was said of them.",
+        "",
+        "| # | bug | a gradient check catches it, it was said | and here |",
+        "|--:|---|---|---|",
+    ]
+    for row, (title, said) in CLASSES.items():
+        lines.append(f"| {row} | {title} | {said} | {found(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def found(row: int) -> str:
+    """Return what the gradient checks say of a class of bugs."""
+    bugs = [bug for bug in BUGS if bug.row == row]
+    seen = [bug.seen_by & GRADIENT for bug in bugs]
+    if all(kinds == GRADIENT for kinds in seen):
+        answer = "yes"
+    elif not any(seen):
+        answer = "no"
+    else:
+        answer = "by " + " and ".join(kind for kind in KINDS if any(kind in s for s in seen))
+    places = {place: there for bug in bugs for place, there in bug.places.items()}
+    for place, there in places.items():
+        answer += f"; {'yes' if there else 'not'} with {place}"
+    return answer
+
+
+def _places() -> str:
+    lines = [
+        "## Where a gradient check is taken",
+        "",
+        _filled(PLACES),
+        "| bug | place | seen there | seen above |",
+        "|---|---|:-:|:-:|",
+    ]
+    for bug in BUGS:
+        for place, there in bug.places.items():
+            above = bool(bug.seen_by & GRADIENT)
+            answers = " | ".join("yes" if seen else "no" for seen in (there, above))
+            lines.append(f"| {_link(bug)} | {place} | {answers} |")
+    return "\n".join(lines) + "\n"
+
+
+def _entry(bug: Bug) -> str:
+    kinds = [kind for kind in KINDS if kind in bug.seen_by]
+    if bug.seen_by >= GRADIENT:
+        kinds = ["the three gradient checks", *kinds[3:]]
+    lines = [
+        f'### <a id="{bug.name}"></a>{bug.title.rstrip(".")}',
+        "",
+        "```diff",
+        *(line for module, edits in bug.edits.items() for line in _diff(module, edits)),
+        "```",
+        "",
+        f"Seen by {', '.join(kinds[:-1])}{' and ' if kinds[1:] else ''}{kinds[-1]}; caught by",
+        f"`tests/{bug.test}`.",
+    ]
+    return "\n".join(lines) + "\n" + _filled(bug.why)
+
+
+def _link(bug: Bug) -> str:
+    title = bug.title.rstrip(".").replace("|", "\\|")  # a bar would end the cell
+    return f"[{title}](#{bug.name})"
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 100, break_on_hyphens=False, break_long_words=False).strip() + "\n"
+
+
+def _diff(module: str, edits: tuple[tuple[str, str], ...]) -> Iterator[str]:
+    """Yield the lines that differ, each stretch of them under the name of its function."""
+    text = planting.source(module)
+    sides = text.splitlines(), planting.edited(module, *edits).splitlines()
+    matcher = difflib.SequenceMatcher(None, *sides, autojunk=False)
+    header = ""
+    for tag, start, end, new_start, new_end in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        if header != (header := f"@@ {module}.py{_scope(text, start + 1)} @@"):
+            yield header
+        yield from (f"-{line}" for line in sides[0][start:end] if line)
+        yield from (f"+{line}" for line in sides[1][new_start:new_end] if line)
+
+
+def _scope(text: str, line: int) -> str:
+    """Return the name of the function, with its class, that a line lies in."""
+    names = []
+    nodes = ast.parse(text).body
+    while inner := [
+        node
+        for node in nodes
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        and node.lineno <= line <= (node.end_lineno or line)
+    ]:
+        names.append(inner[0].name)
+        nodes = inner[0].body
+    return f", {'.'.join(names)}" if names else ""
+
+
+def main() -> int:
+    start = time.perf_counter()
+    if (outcome := planting.run(clean_job())).caught:
+        print("The package fails as it is:", *outcome.failed, outcome.crash, sep="\n  ")
+        return 1
+    wrong = 0
+    for bug, verdict in zip(BUGS, trial(), strict=True):
+        ticks = "".join(kind[0] if kind in verdict.seen_by else "." for kind in KINDS)
+        right = verdict.confirms(bug)
+        wrong += not right
+        print(f"{'ok' if right else 'NOT AS RECORDED':15} {ticks} {bug.name}", flush=True)
+        if not right:
+            print(f"{verdict._replace(failed=())}", *verdict.failed, sep="\n    ", flush=True)
+    print(f"{len(BUGS)} bugs in {time.perf_counter() - start:.0f} seconds, {wrong} not as recorded")
+    if not wrong:
+        PAGE.write_text(document(), encoding="utf-8")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
