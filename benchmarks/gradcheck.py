@@ -14,10 +14,18 @@ import time
 import numpy as np
 
 from numpy_vae import VAE, Gaussian, gradcheck
-from numpy_vae.modelcheck import METHODS, check_model, function_of, gradient_of, randomise
+from numpy_vae.modelcheck import (
+    EXAMPLES,
+    METHODS,
+    SAMPLES,
+    check_model,
+    draw,
+    function_of,
+    gradient_of,
+    randomise,
+)
 
 SHARES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10)  # of the largest entry of the block
-EXAMPLES, SAMPLES = 4, 2
 
 
 def random_model(seed: int) -> tuple[VAE, float]:
@@ -70,9 +78,8 @@ def errors_seen(models: range) -> None:
     for seed in models:
         vae, _ = random_model(seed)
         rng = np.random.default_rng(seed)
-        x = rng.random((EXAMPLES, vae.data_dim))
-        eps = rng.standard_normal((SAMPLES, EXAMPLES, vae.latent_dim))
-        randomise(vae, x, eps, 1.0, rng)
+        randomise(vae, rng)
+        x, eps = draw(vae, (SAMPLES, EXAMPLES, vae.latent_dim), rng)
         f, arrays = function_of(vae, "objective", 1.0), {**vae.params, "x": x, "eps": eps}
         right = gradient_of(vae, x, eps, "objective", 1.0)
         blocks = [name for name, block in right.items() if block.any()]

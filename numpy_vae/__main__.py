@@ -28,7 +28,7 @@ from .digits import load_digits
 from .evaluate import Elbo, evaluate_elbo
 from .layers import ACTIVATIONS
 from .likelihood import LIKELIHOODS, Gaussian, Likelihood, check_values, make_likelihood
-from .modelcheck import EXAMPLES, SAMPLES, Check, check_model, point_table, summary
+from .modelcheck import EXAMPLES, Check, check_model, point_table, summary
 from .network import MAX_WIDTH
 from .optim import MAX_LR, Adam
 from .progress import Progress, epoch_line, say
@@ -60,20 +60,22 @@ those, in about a minute.
 
 GRADCHECK = """\
 Compare the hand-written gradient of the model with numeric ones, block by block: at its initial
-point, after some steps of training, and at a saturated point (log-variances up to 80, logits up to
-10000, where no difference can be taken), for each term of the objective alone and together.
-
-  centr   largest error of central differences, relative to the largest entry of the block
-  compl   the same of the complex step, which is exact to rounding
-  tayl    order of the Taylor remainder: 2 of a right gradient, 1 of a wrong one; inf where f is
-          linear
+point, after some steps of training, and where it is saturated (logits of 10000 with log-variances
+up to 80, and down to -80, where no difference can be taken), for each term of the objective alone
+and together.
 
   numpy-vae gradcheck                                            every entry, in seconds
   numpy-vae gradcheck --data-dim 784 --hidden 400 --latent 20    a sample of the entries of each
-                                                                 block, and random directions
+                                                                 block, and random directions:
+                                                                 less than half a minute
 
-Exit status 1 means that some gradient is wrong.
+Exit status 1 means that some gradient is wrong, or could not be checked.
 """
+
+LEGEND = """\
+centr, compl: error of central differences and of the complex step, relative to
+the largest entry of the block; tayl: order of the Taylor remainder (2 where the
+gradient is right, 1 where it is wrong, inf where the function is linear)"""
 
 FOREIGN = """\
 A function of your own is checked from Python: any scalar function of named arrays.
@@ -200,7 +202,7 @@ def add_model_arguments(
         type=whole(1, MAX_WIDTH),
         default=latent,
         metavar="Z",
-        help=f"latent dimensions (default: {latent})",
+        help=f"latent dimensions; with 2 a picture can show all of them (default: {latent})",
     )
     model.add_argument(
         "--activation", choices=tuple(ACTIVATIONS), default="relu", help="default: relu"
@@ -222,7 +224,7 @@ def add_model_arguments(
         type=real(0, MAX_BETA, open_below=False),
         default=1.0,
         metavar="BETA",
-        help="coefficient of the KL term; 1 trains the ELBO (default: 1)",
+        help="coefficient of the KL term; 1 gives the ELBO (default: 1)",
     )
     return model
 
@@ -328,8 +330,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--entries",
         type=whole(1, 1 << 28),
         metavar="N",
-        help="check at most N entries of each block one by one, and the rest along random "
-        f"directions (default: all of a model of up to {SMALL_MODEL} parameters, else 20)",
+        help="look at N entries of each larger block one by one, and along random directions "
+        f"through all of it (default: all of a model of up to {SMALL_MODEL} parameters, else 20)",
     )
     command.add_argument(
         "--seed",
@@ -561,16 +563,16 @@ def check_gradients(args: argparse.Namespace) -> int:
     entries = args.entries or (vae.params.flat.size if vae.params.flat.size <= SMALL_MODEL else 20)
     say(
         f"{sizes(vae)} {args.activation}, {args.likelihood}, beta {args.beta:g}, seed {args.seed}; "
-        f"{EXAMPLES} examples, {SAMPLES} samples of each"
+        f"{EXAMPLES} examples"
     )
+    say(LEGEND)
     start = time.perf_counter()
     checks: list[Check] = []
     try:
-        for _, at_point in groupby(
-            check_model(vae, args.beta, max_entries=entries, rng=args.seed),
-            lambda check: check.point,
-        ):
-            checks += (of_point := list(at_point))
+        found = check_model(vae, args.beta, max_entries=entries, rng=args.seed)
+        for _, group in groupby(found, lambda check: check.point):
+            of_point = list(group)
+            checks += of_point
             say("\n" + point_table(of_point))
     except (ValueError, FloatingPointError, MemoryError) as error:
         print(f"numpy-vae gradcheck: error: {one_line(error)}", file=sys.stderr)

@@ -2,30 +2,33 @@
 
 For a scalar function f of named arrays, an analytic gradient g and a direction v (mostly a unit
 vector, which asks for one entry), three methods give the number that g·v is compared with. With
-u = 2⁻⁵² the rounding of float64:
+u = 2⁻⁵² the machine epsilon of float64:
 
 **central** differences, of any f,
 
     (f(θ + h v) - f(θ - h v)) / 2h  =  ∂f/∂v + O(h²) + O(u |f| / h)
 
 with h = u^(1/3) max(1, |θ_i|), where the two errors are of one size. The last is the rounding of f
-itself, for which four units are allowed and no more.
+itself, for which four units are allowed, or what f is seen to scatter over far shorter steps (more
+than its value tells, where f cancels).
 
 **complex** step, of an f that accepts complex arrays and is made of analytic functions [1],
 
     Im f(θ + i h v) / h  =  ∂f/∂v + O(h²)        with h = 1e-30, so exact to rounding
 
 as nothing is subtracted. ``abs``, ``conj``, ``.real`` and their like end the imaginary part without
-a word; f is therefore held against a difference once in each block. A sum that cancels loses digits
-here, too: where an entry is off, what rounding θ otherwise makes of it is allowed for, up to a
-thousand times the tolerance.
+a word; f is therefore held against differences in each block. A sum that cancels loses digits here,
+too: where an entry is off, what rounding θ otherwise makes of it is allowed for, up to a thousand
+times the tolerance.
 
 **taylor**: the order in h of the remainder, which needs no step size,
 
     R(h) = f(θ + h v) - f(θ) - h g·v  =  h (∂f/∂v - g·v) + h² v·∇²f v / 2 + ...
 
-It shrinks like h² when g is right and like h when it is not: log₂ R(h) / R(h/2) must be 1.95 or
-more, at the smallest h whose remainder is a thousand times its rounding. The second difference
+It shrinks like h² when g is right and like h when it is not: log₂ (R(h) / R(h/2)) must be 1.95 or
+more, at the smallest h whose remainder is a thousand times its rounding; along three directions
+through all of the block, each of them there and back, as the two terms may cancel one way. The
+second difference
 
     f(θ + h v) - 2 f(θ + h v / 2) + f(θ)
 
@@ -34,15 +37,18 @@ and another direction is drawn.
 
 An error is measured against the largest entry of its block, so that a block of small gradients is
 held to its own size. Where f does not read a block at all, its gradient must be zero to the bit.
+Where rounding would hide an error of a hundredth, the complex step is asked instead, and if f knows
+no complex numbers the block fails: what cannot be seen is not right.
 
-At a kink between θ - h v and θ + h v a central difference is the mean of two slopes and neither. An
-entry that is off is therefore looked at again. If h, 2h and 4h extrapolate to one value, f is
-smooth there, and that value counts. If not, the analytic entry must be what the complex step gives,
-which never leaves the point, and near the slope on one side; then it passes, is named, and counted:
-more than one in a hundred, and the check fails.
+Between θ - h v and θ + h v there may be a kink, and the central difference is the mean of two
+slopes and neither. An entry that is off, or whose slopes on the two sides differ, is therefore
+looked at again. If h, 2h and 4h extrapolate to one value, f is smooth, and that value counts. If
+the analytic entry is what the complex step gives, which never leaves the point, and near the slope
+on one side, it passes at a kink: it is named, and counted, and with more than one such entry in a
+hundred the check fails. Else h is made smaller.
 
-A block of more than `max_entries` entries is checked in a seeded sample of them, its largest among
-it, and along random directions through all of the block.
+A block of more than `max_entries` entries is checked, but for the Taylor remainder, in a seeded
+sample of them, its largest among it, and along random directions through all of the block.
 
 References
 ----------
@@ -53,9 +59,9 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,11 +73,18 @@ ROUNDING = float(np.finfo(np.float64).eps)  # u
 STEP = ROUNDING ** (1 / 3)
 COMPLEX_STEP = 1e-30
 MOST_KINKS = 0.01  # of all entries that are looked at
+BLIND = 0.01  # an error of this share of a block must not be hidden by rounding
 LEAST_ORDER = 1.95
 READABLE = 1000  # a remainder is read where it is this many times its rounding
 LEVELS = 18  # the remainder is looked at from h = 1e-7 up to 1e-2, doubled each time
 READ, DRAWN = 3, 20  # directions that the order is read along, and most that are drawn for it
 TOLERANCE = {"central": 1e-6, "complex": 1e-12, "taylor": 0.0}  # the last is judged by its order
+
+NOT_READ = "f does not read this block: its gradient must be exactly zero"
+HIDDEN = (
+    "the rounding of f hides this derivative: let f accept complex arrays, or drop its large "
+    "constants"
+)
 
 Index = tuple[int, ...]
 Direction = Index | Array  # one entry, or a vector of the block's shape
@@ -86,7 +99,8 @@ class Row:
     index: Index | None  # the worst entry; None where it is a direction through all of the block
     analytic: float  # its analytic derivative
     numeric: float  # and its numeric one
-    error: float  # their distance, over the largest entry of the block (root mean square for None)
+    error: float  # their distance, over the largest entry of the block, analytic or numeric (for
+    # None over the root mean square of the block)
     method: str
     ok: bool
     order: float | None = None  # of the Taylor remainder; infinite where f is linear
@@ -199,19 +213,19 @@ def gradcheck(
     check_whole("directions", directions, 0, 1 << 20)
     tolerance = TOLERANCE[method] if tolerance is None else tolerance
     check_real("tolerance", tolerance, 0, 1, open_below=False)
-    line = _Line(f, arrays)
-    blocks = {name: np.asarray(block) for name, block in gradient.items()}
-    _check_gradient(blocks, line.point)
+    blocks = _check_gradient(gradient, arrays)
+    line = _Line(f, arrays, blocks)
     generator = np.random.default_rng(rng)
     rows = []
     for name, block in blocks.items():
         if method == "taylor":
             rows.append(_taylor_row(line, name, block, generator))
-            continue
-        if method == "complex":
-            _check_complex(line, name, generator)
-        chosen = _choose(block, max_entries, directions, generator)
-        rows.append(_row(line, name, block, chosen, method, tolerance, step))
+        else:
+            chosen = _choose(block, max_entries, directions, generator)
+            if method == "complex":
+                _check_complex(line, name, block, generator)
+            rows.append(_row(line, name, block, chosen, method, tolerance, step))
+        line.ask_again()
     entries = sum(row.entries for row in rows)
     kinks = sum(len(row.kinks) for row in rows)
     if kinks > MOST_KINKS * entries:
@@ -220,33 +234,62 @@ def gradcheck(
     return Report(tuple(rows), all(row.ok for row in rows))
 
 
+def _check_gradient(gradient: Mapping[str, Array], arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the blocks of the gradient as float64, or refuse them."""
+    if not gradient:
+        raise ValueError("the gradient is empty, must have at least one block")
+    blocks = {}
+    for name, values in gradient.items():
+        if name not in arrays:
+            raise ValueError(
+                f"the gradient {name} has no array, must be one of {', '.join(arrays)}"
+            )
+        block, array = np.asarray(values), np.asarray(arrays[name])
+        for what, dtype in (f"the gradient {name}", block.dtype), (name, array.dtype):
+            if dtype.kind == "f" and dtype.itemsize < 8:
+                raise ValueError(
+                    f"{what} has dtype {dtype}, must be float64: rounding drowns the difference"
+                )
+        if block.dtype.kind not in "fiub":
+            raise ValueError(f"the gradient {name} has dtype {block.dtype}, must be float64")
+        if array.dtype != np.float64:
+            raise ValueError(f"{name} has dtype {array.dtype}, must be float64 to be moved")
+        if block.shape != array.shape:
+            raise ValueError(
+                f"the gradient {name} has shape {block.shape}, must be that of its array, "
+                f"{array.shape}"
+            )
+        if block.size == 0:
+            raise ValueError(f"the gradient {name} has no entries, must have at least one")
+        blocks[name] = block.astype(np.float64)
+    return blocks
+
+
 class _Line:
     """f on the lines θ + t v through one point θ, with t real or imaginary."""
 
     def __init__(
-        self, f: Callable[[Mapping[str, Array]], Any], arrays: Mapping[str, Array]
+        self,
+        f: Callable[[Mapping[str, Array]], Any],
+        arrays: Mapping[str, Array],
+        names: Iterable[str],
     ) -> None:
         self.f = f
         self.point = {name: np.array(value) for name, value in arrays.items()}
-        for name, value in self.point.items():
-            if value.dtype != np.float64:
-                raise ValueError(
-                    f"{name} has dtype {value.dtype}, must be float64: rounding drowns the "
-                    "difference"
-                )
         self.f0 = self._value()
         if not math.isfinite(self.f0):
             raise ValueError(f"f is {self.f0} at the point, must be finite")
-        if self.f0 != self._value():
-            raise ValueError(
-                "f gave two values at one point, must be deterministic: pass its noise in"
-            )
+        self.ask_again()
         for name, value in self.point.items():
-            if not np.array_equal(value, arrays[name], equal_nan=True):
+            if not np.array_equal(value, arrays[name], equal_nan=value.dtype.kind in "fc"):
                 raise ValueError(f"f wrote to {name}, must leave its arrays as they are")
-        self._complex_point: dict[str, Array] = {}
-        self._check_precision()
-        self.noise = self._measure_noise()
+        for name in names:
+            self._check_precision(name)
+        # Arrays that are not of real numbers (labels, masks) stay what they are.
+        self._complex_point = {
+            name: value.astype(complex) if value.dtype.kind == "f" else value
+            for name, value in self.point.items()
+        }
 
     def _value(self) -> float:
         value = np.asarray(self.f(self.point))
@@ -260,111 +303,86 @@ class _Line:
             )
         return float(value)
 
+    def ask_again(self) -> None:
+        """Refuse an f that has another value than before."""
+        if self.f0 != self._value():
+            raise ValueError(
+                "f gave two values at one point, must be deterministic: pass its noise in"
+            )
+
     def at(self, name: str, v: Direction, t: float) -> float:
-        """f(θ + t v), v in the block `name`."""
+        """f(θ + t v), v in the block `name`; NaN or infinite where f is not defined."""
         block = self.point[name]
-        if isinstance(v, tuple):
-            here = block[v]
-            block[v] = here + t
-            value = self._value()
-            block[v] = here
-        else:
-            before = block.copy()
-            block += t * v
-            value = self._value()
-            block[...] = before
-        return value
+        before = block[v] if isinstance(v, tuple) else block.copy()
+        try:
+            with np.errstate(all="ignore"):
+                if isinstance(v, tuple):
+                    block[v] += t
+                else:
+                    block += t * v
+                return self._value()
+        finally:
+            block[v if isinstance(v, tuple) else ...] = before
 
     def complex_derivative(self, name: str, v: Direction) -> float:
         """Im f(θ + i h v) / h; NaN when f does not accept complex arrays."""
-        if not self._complex_point:
-            self._complex_point = {key: value.astype(complex) for key, value in self.point.items()}
         block = self._complex_point[name]
         if isinstance(v, tuple):
             block[v] += 1j * COMPLEX_STEP
         else:
             block += 1j * COMPLEX_STEP * v
         try:
-            return float(np.imag(self.f(self._complex_point))) / COMPLEX_STEP
-        except (TypeError, ValueError):
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                return float(np.imag(self.f(self._complex_point))) / COMPLEX_STEP
+        except Exception:  # whatever an f of real numbers may have to say to complex ones
             return math.nan
         finally:
             block.imag = 0
 
     def complex_scatter(self, name: str, v: Direction) -> float:
-        """Return how much the complex derivative changes when all entries are rounded otherwise."""
+        """Return how much the complex derivative changes when all of θ is rounded otherwise."""
         rng = np.random.default_rng(0)
         here = self.complex_derivative(name, v)
-        scatter = 0.0
+        real = {key: block for key, block in self.point.items() if block.dtype.kind == "f"}
+        there = []
         for _ in range(4):
-            for key, block in self.point.items():
-                signs = rng.choice([-2.0, 2.0], block.shape)
-                self._complex_point[key].real = block * (1 + ROUNDING * signs)
-            scatter = max(scatter, abs(self.complex_derivative(name, v) - here))
-        for key, block in self.point.items():
+            for key, block in real.items():
+                units = rng.choice([-2, 2], block.shape)
+                self._complex_point[key].real = block * (1 + ROUNDING * units)
+            there.append(self.complex_derivative(name, v))
+        for key, block in real.items():
             self._complex_point[key].real = block
-        return scatter
+        return max(abs(slope - here) for slope in there)
 
     def rounding(self, *values: float) -> float:
-        """Return four units in the last place of the largest of f0 and `values`, or the noise."""
-        return max(4 * ROUNDING * max(abs(self.f0), *map(abs, values)), self.noise)
+        """Return four units in the last place of the largest of f0 and `values`."""
+        return 4 * ROUNDING * max(abs(self.f0), *map(abs, values))
 
-    def _beside(self, offsets: Mapping[str, Array]) -> float:
-        """f with every array moved at once."""
-        before = {name: block.copy() for name, block in self.point.items()}
-        for name, block in self.point.items():
-            block += offsets[name]
-        value = self._value()
-        for name, block in self.point.items():
-            block[...] = before[name]
-        return value
-
-    def _measure_noise(self) -> float:
+    def scatter(self, name: str, v: Direction, h: float) -> float:
         """Return how much f scatters over steps so short that it must be a straight line.
 
-        A straight line has no second difference; what is left is rounding. It is more than that of
-        the value where f cancels, as a KL divergence near 0 does.
+        What is left above the straight line through a point's two neighbours is rounding. The two
+        largest are left out: a jump makes as many, and it is no rounding.
         """
-        rng = np.random.default_rng(0)
-        signs = {name: rng.choice([-1, 1], block.shape) for name, block in self.point.items()}
-        noise = 0.0
-        for relative in 16 * ROUNDING, 1e-10:
-            step = {name: relative * signs[name] * block for name, block in self.point.items()}
-            values = [
-                self._beside({name: k * offset for name, offset in step.items()})
-                for k in range(-3, 4)
-            ]
-            noise = max(noise, float(np.abs(np.diff(values, 2)).max()))
-        return noise
+        ts = h / 2000 * np.sort(np.random.default_rng(0).uniform(-1, 1, 13))  # at odd distances
+        values = np.array([self.at(name, v, float(t)) for t in ts])
+        share = (ts[1:-1] - ts[:-2]) / (ts[2:] - ts[:-2])
+        above = values[1:-1] - (1 - share) * values[:-2] - share * values[2:]
+        return 2 * float(np.sort(np.abs(above))[-3])
 
-    def _check_precision(self) -> None:
+    def _check_precision(self, name: str) -> None:
         """Refuse an f that computes in float32 inside: its values are numbers of float32."""
-        rng = np.random.default_rng(0)
-        values = {self.f0}
-        for _ in range(2):
-            # Towards zero, where f is more likely to be defined than beyond the point.
-            offsets = {
-                name: -1e-3 * rng.random(block.shape) * block for name, block in self.point.items()
-            }
-            values.add(self._beside(offsets))
+        block = self.point[name]
+        # Towards zero, where f is more likely to be defined than beyond the point.
+        nearer = -1e-3 * np.random.default_rng(0).random(block.shape) * block
+        values = {self.f0, self.at(name, nearer, 1.0), self.at(name, nearer, 0.7)}
         with np.errstate(all="ignore"):
             if len(values) == 3 and all(float(np.float32(value)) == value for value in values):
                 raise ValueError(
                     "f computes in float32, must be float64 throughout: rounding drowns the "
                     "difference"
                 )
-
-
-def _check_gradient(gradient: Mapping[str, Array], point: Mapping[str, Array]) -> None:
-    if not gradient:
-        raise ValueError("the gradient is empty, must have at least one block")
-    for name, block in gradient.items():
-        if name not in point or block.shape != point[name].shape or block.size == 0:
-            raise ValueError(f"the gradient {name} {block.shape} matches no array of that shape")
-        if block.dtype.kind == "c" or (block.dtype.kind == "f" and block.dtype.itemsize < 8):
-            raise ValueError(
-                f"the gradient {name} has dtype {block.dtype}, must be float64, as its array is"
-            )
 
 
 def _choose(
@@ -380,18 +398,32 @@ def _choose(
 
 
 def _draw_direction(block: Array, rng: np.random.Generator) -> Array:
-    """Return signs over the root of their number: of length 1, and every entry takes part alike."""
-    return rng.choice([-1.0, 1.0], block.shape) / math.sqrt(block.size)
+    """Return a random direction of length 1 through all of the block."""
+    v = rng.standard_normal(block.shape)  # of unequal sizes, so that equal errors do not cancel
+    return v / math.sqrt(float((v * v).sum()))
 
 
 def _slope(gradient: Array, v: Direction) -> float:
     """g·v."""
-    return float(gradient[v]) if isinstance(v, tuple) else float((gradient * v).sum())
+    if isinstance(v, tuple):
+        return float(gradient[v])
+    with np.errstate(all="ignore"):  # of a gradient that is not finite
+        return float((gradient * v).sum())
 
 
-def _size(block: Array, v: Direction) -> float:
-    """|θ_i| of an entry, for a direction the root mean square of the block."""
-    return float(abs(block[v])) if isinstance(v, tuple) else math.sqrt(float((block**2).mean()))
+def _root_mean_square(block: Array) -> float:
+    """Of the finite entries, without overflow."""
+    finite = np.abs(block[np.isfinite(block)])
+    largest = float(finite.max(initial=0))
+    return (
+        largest * math.sqrt(float(((finite / largest) ** 2).sum()) / block.size) if largest else 0
+    )
+
+
+def _step_along(line: _Line, name: str, v: Direction) -> float:
+    """max(1, |θ_i|), for a direction max(1, root mean square of θ)."""
+    block = line.point[name]
+    return max(1.0, float(abs(block[v])) if isinstance(v, tuple) else _root_mean_square(block))
 
 
 # --- central differences and the complex step: a derivative along each direction ------------------
@@ -404,50 +436,90 @@ class _Found(NamedTuple):
     floor: float = 0.0  # what the rounding of f makes of it
     moved: bool = True  # f changed by a bit at least
     kink: bool = False
-    sides: tuple[float, ...] = ()  # the two one-sided differences
+    sides: tuple[float, float] = (math.nan, math.nan)  # the two one-sided differences
+
+    @property
+    def bend(self) -> float:
+        """The difference of the two slopes: like h where f is a curve, constant at a kink."""
+        return abs(self.sides[0] - self.sides[1])
 
 
-def _difference(line: _Line, name: str, v: Direction, step: float) -> _Found:
+def _difference(line: _Line, name: str, v: Direction, h: float, noise: float = 0.0) -> _Found:
     """(f(θ + h v) - f(θ - h v)) / 2h."""
-    h = step * max(1.0, _size(line.point[name], v))
     up, down = line.at(name, v, h), line.at(name, v, -h)
     return _Found(
         (up - down) / (2 * h),
-        line.rounding(up, down) / h,
+        max(line.rounding(up, down), noise) / h,
         moved=not up == line.f0 == down,
         sides=((up - line.f0) / h, (line.f0 - down) / h),
     )
 
 
+def _extrapolate(
+    line: _Line, name: str, v: Direction, h: float, noise: float, allowed: float
+) -> _Found | None:
+    """Return the limit of the differences over h, 2h and 4h, or None if they have none in common.
+
+    The difference is c(h) = ∂f/∂v + a h² + O(h⁴) where f is smooth: (4 c(h) - c(2h)) / 3 is free
+    of a.
+    """
+    c1, c2, c4 = (_difference(line, name, v, n * h, noise) for n in (1, 2, 4))
+    slope, floor = (4 * c1.slope - c2.slope) / 3, (4 * c1.floor + c2.floor) / 3
+    if abs(slope - (4 * c2.slope - c4.slope) / 3) <= allowed + floor:
+        return _Found(slope, floor, c1.moved)
+    return None
+
+
 def _central(
-    line: _Line, name: str, v: Direction, step: float, analytic: float, allowed: float
+    line: _Line,
+    name: str,
+    v: Direction,
+    step: float,
+    analytic: float,
+    size: float,
+    tolerance: float,
 ) -> _Found:
-    """Return the central difference; where it is off, look again."""
-    first = _difference(line, name, v, step)
-    if abs(first.slope - analytic) <= allowed + first.floor:
+    """Return the central difference; where it is off, or f bends, look again."""
+    h, allowed = step * _step_along(line, name, v), tolerance * size
+    first = _difference(line, name, v, h)
+    off = not abs(first.slope - analytic) <= allowed + first.floor
+    bends = first.bend > 1e-3 * size + 4 * first.floor
+    # The bend of a curve grows like h, that of a kink close by does not.
+    kinked = bends and not _difference(line, name, v, 2 * h).bend > 1.5 * first.bend
+    if not off and not kinked:
         return first
-    # c(h) = ∂f/∂v + a h² + O(h⁴) where f is smooth, so (4 c(h) - c(2h)) / 3 is free of a.
-    wide, widest = (_difference(line, name, v, n * step) for n in (2, 4))
-    slope = (4 * first.slope - wide.slope) / 3
-    floor = (4 * first.floor + wide.floor) / 3
-    if abs(slope - (4 * wide.slope - widest.slope) / 3) <= allowed + floor:
-        return _Found(slope, floor, first.moved)
+    noise = line.scatter(name, v, h)
+    if not kinked:
+        smooth = _extrapolate(line, name, v, h, noise, allowed)
+        if smooth is not None:
+            return smooth
     # A kink. The derivative at θ itself is the slope on the side where the kink is not, as near as
     # that can be seen over h; the complex step tells it exactly. (A direction through all of the
     # block may have kinks on both sides.)
-    near = min(abs(side - analytic) for side in first.sides) <= 1000 * allowed + 2 * first.floor
-    near = near or not isinstance(v, tuple)
     confirmed = line.complex_derivative(name, v)
-    if near and abs(confirmed - analytic) <= allowed:
+    near = min(abs(side - analytic) for side in first.sides) <= 1e-3 * size + 2 * first.floor
+    if abs(confirmed - analytic) <= allowed and (near or not isinstance(v, tuple)):
         return _Found(confirmed, kink=True)
+    if not off:  # right on the kink, and the mean of its two slopes is the derivative of nothing
+        return _Found(confirmed if math.isfinite(confirmed) else first.sides[0], first.floor)
+    for narrower in 8, 64, 512:
+        smooth = _extrapolate(line, name, v, h / narrower, noise, allowed)
+        if smooth is not None:  # a kink is left outside, or a curve resolved
+            return smooth._replace(kink=math.isnan(confirmed))
     return first
 
 
 def _complex(
-    line: _Line, name: str, v: Direction, step: float, analytic: float, allowed: float
+    line: _Line,
+    name: str,
+    v: Direction,
+    step: float,
+    analytic: float,
+    size: float,
+    tolerance: float,
 ) -> _Found:
     """Return the complex step; where it is off, with what rounding θ otherwise makes of it."""
-    slope = line.complex_derivative(name, v)
+    slope, allowed = line.complex_derivative(name, v), tolerance * size
     if abs(slope - analytic) <= allowed:
         return _Found(slope)
     return _Found(slope, min(line.complex_scatter(name, v), 1000 * allowed))
@@ -464,31 +536,35 @@ def _row(
 ) -> Row:
     """Compare g·v with the numeric derivative along each of the chosen directions of one block."""
     one = np.array([isinstance(v, tuple) for v in chosen])  # of one entry, not of all
-    finite = gradient[np.isfinite(gradient)]
-    largest = float(np.abs(finite).max(initial=0))
-    mean = math.sqrt(float((finite**2).sum()) / gradient.size)
-    with np.errstate(all="ignore"):  # a gradient that is not finite fails below
-        analytic = np.array([_slope(gradient, v) for v in chosen])
-        scale = np.where(one, largest, mean)
-        measure = _complex if method == "complex" else _central
-        found = [
-            measure(line, name, v, step, a, tolerance * size)
-            for v, a, size in zip(chosen, analytic, scale, strict=True)
-        ]
-        numeric = np.array([each.slope for each in found])
-        # The numeric entries count, too: an analytic block of nothing but zeros has no size.
-        size = np.where(np.isfinite(numeric), np.abs(numeric), 0)
-        scale = np.where(one, max(largest, size[one].max(initial=0)), np.maximum(mean, size))
-        floor = np.array([each.floor for each in found])
-        allowed = tolerance * scale + floor
-        moved = any(each.moved for each in found)
-        must_be_zero = bool(gradient.any()) and not moved and not _reads(line, name)
-        if must_be_zero:
-            allowed[:] = 0
+    largest = float(np.abs(gradient[np.isfinite(gradient)]).max(initial=0))
+    scale = np.where(one, largest, _root_mean_square(gradient))
+    analytic = np.array([_slope(gradient, v) for v in chosen])
+    measure = _complex if method == "complex" else _central
+    found = [
+        measure(line, name, v, step, slope, size, tolerance)
+        for v, slope, size in zip(chosen, analytic, scale, strict=True)
+    ]
+    must_be_zero = _must_be_zero(line, name, gradient, any(each.moved for each in found))
+    numeric = np.array([each.slope for each in found])
+    floor = np.array([each.floor for each in found])
+    # The numeric entries count, too: an analytic block of nothing but zeros has no size.
+    seen = np.where(np.isfinite(numeric), np.abs(numeric), 0)
+    scale = np.where(one, max(largest, seen[one].max(initial=0)), np.maximum(scale, seen))
+    blind = np.zeros(len(chosen), bool)
+    if method == "central" and not must_be_zero:
+        reads = any(each.moved for each in found) or _reads(line, name)
+        for k in np.flatnonzero(floor > BLIND * scale):
+            if reads or analytic[k] != 0:
+                confirmed = line.complex_derivative(name, chosen[k])
+                blind[k] = math.isnan(confirmed)
+                if not blind[k]:
+                    numeric[k], floor[k] = confirmed, 0.0
+    with np.errstate(all="ignore"):  # a gradient that is not finite, or too large, fails
         distance = np.abs(numeric - analytic)
         error = np.where(distance == 0, 0, distance / scale)
-        hidden = float((floor / scale).min()) if largest else 0.0
+        allowed = 0 if must_be_zero else tolerance * scale + floor
         excess = np.where(distance == 0, 0, distance / allowed)
+    excess[blind] = np.maximum(excess[blind], 1 + floor[blind])
     worst = int(np.argmax(excess))  # a NaN is the largest
     v = chosen[worst]
     return Row(
@@ -504,119 +580,151 @@ def _row(
             v for v, each in zip(chosen, found, strict=True) if each.kink and isinstance(v, tuple)
         ),
         entries=int(one.sum()),
-        note=_note(must_be_zero, hidden),
+        note=NOT_READ if must_be_zero else HIDDEN if blind.any() else "",
     )
 
 
-def _note(must_be_zero: bool, hidden: float) -> str:
-    """Say what no number of the row tells; `hidden` is the error, of 1, that would not be seen."""
-    if must_be_zero:
-        return "f does not read this block: its gradient must be exactly zero"
-    if hidden > 0.01:
-        return f"the rounding of f hides errors of {hidden:.0%}: ask for the complex step"
-    return ""
+def _must_be_zero(line: _Line, name: str, gradient: Array, moved: bool) -> bool:
+    """Whether a gradient that is not zero belongs to a block that f does not read."""
+    return bool(gradient.any()) and not moved and not _reads(line, name)
 
 
 def _reads(line: _Line, name: str) -> bool:
     """Whether f depends on a block: it changes by a bit when that is moved far, or has a slope."""
     ones = np.ones(line.point[name].shape)
-    if any(line.at(name, ones, t) != line.f0 for t in (-1.0, 0.5, 3.0)):
+    if any(line.at(name, ones, t) != line.f0 for t in (-1.0, 0.5, 3.0, -30.0, 30.0)):
         return True
     slope = line.complex_derivative(name, _draw_direction(ones, np.random.default_rng(0)))
     return math.isfinite(slope) and slope != 0
 
 
-def _check_complex(line: _Line, name: str, rng: np.random.Generator) -> None:
+def _check_complex(line: _Line, name: str, gradient: Array, rng: np.random.Generator) -> None:
     """Refuse an f whose imaginary part is not its derivative, as an abs or a .real makes it."""
-    v = _draw_direction(line.point[name], rng)
-    slope = line.complex_derivative(name, v)
-    if math.isnan(slope):
-        raise ValueError("f accepts no complex arrays, must for the complex step")
-    seen: list[float] = []
-    for n in range(20):  # ever smaller steps, as there may be kinks on the way
-        difference = _difference(line, name, v, STEP / 16**n)
-        if difference.floor > 1e-3 * abs(difference.slope):
-            break  # rounding takes over
-        if abs(difference.slope - slope) <= 1e-2 * abs(difference.slope):
-            return
-        seen.append(difference.slope)
-    # With fewer than two differences of one value nothing can be said against f.
-    if len(seen) > 1 and abs(seen[-1] - seen[-2]) <= 1e-2 * abs(seen[-1]):
-        raise ValueError(
-            f"f is not analytic in {name}, must be for the complex step: it gives {slope:g} along "
-            f"a direction where a difference gives {seen[-1]:g} (abs, .real, conj?)"
-        )
+    largest = np.unravel_index(int(np.argmax(np.abs(gradient))), gradient.shape)
+    directions: list[Direction] = [tuple(map(int, largest))]
+    directions += [_draw_direction(gradient, rng) for _ in range(2)]
+    for v in directions:
+        slope = line.complex_derivative(name, v)
+        if math.isnan(slope):
+            raise ValueError(
+                "f fails or is nan on complex arrays, must accept them for the complex step"
+            )
+        h = STEP * _step_along(line, name, v)
+        seen: list[float] = []
+        for _ in range(20):  # ever smaller steps, as there may be kinks on the way
+            # Terms of size 1 may have cancelled in f, so that it is rounded as 1 is.
+            difference = _extrapolate(line, name, v, h, 4 * ROUNDING, math.inf)
+            if difference is None:
+                break
+            near = 1e-5 * abs(difference.slope) + 2 * difference.floor
+            if abs(difference.slope - slope) <= near:
+                seen.clear()
+                break
+            if difference.floor > 1e-5 * abs(difference.slope):
+                break  # rounding takes over
+            seen.append(difference.slope)
+            h /= 16
+        # With fewer than two differences of one value nothing can be said against f.
+        if len(seen) > 1 and abs(seen[-1] - seen[-2]) <= 1e-3 * abs(seen[-1]):
+            raise ValueError(
+                f"f is not analytic in {name}, must be for the complex step: it gives {slope:g} "
+                f"along a direction where differences give {seen[-1]:g} (abs, .real, conj?)"
+            )
 
 
 # --- the order of the Taylor remainder ------------------------------------------------------------
-
-
-def _taylor_row(line: _Line, name: str, gradient: Array, rng: np.random.Generator) -> Row:
-    """Read the order of the remainder along three directions; the middle one stands in the row."""
-    bent: list[_Reading] = []
-    flat: list[_Reading] = []
-    for _ in range(DRAWN):
-        v = _draw_direction(gradient, rng)
-        reading = _read_order(line, name, v, _slope(gradient, v))
-        if reading is not None:
-            (flat if reading.order == math.inf else bent).append(reading)
-        if len(bent) == READ:
-            break
-    readings = sorted([*bent, *flat][:READ], key=lambda reading: reading.order)
-    row = Row(name, gradient.shape, None, math.nan, math.nan, math.nan, "taylor", False, math.nan)
-    if not readings:
-        return replace(row, note=f"none of {DRAWN} directions is free of kinks")
-    order, analytic, numeric, floor, moved = readings[len(readings) // 2]
-    must_be_zero = bool(gradient.any()) and not moved and not _reads(line, name)
-    scale = max(math.sqrt(float((gradient * gradient).mean())), abs(numeric))
-    distance = abs(numeric - analytic)
-    hidden = floor / scale if scale and order == math.inf else 0.0
-    return replace(
-        row,
-        analytic=analytic,
-        numeric=numeric,
-        error=distance / scale if distance else 0.0,
-        ok=order >= LEAST_ORDER and not must_be_zero,
-        order=order,
-        note=_note(must_be_zero, hidden),
-    )
 
 
 class _Reading(NamedTuple):
     """The order of the remainder along one direction, and the derivatives there."""
 
     order: float  # infinite where no remainder could be read: f is linear there, and so is g
+    v: Array
     analytic: float
     numeric: float  # a forward difference, at the h of the reading
     floor: float  # the smallest error of the slope whose remainder could have been read there
     moved: bool
 
 
-def _read_order(line: _Line, name: str, v: Array, slope: float) -> _Reading | None:
+def _taylor_row(line: _Line, name: str, gradient: Array, rng: np.random.Generator) -> Row:
+    """Read the order along three directions and back; the worst of them stands in the row."""
+    both: list[_Reading] = []
+    one_way: list[_Reading] = []  # there is a kink on the other
+    v = _draw_direction(gradient, rng)
+    noise = line.scatter(name, v, STEP * _step_along(line, name, v))
+    for _ in range(DRAWN):
+        v = _draw_direction(gradient, rng)
+        ways = [_read_order(line, name, way, _slope(gradient, way), noise) for way in (v, -v)]
+        readings = [way for way in ways if way is not None]
+        if readings:
+            found = both if len(readings) == 2 else one_way
+            found.append(min(readings, key=lambda reading: reading.order))
+        if len(both) == READ:
+            break
+    row = Row(name, gradient.shape, None, math.nan, math.nan, math.nan, "taylor", False, math.nan)
+    if not both and not one_way:
+        return replace(row, note=f"none of {DRAWN} directions is free of kinks")
+    worst = min([*both, *one_way][:READ], key=lambda reading: reading.order)
+    must_be_zero = _must_be_zero(line, name, gradient, worst.moved)
+    scale = max(_root_mean_square(gradient), abs(worst.numeric))
+    ok, note = worst.order >= LEAST_ORDER and not must_be_zero, NOT_READ if must_be_zero else ""
+    hidden = worst.order == math.inf and worst.floor > BLIND * scale
+    if ok and hidden and (worst.moved or _reads(line, name)):
+        confirmed = line.complex_derivative(name, worst.v)
+        ok, note = abs(confirmed - worst.analytic) <= TOLERANCE["central"] * scale, ""
+        if math.isnan(confirmed):
+            note = HIDDEN
+    distance = abs(worst.numeric - worst.analytic)
+    return replace(
+        row,
+        analytic=worst.analytic,
+        numeric=worst.numeric,
+        error=distance / scale if distance else 0.0,
+        ok=ok,
+        order=worst.order,
+        note=note,
+    )
+
+
+def _read_order(
+    line: _Line, name: str, v: Array, slope: float, noise: float, smallest: float = STEP / 64
+) -> _Reading | None:
     """Return the order at the smallest h where it can be read; None where a kink comes first."""
-    smallest = STEP / 64 * max(1.0, _size(line.point[name], v))
-    hs = [smallest * 2**k for k in range(LEVELS)]
+    start = smallest * _step_along(line, name, v)
+    hs = [start * 2**k for k in range(LEVELS)]
     values: list[float] = []
+    last = LEVELS - 3  # beyond this no second difference has been looked at
     for k, h in enumerate(hs):
         values.append(line.at(name, v, h))
-        # Second differences over h/4, h/2 and h, which know nothing of the slope.
-        bends = [abs(values[j] - 2 * values[j - 1] + line.f0) for j in range(max(1, k - 2), k + 1)]
-        if k >= 3 and bends[0] > READABLE * line.rounding(values[k]):
-            if not (
-                all(bends) and all(1.97 <= math.log2(b / a) <= 3.1 for a, b in pairwise(bends))
-            ):
-                k -= 3  # up to here no bend was to be seen
+        rounding = max(line.rounding(values[k]), noise)
+        if k < 3:
+            continue
+        # Over h/4, h/2 and h: they know nothing of the slope.
+        bends = [abs(values[j] - 2 * values[j - 1] + line.f0) for j in (k - 2, k - 1, k)]
+        if not bends[0] <= READABLE * rounding:
+            lower, upper = map(_order, bends[1:], bends)
+            if lower >= 1.97 and abs(upper - lower) <= 0.05:  # one power of h, and no sum of two
+                last = k
+            elif k == 3 and smallest > 1e-15:  # the first that could be read: begin lower
+                return _read_order(line, name, v, slope, noise, smallest / 1024)
+            else:
+                last = k - 3  # up to here no bend was to be seen
             break
-    else:
-        k -= 2
-    if k < 1:
+    if last < 1:
         return None
-    rounding = line.rounding(*values[: k + 1])
-    remainders = [abs(f - line.f0 - h * slope) for f, h in zip(values, hs, strict=False)][: k + 1]
-    order, j = math.inf, k
-    for j in range(1, k + 1):
+    rounding = max(line.rounding(*values[: last + 1]), noise)
+    remainders = [abs(f - line.f0 - h * slope) for f, h in zip(values, hs, strict=False)]
+    order, j = math.inf, last
+    for j in range(1, last + 1):
         if not remainders[j - 1] <= READABLE * rounding:
-            order = math.log2(remainders[j] / remainders[j - 1]) if remainders[j] else -math.inf
+            order = _order(remainders[j], remainders[j - 1])
             break
-    moved = any(value != line.f0 for value in values)
-    return _Reading(order, slope, (values[j] - line.f0) / hs[j], READABLE * rounding / hs[j], moved)
+    numeric, floor = (values[j] - line.f0) / hs[j], READABLE * rounding / hs[j]
+    return _Reading(order, v, slope, numeric, floor, any(f != line.f0 for f in values))
+
+
+def _order(coarse: float, fine: float) -> float:
+    """log₂ of what is left over h by what is left over h/2."""
+    if not (math.isfinite(coarse) and coarse > 0 and math.isfinite(fine) and fine > 0):
+        return -math.inf
+    return math.log2(coarse) - math.log2(fine)

@@ -167,6 +167,12 @@ class VAE:
     ) -> tuple[Array, Array]:
         """From the two losses back to the encoder's last hidden layer; return dh and deps."""
         t, net = trace, self._network
+        shape, dtype = t.logits.shape[:-1], t.logits.dtype
+        for name, d, must in ("dnll", dnll, shape), ("dkl", dkl, shape[-1:]):
+            if d.shape != must or d.dtype != dtype:
+                raise ValueError(
+                    f"{name} is {d.dtype} of shape {d.shape}, must be {dtype} of {must}"
+                )
         dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)
         dh_decoder = net.output.backward(t.decoder[-1], dlogits, grad.output)
         dz = net.decoder.backward(t.decoder, dh_decoder, grad.decoder)
@@ -197,16 +203,21 @@ class VAE:
     def loss_backward(
         self, trace: Trace, dnll: Array, dkl: Array, out: Params | None = None
     ) -> Params:
-        """Gradient of Σ dnll nll + Σ dkl kl, whatever weighs the terms of the examples.
+        """Gradient of Σ dnll nll + Σ dkl kl, the two arrays of `loss` with weights of any kind.
 
         Parameters
         ----------
         trace, out
             As in `backward`.
-        dnll : ndarray, shape (B,) or (K, B)
-            Derivative of the loss with respect to the reconstruction terms that `loss` returns.
-        dkl : ndarray, shape (B,)
+        dnll : ndarray, shape (B,) or (K, B), of the dtype of the trace
+            Derivative of the loss with respect to the reconstruction terms.
+        dkl : ndarray, shape (B,), of the dtype of the trace
             Derivative of the loss with respect to the KL terms.
+
+        Raises
+        ------
+        ValueError
+            If a shape or a dtype is another.
         """
         grads = self._params.zeros_like() if out is None else out
         grad = Network.on(grads, ACTIVATIONS[self.activation])
@@ -265,7 +276,7 @@ class VAE:
         return self.loss_backward_inputs(trace, *self._weights(trace, beta))
 
     def loss_backward_inputs(self, trace: Trace, dnll: Array, dkl: Array) -> tuple[Array, Array]:
-        """`loss_backward` with respect to x and eps."""
+        """`loss_backward` with respect to x, (B, D), and eps, of its shape."""
         grad = Network.on(self._params.zeros_like(), ACTIVATIONS[self.activation])
         dh, deps = self._backward_to_h(trace, dnll, dkl, grad)
         dx_encoded = self._network.encoder.backward(trace.encoder, dh, grad.encoder)

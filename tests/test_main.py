@@ -478,12 +478,12 @@ def test_gradcheck_prints_a_table_for_each_point_and_ends_with_0(capsys):
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].startswith("6-5-2 relu, bernoulli, beta 1, seed 0; 4 examples, 2 samples")
-    for point in "initial", "trained", "saturated":
+    assert lines[0] == "6-5-2 relu, bernoulli, beta 1, seed 0; 4 examples"
+    for point in "initial", "trained", "saturated, +80", "saturated, -80":
         assert sum(line.startswith(point) for line in lines) == 1
     for block in "encoder.0.W", "mu.b", "logvar.W", "output.b", "x ", "eps ":
-        assert sum(line.startswith(block) for line in lines) == 3
-    assert lines[-1] == "ok: all 21 checks" and "FAIL" not in out
+        assert sum(line.startswith(block) for line in lines) == 4
+    assert lines[-1] == "ok: all 24 checks" and "FAIL" not in out
     error = re.search(r"central (\S+), complex step (\S+); least order (\S+); ", lines[-2])
     central, exact, order = map(float, error.groups())
     assert central < 1e-6 and exact < 1e-12 and order >= 1.95
@@ -519,9 +519,9 @@ def test_gradcheck_ends_with_1_and_both_values_when_a_gradient_is_wrong(capsys, 
     assert main(["gradcheck", "--data-dim", "6", "--hidden", "5", "--latent", "2"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    # All but those of the KL alone, and of both terms at the saturated point, where e⁸⁰ nats of KL
-    # drown the sampling path: that is why each term is checked alone.
-    assert lines[-1] == "FAIL: 13 of 21 checks"
+    # All but those of the KL alone, and of both terms at the saturated points, where the KL
+    # drowns the sampling path: that is why each term is checked alone.
+    assert lines[-1] == "FAIL: 14 of 24 checks"
     wrong = [line.split() for line in lines if re.match(r"FAIL  logvar\.b\[", line)]
     assert wrong and all(line[-1] in ("central", "complex") for line in wrong)
     assert any(float(line[-4]) == pytest.approx(2 * float(line[-3]), rel=1e-3) for line in wrong)

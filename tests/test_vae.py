@@ -97,6 +97,22 @@ def test_gradient_of_the_terms_of_each_example(rng, term, lead):
         assert not any(gradient[name].any() for name in gradient if name[:3] in ("dec", "out"))
 
 
+@pytest.mark.parametrize(
+    ("dnll", "dkl", "message"),
+    [
+        (np.ones(B), np.ones(B), r"dnll is float64 of shape \(5,\), must be float64 of \(2, 5\)"),
+        (np.ones((K, B)), np.ones((K, B)), r"dkl is float64 of shape \(2, 5\), must be"),
+        (np.ones((K, B), np.float32), np.ones(B), "dnll is float32 of shape .* must be float64"),
+    ],
+)
+def test_weights_of_another_shape_or_dtype_are_refused(rng, dnll, dkl, message):
+    vae = make(rng)
+    trace = vae.forward(*inputs(rng, lead=(K, B)))
+    for backward in vae.loss_backward, vae.loss_backward_inputs:
+        with pytest.raises(ValueError, match=message):
+            backward(trace, dnll, dkl)
+
+
 @pytest.mark.gradient
 def test_a_gradient_at_relu_kinks_is_confirmed_and_counted(rng):
     vae = make(rng, hidden=(H,))
