@@ -167,12 +167,10 @@ class VAE:
     ) -> tuple[Array, Array]:
         """From the two losses back to the encoder's last hidden layer; return dh and deps."""
         t, net = trace, self._network
-        shape, dtype = t.logits.shape[:-1], t.logits.dtype
+        shape = t.logits.shape[:-1]
         for name, d, must in ("dnll", dnll, shape), ("dkl", dkl, shape[-1:]):
-            if d.shape != must or d.dtype != dtype:
-                raise ValueError(
-                    f"{name} is {d.dtype} of shape {d.shape}, must be {dtype} of {must}"
-                )
+            if d.shape != must:
+                raise ValueError(f"{name} has shape {d.shape}, must be {must}")
         dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)
         dh_decoder = net.output.backward(t.decoder[-1], dlogits, grad.output)
         dz = net.decoder.backward(t.decoder, dh_decoder, grad.decoder)
@@ -217,7 +215,7 @@ class VAE:
         Raises
         ------
         ValueError
-            If a shape or a dtype is another.
+            If a shape is another.
         """
         grads = self._params.zeros_like() if out is None else out
         grad = Network.on(grads, ACTIVATIONS[self.activation])

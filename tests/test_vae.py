@@ -100,12 +100,11 @@ def test_gradient_of_the_terms_of_each_example(rng, term, lead):
 @pytest.mark.parametrize(
     ("dnll", "dkl", "message"),
     [
-        (np.ones(B), np.ones(B), r"dnll is float64 of shape \(5,\), must be float64 of \(2, 5\)"),
-        (np.ones((K, B)), np.ones((K, B)), r"dkl is float64 of shape \(2, 5\), must be"),
-        (np.ones((K, B), np.float32), np.ones(B), "dnll is float32 of shape .* must be float64"),
+        (np.ones(B), np.ones(B), r"dnll has shape \(5,\), must be \(2, 5\)"),
+        (np.ones((K, B)), np.ones((K, B)), r"dkl has shape \(2, 5\), must be \(5,\)"),
     ],
 )
-def test_weights_of_another_shape_or_dtype_are_refused(rng, dnll, dkl, message):
+def test_weights_of_another_shape_are_refused(rng, dnll, dkl, message):
     vae = make(rng)
     trace = vae.forward(*inputs(rng, lead=(K, B)))
     for backward in vae.loss_backward, vae.loss_backward_inputs:
