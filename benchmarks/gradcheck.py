@@ -36,7 +36,7 @@ def random_model(seed: int) -> tuple[VAE, float]:
         hidden=rng.integers(1, 13, size=rng.integers(0, 4)).tolist(),
         latent_dim=int(rng.integers(1, 7)),
         activation=str(rng.choice(["relu", "tanh"])),
-        likelihood="bernoulli" if rng.integers(2) else Gaussian(10.0 ** rng.uniform(-2, 1)),
+        likelihood=("bernoulli", Gaussian(10.0 ** rng.uniform(-2, 1)))[rng.integers(2)],
         dtype=np.float64,
         rng=rng,
     )

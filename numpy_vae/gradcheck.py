@@ -277,12 +277,13 @@ class _Line:
         self.f = f
         self.point = {name: np.array(value) for name, value in arrays.items()}
         self.f0 = self._value()
+        self.trouble = "nan"  # what f made of complex arrays, if anything was wrong with it
         if not math.isfinite(self.f0):
             raise ValueError(f"f is {self.f0} at the point, must be finite")
-        self.ask_again()
         for name, value in self.point.items():
             if not np.array_equal(value, arrays[name], equal_nan=value.dtype.kind in "fc"):
                 raise ValueError(f"f wrote to {name}, must leave its arrays as they are")
+        self.ask_again()
         for name in names:
             self._check_precision(name)
         # Arrays that are not of real numbers (labels, masks) stay what they are.
@@ -335,7 +336,8 @@ class _Line:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
                 return float(np.imag(self.f(self._complex_point))) / COMPLEX_STEP
-        except Exception:  # whatever an f of real numbers may have to say to complex ones
+        except Exception as error:  # whatever an f of real numbers has to say to complex ones
+            self.trouble = " ".join(f"{type(error).__name__}: {error}".split())
             return math.nan
         finally:
             block.imag = 0
@@ -378,7 +380,9 @@ class _Line:
         nearer = -1e-3 * np.random.default_rng(0).random(block.shape) * block
         values = {self.f0, self.at(name, nearer, 1.0), self.at(name, nearer, 0.7)}
         with np.errstate(all="ignore"):
-            if len(values) == 3 and all(float(np.float32(value)) == value for value in values):
+            single = all(float(np.float32(value)) == value for value in values)
+            # Where f has cancelled, a few units of float64 are left, which float32 can hold, too.
+            if len(values) == 3 and single and abs(self.f0) > 1e-9:
                 raise ValueError(
                     "f computes in float32, must be float64 throughout: rounding drowns the "
                     "difference"
@@ -566,7 +570,9 @@ def _row(
         excess = np.where(distance == 0, 0, distance / allowed)
     excess[blind] = np.maximum(excess[blind], 1 + floor[blind])
     worst = int(np.argmax(excess))  # a NaN is the largest
-    v = chosen[worst]
+    v, tiny = chosen[worst], ""
+    if not excess[worst] <= 1 and max(largest, seen.max()) < 1e-13 * max(1.0, abs(line.f0)):
+        tiny = "all of this block is as small as rounding: it may be zero"
     return Row(
         name=name,
         shape=gradient.shape,
@@ -580,7 +586,7 @@ def _row(
             v for v, each in zip(chosen, found, strict=True) if each.kink and isinstance(v, tuple)
         ),
         entries=int(one.sum()),
-        note=NOT_READ if must_be_zero else HIDDEN if blind.any() else "",
+        note=NOT_READ if must_be_zero else HIDDEN if blind.any() else tiny,
     )
 
 
@@ -607,7 +613,7 @@ def _check_complex(line: _Line, name: str, gradient: Array, rng: np.random.Gener
         slope = line.complex_derivative(name, v)
         if math.isnan(slope):
             raise ValueError(
-                "f fails or is nan on complex arrays, must accept them for the complex step"
+                f"f fails on complex arrays ({line.trouble}), must accept them for the complex step"
             )
         h = STEP * _step_along(line, name, v)
         seen: list[float] = []
@@ -628,7 +634,8 @@ def _check_complex(line: _Line, name: str, gradient: Array, rng: np.random.Gener
         if len(seen) > 1 and abs(seen[-1] - seen[-2]) <= 1e-3 * abs(seen[-1]):
             raise ValueError(
                 f"f is not analytic in {name}, must be for the complex step: it gives {slope:g} "
-                f"along a direction where differences give {seen[-1]:g} (abs, .real, conj?)"
+                f"along a direction where differences give {seen[-1]:g} (abs, norm, var, .real, "
+                "conj, or a kink at the point?)"
             )
 
 

@@ -478,7 +478,7 @@ def test_gradcheck_prints_a_table_for_each_point_and_ends_with_0(capsys):
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0] == "6-5-2 relu, bernoulli, beta 1, seed 0; 4 examples"
+    assert lines[0] == "6-5-2 relu, bernoulli, beta 0.7, seed 0; 4 examples"
     for point in "initial", "trained", "saturated, +80", "saturated, -80":
         assert sum(line.startswith(point) for line in lines) == 1
     for block in "encoder.0.W", "mu.b", "logvar.W", "output.b", "x ", "eps ":
@@ -505,7 +505,7 @@ def test_gradcheck_takes_the_settings_of_the_model(capsys, words):
     elif "none" in words:
         assert first.startswith("5-2 relu, bernoulli, beta 0")
     else:
-        assert first.startswith("5-4-3-2-2 relu, bernoulli, beta 1, seed 7")
+        assert first.startswith("5-4-3-2-2 relu, bernoulli, beta 0.7, seed 7")
 
 
 def test_gradcheck_ends_with_1_and_both_values_when_a_gradient_is_wrong(capsys, monkeypatch):

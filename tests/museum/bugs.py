@@ -39,7 +39,7 @@ class Bug:
     places: Mapping[str, bool] = field(default_factory=dict)  # of jury.PLACES: seen there?
 
 
-# The classes of bugs found in published code, and whether a gradient check was said to catch them.
+# The classes of bugs found in published code, and whether a gradient check is expected to see them.
 CLASSES = {
     1: ("different noise in forward and backward", "yes"),
     2: ("sigma = exp(logvar) in the sampler, sigma² = exp(logvar) in the KL", "no"),

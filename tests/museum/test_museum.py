@@ -49,7 +49,7 @@ def test_every_class_of_published_bugs_has_one():
 
 
 @pytest.mark.parametrize("row", CLASSES)
-def test_a_gradient_check_catches_what_it_was_said_to_catch(row):
+def test_a_gradient_check_catches_what_it_is_expected_to_catch(row):
     tiny = [place for place in jury.PLACES if place.startswith("weights of")]
     answer, *places = found(row).split("; ")
     expected = {
