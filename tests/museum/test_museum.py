@@ -44,6 +44,11 @@ def test_there_are_many_bugs_and_each_has_a_name_and_an_edit_of_its_own():
     assert all(bug.seen_by and bug.seen_by <= set(KINDS) and bug.why for bug in BUGS)
 
 
+def test_readme_has_the_number_of_bugs():
+    readme = (planting.ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"each of the {len(BUGS)} bugs" in " ".join(readme.split()).lower()
+
+
 def test_every_class_of_published_bugs_has_one():
     assert {bug.row for bug in BUGS} - {0} == set(CLASSES) == set(range(1, 18))
 
