@@ -693,3 +693,71 @@ def test_an_f_that_writes_is_told_so_and_not_that_it_draws():
 
     with pytest.raises(ValueError, match="f wrote to x, must leave its arrays as they are"):
         gradcheck(centres, {"x": np.ones(3)}, {"x": np.arange(3.0)})
+
+
+def test_an_order_between_one_and_two_is_wrong():
+    # The error and the curvature are of one size at the smallest h that can be read.
+    orders = []
+    for error in np.geomspace(1e-8, 1e-4, 30):
+        x = np.array([1.0])
+        gradient = {"x": 2 * x * (1 + error)}
+        row = only_row(
+            gradcheck(lambda a: np.sum(a["x"] ** 2), gradient, {"x": x}, method="taylor")
+        )
+        assert row.ok == (row.order >= 1.95)
+        orders.append(row.order)
+    assert any(1.5 < order < 1.9 for order in orders) and orders[0] > 1.95 and orders[-1] < 1.01
+
+
+def test_two_kinks_in_199_entries_are_more_than_one_in_a_hundred():
+    x = near_kink(2)[:199]
+    assert not gradcheck(relu_sum, {"x": (x > 0).astype(float)}, {"x": x}).ok
+
+
+def test_digits_that_are_lost_excuse_a_billionth_at_most_and_leave_the_point_alone():
+    arrays = {"x": np.array(0.7), "a": np.array(1e8 + 1.1), "b": np.array(1e8 + 0.1)}
+    seen = []
+
+    def f(p):
+        seen.append({name: np.real(value).copy() for name, value in p.items()})
+        return np.sin(p["x"]) * p["a"] - np.sin(p["x"]) * p["b"]
+
+    wrong = np.cos(0.7) * (arrays["a"] - arrays["b"]) * (1 + 1e-7)
+    gradient = {"x": wrong, "a": np.sin(arrays["x"])}
+    assert not gradcheck(f, gradient, arrays, method="complex", tolerance=1e-12).rows[0].ok
+    for name in arrays:  # after the first block has been nudged, the second is checked where it was
+        assert seen[-1][name] == arrays[name]
+
+
+def test_a_twentieth_that_rounding_hides_is_too_much():
+    def real(a):
+        if np.iscomplexobj(a["x"]):
+            raise NotImplementedError
+        return 1e6 + 3e-3 * np.sum(np.sin(a["x"]))
+
+    x = np.linspace(0, 1, 5)
+    report = gradcheck(real, {"x": 3e-3 * np.cos(x)}, {"x": x})
+    assert not report.ok and "the rounding of f hides this derivative" in str(report)
+
+
+def test_a_jump_under_one_entry_does_not_excuse_that_entry():
+    x = np.array([0.5, 1.0, 1.5])
+    f = lambda a: np.sum(a["x"] ** 2) + float(a["x"][0].real >= 0.5)  # noqa: E731
+    assert not gradcheck(f, {"x": 2 * x + [2.0, 0, 0]}, {"x": x}).ok
+
+
+def test_the_order_is_read_closer_to_the_point_where_f_needs_it():
+    x = np.array([1e-8, 1.0])
+    f = lambda a: np.sum(np.log(a["x"]))  # noqa: E731
+    assert gradcheck(f, {"x": 1 / x}, {"x": x}, method="taylor").ok
+    assert not gradcheck(f, {"x": 1.001 / x}, {"x": x}, method="taylor").ok
+
+
+@pytest.mark.parametrize("method", ["central", "taylor"])
+def test_a_flat_end_is_read_all_the_same(method):
+    def real(a):  # a sigmoid of real numbers: 1 to the last bit from 37 on
+        return float(sum(1 / (1 + math.exp(-float(x.real))) for x in a["x"]))
+
+    x = np.array([40.0, 50.0, 45.0])
+    report = gradcheck(real, {"x": np.exp(-x)}, {"x": x}, method=method)
+    assert "does not read" not in str(report)
