@@ -397,8 +397,8 @@ class _Line:
             # Where f has cancelled, a few units of float64 are left, which float32 can hold, too.
             if len(values) == 3 and single and abs(self.f0) > 1e-9:
                 raise ValueError(
-                    "f computes in float32, must be float64 throughout: rounding drowns the "
-                    "difference"
+                    "f has no more digits than float32, must be computed in float64 throughout: "
+                    "rounding drowns the difference"
                 )
 
 

@@ -421,7 +421,9 @@ def test_float32_is_refused(point):
         gradcheck(f, gradient_at(single), point)
     with pytest.raises(ValueError, match="f gave float32, must compute in float64"):
         gradcheck(lambda a: np.float32(f(a)), gradient_at(point), point)
-    with pytest.raises(ValueError, match="f computes in float32, must be float64 throughout"):
+    with pytest.raises(
+        ValueError, match="f has no more digits than float32, must be computed in float64"
+    ):
         gradcheck(lambda a: float(np.float32(f(a))), gradient_at(point), point)
 
 
@@ -715,7 +717,7 @@ def test_two_kinks_in_199_entries_are_more_than_one_in_a_hundred():
 
 
 def test_digits_that_are_lost_excuse_a_billionth_at_most_and_leave_the_point_alone():
-    arrays = {"x": np.array(0.7), "a": np.array(1e10 + 1.1), "b": np.array(1e10 + 0.1)}
+    arrays = {"x": np.array(0.7), "a": np.array(1e8 + 1.1), "b": np.array(1e8 + 0.1)}
     seen = []
 
     def f(p):
@@ -723,7 +725,7 @@ def test_digits_that_are_lost_excuse_a_billionth_at_most_and_leave_the_point_alo
             seen.append({name: np.real(value).copy() for name, value in p.items()})
         return np.sin(p["x"]) * p["a"] - np.sin(p["x"]) * p["b"]
 
-    wrong = np.cos(0.7) * (arrays["a"] - arrays["b"]) * (1 + 1e-6)
+    wrong = np.cos(0.7) * (arrays["a"] - arrays["b"]) * (1 + 5e-9)
     gradient = {"x": wrong, "a": np.sin(arrays["x"])}
     assert not gradcheck(f, gradient, arrays, method="complex", tolerance=1e-12).rows[0].ok
     for name in arrays:  # after the first block has been nudged, the second is checked where it was
