@@ -348,7 +348,7 @@ class _Line:
         here = self.complex_derivative(name, v)
         real = {key: block for key, block in self.point.items() if block.dtype.kind == "f"}
         there = []
-        for _ in range(4):
+        for _ in range(8):
             for key, block in real.items():
                 units = rng.choice([-2, 2], block.shape)
                 self._complex_point[key].real = block * (1 + ROUNDING * units)
