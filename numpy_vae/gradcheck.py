@@ -570,18 +570,17 @@ def _row(
     blind = np.zeros(len(chosen), bool)
     if method == "central" and not must_be_zero:
         reads = any(each.moved for each in found) or _reads(line, name)
-        for k in np.flatnonzero(floor > BLIND * scale):
-            if reads or analytic[k] != 0:
-                confirmed = line.complex_derivative(name, chosen[k])
-                blind[k] = math.isnan(confirmed)
-                if not blind[k]:
-                    numeric[k], floor[k] = confirmed, 0.0
+        for k in np.flatnonzero((floor > BLIND * scale) & (reads | (analytic != 0))):
+            confirmed = line.complex_derivative(name, chosen[k])
+            blind[k] = math.isnan(confirmed)
+            if not blind[k]:
+                numeric[k], floor[k] = confirmed, 0.0
     with np.errstate(all="ignore"):  # a gradient that is not finite, or too large, fails
         distance = np.abs(numeric - analytic)
         error = np.where(distance == 0, 0, distance / scale)
         allowed = 0 if must_be_zero else tolerance * scale + floor
         excess = np.where(distance == 0, 0, distance / allowed)
-    excess[blind] = np.maximum(excess[blind], 1 + floor[blind])
+    excess[blind] = math.inf
     worst = int(np.argmax(excess))  # a NaN is the largest
     v, tiny = chosen[worst], ""
     if not excess[worst] <= 1 and max(largest, seen.max()) < 1e-13 * max(1.0, abs(line.f0)):

@@ -764,3 +764,14 @@ def test_a_flat_end_is_read_all_the_same(method):
     x = np.array([40.0, 50.0, 45.0])
     report = gradcheck(real, {"x": np.exp(-x)}, {"x": x}, method=method)
     assert "does not read" not in str(report)
+
+
+def test_what_is_hidden_is_not_right_however_small_it_is():
+    def real(a):
+        if np.iscomplexobj(a["x"]):
+            raise NotImplementedError
+        return 1e-20 * (1e9 + 1e-6 * np.sum(np.sin(a["x"])))
+
+    x = np.linspace(0, 1, 5)
+    report = gradcheck(real, {"x": 1e-26 * np.cos(x)}, {"x": x})
+    assert not report.ok and "the rounding of f hides this derivative" in str(report)
