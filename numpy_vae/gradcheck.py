@@ -277,7 +277,7 @@ class _Line:
         self.f = f
         self.point = {name: np.array(value) for name, value in arrays.items()}
         self.f0 = self._value()
-        self.trouble = "nan"  # what f made of complex arrays, if anything was wrong with it
+        self.trouble = ""  # what f last had to say to complex arrays
         if not math.isfinite(self.f0):
             raise ValueError(f"f is {self.f0} at the point, must be finite")
         for name, value in self.point.items():
@@ -332,6 +332,7 @@ class _Line:
             block[v] += 1j * COMPLEX_STEP
         else:
             block += 1j * COMPLEX_STEP * v
+        self.trouble = "it is nan on them"
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)

@@ -56,7 +56,7 @@ def check_model(
     max_entries: int = 256,
     rng: np.random.Generator | int | None = 0,
 ) -> Iterator[Check]:
-    """Check the gradient of a freshly made model at the three points.
+    """Check the gradient of a freshly made model at the four points.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def _check_point(
 def draw(vae: VAE, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Array, Array]:
     """Draw images that the likelihood accepts, and noise of this shape, off the kinks of relu."""
     low, high = vae.likelihood.support
-    for _ in range(100):  # a large model has some unit close to its kink: then the nearest is kept
+    for _ in range(100):  # a very large model has some unit close to its kink, whatever is drawn
         size = EXAMPLES, vae.data_dim
         bounded = math.isfinite(high - low)
         x = rng.uniform(low, high, size) if bounded else rng.standard_normal(size)
@@ -157,12 +157,14 @@ def point_table(checks: Sequence[Check]) -> str:
         ok = all(row.ok for of_term in rows for row in of_term)
         lines.append(f"{line} {'ok' if ok else 'FAIL'}")
     for check in checks:
+        where = f"{point}, {titles[check.term]}, {check.method}"
+        lines += [f"{where}: {row.name}: {row.kinks_named}" for row in check.report if row.kinks]
         failed = [row for row in check.report if not row.ok]
         if failed:
-            lines.append(f"{point}, {titles[check.term]}, {check.method}:")
+            lines.append(f"{where}:")
             lines += str(replace(check.report, rows=tuple(failed))).splitlines()
         elif check.report.note:
-            lines.append(f"{point}, {titles[check.term]}, {check.method}: {check.report.note}")
+            lines.append(f"{where}: {check.report.note}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The check of the model itself: right at its three points, and wrong when it is made wrong."""
+"""The check of the model itself: right at its four points, and wrong when it is made wrong."""
 
 from copy import copy
 from dataclasses import replace
@@ -149,6 +149,15 @@ def test_the_table_has_eighty_columns_and_a_row_for_each_block():
         assert max(map(len, lines)) <= 80 and len(lines) == 2 + 16
         assert all(line.endswith(" ok") for line in lines[2:])
     assert summary(checks).startswith("worst error: central ")
+
+
+def test_kinks_are_named_below_the_table():
+    checks = list(check_model(small(), max_entries=1))[:9]
+    first, *others = checks[0].report.rows
+    rows = (replace(first, kinks=((3, 1), (2, 0))), *others)
+    checks[0] = checks[0]._replace(report=replace(checks[0].report, rows=rows))
+    last = point_table(checks).splitlines()[-1]
+    assert last == "initial, reconstruction, central: encoder.0.W: 2 at a kink: [3, 1], [2, 0]"
 
 
 def test_a_likelihood_of_unbounded_support_is_checked_with_images_of_both_signs(rng):
