@@ -2,10 +2,16 @@
 
 from .data import Dataset, load_array, load_mnist, to_float
 from .digits import load_digits
-from .evaluate import evaluate_elbo
+from .evaluate import evaluate_elbo, evaluate_likelihood
 from .gradcheck import gradcheck
-from .likelihood import Bernoulli, Gaussian
-from .optim import Adam
+from .likelihood import (
+    Bernoulli,
+    ContinuousBernoulli,
+    Gaussian,
+    LearnedGaussian,
+    Likelihood,
+)
+from .optim import Adam, Average
 from .params import Params
 from .train import fit, train_epochs
 from .vae import VAE, Trace
@@ -13,12 +19,17 @@ from .vae import VAE, Trace
 __all__ = [
     "VAE",
     "Adam",
+    "Average",
     "Bernoulli",
+    "ContinuousBernoulli",
     "Dataset",
     "Gaussian",
+    "LearnedGaussian",
+    "Likelihood",
     "Params",
     "Trace",
     "evaluate_elbo",
+    "evaluate_likelihood",
     "fit",
     "gradcheck",
     "load_array",

@@ -7,106 +7,70 @@ unusable arguments or data, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import TextIOWrapper
 from itertools import groupby
 from pathlib import Path
 from statistics import median
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import __version__
-from .checkpoint import save_checkpoint
-from .checks import check_real, check_whole
-from .data import BINARIZE, Dataset, batch, binarized, load_array, load_mnist
+from .arguments import SMALL_MODEL, build_parser
+from .checkpoint import load_checkpoint, save_checkpoint
+from .checks import check_whole
+from .data import (
+    Dataset,
+    batch,
+    binarized,
+    left_to_draw,
+    load_array,
+    load_mnist,
+    split_validation,
+)
 from .digits import load_digits
-from .evaluate import Elbo, evaluate_elbo
-from .layers import ACTIVATIONS
-from .likelihood import LIKELIHOODS, Gaussian, Likelihood, check_values, make_likelihood
+from .evaluate import Elbo, evaluate_elbo, evaluate_likelihood
+from .likelihood import (
+    Gaussian,
+    LearnedGaussian,
+    Likelihood,
+    check_values,
+    make_likelihood,
+)
 from .modelcheck import EXAMPLES, Check, check_model, point_table, summary
-from .network import MAX_WIDTH
-from .optim import MAX_LR, Adam
+from .optim import Adam, Average
 from .progress import Progress, epoch_line, say
-from .runs import CHECKPOINT, begin_run, create_run, write_history, write_json
+from .runs import (
+    CHECKPOINT,
+    LOOP,
+    begin_run,
+    create_run,
+    read_config,
+    write_history,
+    write_json,
+)
 from .train import (
-    MAX_BATCH_SIZE,
-    MAX_BETA,
-    MAX_EPOCHS,
     Record,
     Streams,
     spawn_streams,
+    start_output_bias,
     train_epochs,
 )
 from .vae import VAE
 
 MOST_IMAGES_IN_FIGURES = 5_000
-SMALL_MODEL = 5_000  # parameters, of which the gradient check looks at every one
-
-DESCRIPTION = """\
-Train a variational autoencoder on images and write the results to a directory: the parameters, the
-numbers, and figures. With no options at all it draws a set of synthetic digits and trains on
-those, in about a minute.
-
-  numpy-vae train                                    synthetic digits, nothing to download
-  numpy-vae train --data mnist                       real MNIST, downloaded once (11 MB)
-  numpy-vae train --data mnist --latent 2            with pictures of the latent plane
-  numpy-vae train --data faces.npy --likelihood gaussian
-"""
-
-GRADCHECK = """\
-Compare the hand-written gradient of the model with numeric ones, block by block: at its initial
-point, after some steps of training, and where it is saturated (logits of 10000 with log-variances
-up to 80, and down to -80, where no difference can be taken), for each term of the objective alone
-and together.
-
-  numpy-vae gradcheck                                            every entry, in seconds
-  numpy-vae gradcheck --data-dim 784 --hidden 400 --latent 20    a sample of the entries of each
-                                                                 block, and random directions:
-                                                                 less than half a minute
-
-One run checks one activation and one likelihood; with --beta 1 a forgotten beta is not seen. On a
-busy machine OPENBLAS_NUM_THREADS=1 makes it many times faster.
-
-Exit status 1 means that some gradient is wrong, or could not be checked.
-"""
 
 LEGEND = """\
 centr, compl: error of central differences and of the complex step, relative to
 the largest entry of the block; tayl: order of the Taylor remainder (2 where the
 gradient is right, 1 where it is wrong, inf where the function is linear)"""
-
-FOREIGN = """\
-A function of your own is checked from Python: any scalar function of named arrays.
-
-  import numpy as np
-  from numpy_vae import gradcheck
-
-  def f(a):
-      return np.sum(np.tanh(a["x"] @ a["W"]) ** 2)
-
-  rng = np.random.default_rng(0)
-  x, W = rng.standard_normal((5, 3)), rng.standard_normal((3, 2))
-  y = np.tanh(x @ W)
-  da = 2 * y * (1 - y * y)                        # your backward pass
-  gradient = {"x": da @ W.T, "W": x.T @ da}
-
-  for method in "central", "complex", "taylor":
-      report = gradcheck(f, gradient, {"x": x, "W": W}, method=method)
-      print(report)
-      assert report.ok
-"""
-
-RUN_DIRECTORY = """\
-The run directory holds config.json (the settings), history.csv (a row for each epoch), metrics.json
-(the result), checkpoint.npz (parameters, read with VAE.load) and figures/*.png. The result is
-test_elbo, the evidence lower bound of the test images in nats per image: higher is better. Compare
-it only with results of the same --binarize.
-"""
 
 
 class UsageError(Exception):
@@ -121,7 +85,14 @@ class Run(NamedTuple):
     vae: VAE
     adam: Adam
     streams: Streams
+    average: Average | None
+    history: list[Record]  # of the epochs that are behind, where a run is resumed
     folder: Path
+
+    @property
+    def result(self) -> VAE:
+        """The model that is evaluated, drawn and kept: over the average, if there is one."""
+        return self.vae if self.average is None else self.vae.over(self.average.mean)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # a name that the terminal cannot show is no error
             stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
-    commands = {"train": train, "gradcheck": check_gradients}
+    commands = {"train": train, "evaluate": evaluate, "gradcheck": check_gradients}
     try:
         return commands[args.command](args)
     except UsageError as error:
@@ -139,211 +110,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-
-
-# --- arguments --------------------------------------------------------------------------------
-
-
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from `least` to `most` for argparse."""
-
-    def read(text: str) -> int:
-        try:
-            return check_whole("the value", int(text), least, most)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} must be a whole number from {least} to {most}"
-            ) from None
-
-    return read
-
-
-def real(least: float, most: float, *, open_below: bool) -> Callable[[str], float]:
-    """Return a reader of real numbers from `least` to `most` for argparse."""
-
-    def read(text: str) -> float:
-        try:
-            return check_real("the value", float(text), least, most, open_below=open_below)
-        except ValueError:
-            bound = "greater than" if open_below else "at least"
-            raise argparse.ArgumentTypeError(
-                f"{text!r} must be a number {bound} {least:g} and at most {most:g}"
-            ) from None
-
-    return read
-
-
-def widths(text: str) -> tuple[int, ...]:
-    """Read "400", "200,200" or "none"."""
-    if text == "none":
-        return ()
-    return tuple(map(whole(1, MAX_WIDTH), text.split(",")))
-
-
-def path(text: str) -> str:
-    """Read a path or a name, which is not empty."""
-    if not text:
-        raise argparse.ArgumentTypeError("'' must not be empty")
-    return text
-
-
-def add_model_arguments(
-    command: argparse.ArgumentParser, hidden: str, latent: int, beta: float
-) -> argparse._ArgumentGroup:
-    """Add the settings of the model, with these defaults, and beta; return their group."""
-    model = command.add_argument_group("model")
-    model.add_argument(
-        "--hidden",
-        type=widths,
-        default=widths(hidden),
-        metavar="400|200,200|none",
-        help="widths of the hidden layers of the encoder, mirrored in the decoder; none is the "
-        f"linear model (default: {hidden})",
-    )
-    model.add_argument(
-        "--latent",
-        type=whole(1, MAX_WIDTH),
-        default=latent,
-        metavar="Z",
-        help=f"latent dimensions; with 2 a picture can show all of them (default: {latent})",
-    )
-    model.add_argument(
-        "--activation", choices=tuple(ACTIVATIONS), default="relu", help="default: relu"
-    )
-    model.add_argument(
-        "--likelihood",
-        choices=tuple(LIKELIHOODS),
-        default="bernoulli",
-        help="of a pixel given z: bernoulli for values in [0, 1] (default), gaussian for any",
-    )
-    model.add_argument(
-        "--variance",
-        type=real(1e-6, 1e6, open_below=False),
-        metavar="V",
-        help="variance of the gaussian likelihood (default: 0.1)",
-    )
-    model.add_argument(
-        "--beta",
-        type=real(0, MAX_BETA, open_below=False),
-        default=beta,
-        metavar="BETA",
-        help=f"coefficient of the KL term; 1 gives the ELBO (default: {beta:g})",
-    )
-    return model
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="numpy-vae",
-        description="A variational autoencoder in NumPy, every gradient derived by hand.",
-    )
-    parser.add_argument("--version", action="version", version=f"numpy-vae {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    command = commands.add_parser(
-        "train",
-        allow_abbrev=False,
-        help="train a model and write a run directory",
-        description=DESCRIPTION,
-        epilog=RUN_DIRECTORY,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-    data = command.add_argument_group("data")
-    data.add_argument(
-        "--data",
-        type=path,
-        default="digits",
-        metavar="digits|mnist|FILE",
-        help="synthetic digits (default), real MNIST, or your own .npy or .npz array of shape "
-        "(N, D) or (N, height, width): uint8, or floats in the range of the likelihood; one array "
-        "is split, five parts for training and one for testing; an .npz may hold train and test "
-        "(train_labels, test_labels), or x_train and x_test (y_train, y_test)",
-    )
-    data.add_argument(
-        "--data-dir",
-        type=path,
-        metavar="DIR",
-        help="a folder with the four MNIST files; looked into before $NUMPY_VAE_DATA, the cache "
-        "folder and the download",
-    )
-    data.add_argument(
-        "--binarize",
-        choices=BINARIZE,
-        help="what is done to grey pixels: none (train on the greys: a common objective, not a "
-        "likelihood), threshold (at 1/2), static (drawn once, the same for all seeds) or dynamic "
-        "(drawn anew in every minibatch); default: dynamic for bernoulli, none for gaussian",
-    )
-
-    add_model_arguments(command, "400", 20, 1.0)
-    training = command.add_argument_group("training")
-    training.add_argument(
-        "--epochs", type=whole(1, MAX_EPOCHS), default=40, metavar="N", help="default: 40"
-    )
-    training.add_argument(
-        "--batch-size",
-        type=whole(1, MAX_BATCH_SIZE),
-        metavar="B",
-        help="default: 128, or all images where there are fewer",
-    )
-    training.add_argument(
-        "--lr",
-        type=real(0, MAX_LR, open_below=True),
-        default=1e-3,
-        metavar="LR",
-        help="Adam's step size (default: 0.001)",
-    )
-    training.add_argument(
-        "--seed",
-        type=whole(0, 2**32 - 1),
-        default=0,
-        metavar="S",
-        help="the same seed on the same machine, with as many BLAS threads, gives the same "
-        "parameters, bit for bit (default: 0)",
-    )
-
-    output = command.add_argument_group("output")
-    output.add_argument(
-        "--out",
-        type=path,
-        metavar="DIR",
-        help="the run directory (default: a fresh one under runs/)",
-    )
-    output.add_argument(
-        "--overwrite", action="store_true", help="replace the run that --out already holds"
-    )
-
-    command = commands.add_parser(
-        "gradcheck",
-        allow_abbrev=False,
-        help="prove the gradient of the model, or see how to prove yours",
-        description=GRADCHECK,
-        epilog=FOREIGN,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    model = add_model_arguments(command, "16,12", 3, 0.7)
-    model.add_argument(
-        "--data-dim",
-        type=whole(1, MAX_WIDTH),
-        default=30,
-        metavar="D",
-        help="pixels of an image (default: 30)",
-    )
-    command.add_argument(
-        "--entries",
-        type=whole(1, 1 << 28),
-        metavar="N",
-        help="look at N entries of each larger block one by one, and along random directions "
-        f"through all of it (default: all of a model of up to {SMALL_MODEL} parameters, else 20)",
-    )
-    command.add_argument(
-        "--seed",
-        type=whole(0, 2**32 - 1),
-        default=0,
-        metavar="S",
-        help="of the weights, the images and the noise (default: 0)",
-    )
-    return parser
 
 
 # --- before training: everything that can be refused ---------------------------------------------
@@ -363,16 +129,18 @@ def prepare(args: argparse.Namespace) -> Run:
     try:
         from . import plots  # noqa: F401  # what is wrong with matplotlib shows now, not at the end
 
+        if args.resume is not None:
+            return resume(args)
         if args.overwrite and args.out is None:
             raise ValueError("--overwrite applies to --out, and no --out is given")
-        data = load_data(args.data, args.data_dir)
         likelihood = likelihood_of(args.likelihood, args.variance)
-        binarize = args.binarize or ("none" if args.likelihood == "gaussian" else "dynamic")
+        binarize = args.binarize or ("dynamic" if args.likelihood == "bernoulli" else "none")
+        data = load_images(args.data, args.data_dir)
+        for images in data.train, data.test:
+            check_values(likelihood, images, f"--data {args.data}")
+        data = divided(data, binarize, args.validation)
         batch_size = args.batch_size or min(128, len(data.train))
         check_whole("--batch-size", batch_size, 1, len(data.train))
-        check_values(likelihood, data.train, f"--data {args.data}")
-        check_values(likelihood, data.test, f"--data {args.data}")
-        data = binarized(data, binarize)
         streams = spawn_streams(args.seed)
         vae = VAE(
             data.train.shape[1],
@@ -382,23 +150,35 @@ def prepare(args: argparse.Namespace) -> Run:
             likelihood,
             rng=streams.initialisation,
         )
+        if args.output_bias == "data":
+            start_output_bias(vae, data.train)
         adam = Adam(vae.params, args.lr)
+        average = Average(vae.params) if args.average else None
         settings = {
             "data": args.data,
+            "data_dir": args.data_dir,
             "training_images": len(data.train),
             "test_images": len(data.test),
+            "validation": args.validation,
             "binarize": binarize,
             "data_dim": vae.data_dim,
             "hidden": vae.hidden,
             "latent": vae.latent_dim,
             "activation": vae.activation,
             "likelihood": likelihood.name,
-            "variance": getattr(likelihood, "variance", None),
+            "variance": getattr(likelihood, "variance", args.variance),
             "parameters": vae.params.flat.size,
+            "output_bias": args.output_bias,
+            "bound": args.bound,
+            "samples": args.samples,
+            "beta": args.beta,
+            "warmup": args.warmup,
             "epochs": args.epochs,
             "batch_size": batch_size,
             "lr": adam.lr,
-            "beta": args.beta,
+            "schedule": args.schedule,
+            "average": args.average,
+            "evaluate_every": args.evaluate_every,
             "seed": args.seed,
             "numpy_vae": __version__,
             "numpy": np.__version__,
@@ -407,10 +187,41 @@ def prepare(args: argparse.Namespace) -> Run:
         folder = create_run(args.out, data.name, overwrite=args.overwrite)
     except (ValueError, OSError, MemoryError, ImportError) as error:
         raise UsageError(one_line(error)) from None
-    return Run(settings, data, vae, adam, streams, folder)
+    return Run(settings, data, vae, adam, streams, average, [], folder)
 
 
-def load_data(name: str, data_dir: str | None) -> Dataset:
+def resume(args: argparse.Namespace) -> Run:
+    """Return the run of --resume as its last checkpoint has it."""
+    folder = Path(args.resume)
+    default = vars(build_parser().parse_args(["train"]))
+    others = [name for name, value in vars(args).items() if value != default[name]]
+    if others != ["resume"]:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in others if name != "resume")
+        raise ValueError(f"--resume is given with {named}, must be the only option")
+    settings = read_config(folder)
+    data = load_images(settings["data"], settings["data_dir"])
+    data = divided(data, settings["binarize"], settings["validation"])
+    found = load_checkpoint(folder / CHECKPOINT)
+    return Run(
+        settings,
+        data,
+        found.vae,
+        found.adam,
+        found.streams,
+        found.average,
+        found.history,
+        folder,
+    )
+
+
+def divided(data: Dataset, binarize: str, validation: int) -> Dataset:
+    """Return the data as they are trained on: binarized, and some set aside for validation."""
+    check_whole("--validation", validation, 0, len(data.train) - 1)
+    # In this order, so that a training image is drawn alike whatever is set aside.
+    return split_validation(binarized(data, binarize), validation)
+
+
+def load_images(name: str, data_dir: str | None) -> Dataset:
     """Return the data set of this name, or of this file."""
     if data_dir is not None and name != "mnist":
         raise ValueError(f"--data-dir applies to --data mnist, not to --data {name}")
@@ -429,12 +240,14 @@ def sizes(vae: VAE) -> str:
 
 
 def likelihood_of(name: str, variance: float | None) -> Likelihood:
-    """Return the likelihood of this name and, if it is Gaussian, this variance."""
+    """Return the likelihood of this name and, if it is a Gaussian, this variance."""
     if variance is None:
         return make_likelihood(name)
-    if name != "gaussian":
-        raise ValueError(f"--variance applies to --likelihood gaussian, not to {name}")
-    return Gaussian(variance)
+    if name == "gaussian":
+        return Gaussian(variance)
+    if name == "learned_gaussian":
+        return LearnedGaussian(np.log([variance]))
+    raise ValueError(f"--variance applies to a gaussian --likelihood, not to {name}")
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -453,50 +266,50 @@ def peak_memory() -> int | None:
 def train(args: argparse.Namespace) -> int:
     """``numpy-vae train``; return its exit status."""
     run = prepare(args)
-    vae, data, folder, binarize = run.vae, run.data, run.folder, run.settings["binarize"]
-    say(
-        f"{data.name}: {len(data.train)} training and {len(data.test)} test images, "
-        f"binarize {binarize}; {sizes(vae)} {vae.activation}, {vae.likelihood.name}; "
-        f"seed {args.seed}"
-    )
-    history: list[Record] = []
-    progress = Progress(args.epochs)
-    start = time.perf_counter()
+    vae, data, folder, settings = run.vae, run.data, run.folder, run.settings
+    history, epochs, binarize = run.history, settings["epochs"], settings["binarize"]
+    say(heading(run))
+    progress = Progress(epochs)
+    before = sum(record.seconds + record.test_seconds for record in history)  # of a resumed run
+    start = time.perf_counter() - before
 
     def save() -> None:
-        save_checkpoint(folder / CHECKPOINT, vae, run.adam, run.streams, history)
+        save_checkpoint(folder / CHECKPOINT, vae, run.adam, run.streams, history, run.average)
         write_history(folder / "history.csv", history)
 
     try:
         with progress.catch_interrupt():
             save()
-            begin_run(folder, run.settings)
+            begin_run(folder, settings)
             interrupted = False
             try:
                 for record in train_epochs(
                     vae,
                     data,
-                    epochs=args.epochs,
-                    batch_size=run.settings["batch_size"],
-                    beta=args.beta,
-                    binarize=binarize,
+                    **{name: settings[name] for name in LOOP},
                     rng=run.streams,
                     adam=run.adam,
+                    average=run.average,
+                    done=len(history),
                     on_step=progress,
                 ):
                     history.append(record)
                     save()
                     progress.clear()
-                    say(epoch_line(record, args.epochs))
-                test = Elbo(record.test_elbo, record.test_reconstruction, record.test_kl)
+                    say(epoch_line(record, epochs))
+                test = history[-1].held_out()["test"]
             except KeyboardInterrupt:
                 interrupted = True
                 progress.clear()
                 print("interrupted: saving the progress so far", file=sys.stderr)
-                draws = "dynamic" if binarize == "dynamic" else "none"
-                test = evaluate_elbo(vae, data.test, binarize=draws, rng=run.streams.test_seed)
+                test = evaluate_elbo(
+                    run.result,
+                    data.test,
+                    binarize=left_to_draw(binarize),
+                    rng=run.streams.test_seed,
+                )
                 save()
-            finish(run, history, test, time.perf_counter() - start, interrupted)
+            finish(run, test, time.perf_counter() - start, interrupted)
     except (FloatingPointError, MemoryError, OSError) as error:
         progress.clear()
         what = one_line(error)
@@ -511,14 +324,26 @@ def train(args: argparse.Namespace) -> int:
     return 130 if progress.interrupted else 0
 
 
-def finish(
-    run: Run, history: Sequence[Record], test: Elbo, seconds: float, interrupted: bool
-) -> None:
+def heading(run: Run) -> str:
+    """Return what is trained on what, in one line, or two."""
+    vae, data, settings = run.vae, run.data, run.settings
+    held_out = "" if data.validation is None else f"{len(data.validation)} validation, "
+    bound = "" if settings["bound"] == "elbo" else f", {settings['bound']}"
+    samples = "" if settings["samples"] == 1 else f", {settings['samples']} samples"
+    resumed = f"\nresumed after epoch {len(run.history)}" if run.history else ""
+    return (
+        f"{data.name}: {len(data.train)} training, {held_out}{len(data.test)} test images, "
+        f"binarize {settings['binarize']}; {sizes(vae)} {vae.activation}, {vae.likelihood.name}"
+        f"{bound}{samples}; seed {settings['seed']}{resumed}"
+    )
+
+
+def finish(run: Run, test: Elbo, seconds: float, interrupted: bool) -> None:
     """Write the result and the figures of a run, and say what they are."""
     from .plots import save_figures  # matplotlib takes longer to import than all the rest
 
-    vae, data, binarize = run.vae, run.data, run.settings["binarize"]
-    metrics = {
+    vae, data, history, binarize = run.result, run.data, run.history, run.settings["binarize"]
+    metrics: dict[str, Any] = {
         "test_elbo": test.elbo,
         "test_reconstruction": test.reconstruction,
         "test_kl": test.kl,
@@ -526,6 +351,8 @@ def finish(
         "data": run.settings["data"],
         "binarize": binarize,
         "likelihood": run.settings["likelihood"],
+        "bound": run.settings["bound"],
+        "samples": run.settings["samples"],
         "seed": run.settings["seed"],
         "epochs": len(history),
         "steps": run.adam.t,
@@ -534,6 +361,11 @@ def finish(
     }
     if history:
         metrics["seconds_per_epoch"] = round(median(record.seconds for record in history), 3)
+        validation = history[-1].held_out().get("validation")
+        if validation is not None:
+            metrics |= {f"validation_{k}": value for k, value in validation._asdict().items()}
+    for block, value in vae.likelihood.parameters().items():
+        metrics[block] = value.tolist()
     write_json(run.folder / "metrics.json", metrics)
     say(f"test ELBO {test.elbo:.3f} nats per image (binarize {binarize}, one draw of the noise)")
 
@@ -545,6 +377,90 @@ def finish(
     # Once more, with the memory that the figures took.
     write_json(run.folder / "metrics.json", metrics | {"peak_memory_mib": peak_memory()})
     say(f"written to {run.folder}: {', '.join(f'figures/{path.name}' for path in written)}")
+
+
+# --- evaluation -----------------------------------------------------------------------------------
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """``numpy-vae evaluate``; return its exit status."""
+    folder = Path(args.run)
+    try:
+        settings = read_config(folder)
+        vae = VAE.load(folder / CHECKPOINT)
+        data = load_images(settings["data"], args.data_dir or settings["data_dir"])
+        data = divided(data, settings["binarize"], settings["validation"])
+        images = data.test if args.on == "test" else data.validation
+        if images is None:
+            raise ValueError(f"--on validation: {args.run} was trained without --validation")
+        if images.shape[1] != vae.data_dim:
+            raise ValueError(f"images have {images.shape[1]} pixels, must have {vae.data_dim}")
+        count = args.images or len(images)
+        check_whole("--images", count, 1, len(images))
+        rng = np.random.default_rng(args.seed)
+        images = images[np.sort(rng.permutation(len(images))[:count])]
+        check_values(vae.likelihood, images, f"--data {settings['data']}")
+    except (ValueError, OSError, MemoryError) as error:
+        raise UsageError(one_line(error)) from None
+    if not args.json:
+        say(
+            f"{args.run}: {data.name}, binarize {settings['binarize']}; {sizes(vae)} "
+            f"{vae.activation}, {vae.likelihood.name}; {count} {args.on} images, "
+            f"{args.samples} samples, seed {args.seed}"
+        )
+    progress = Progress(1)
+    start = time.perf_counter()
+
+    def show(done: int) -> None:
+        left = (time.perf_counter() - start) * (count / done - 1)
+        progress.show(f"{done}/{count} images, {left:.0f} s left")
+
+    try:
+        found = evaluate_likelihood(
+            vae,
+            images,
+            samples=args.samples,
+            binarize=left_to_draw(settings["binarize"]),
+            rng=args.seed,
+            on_images=show,
+        )
+    except (FloatingPointError, MemoryError) as error:
+        progress.clear()
+        print(f"numpy-vae evaluate: error: {one_line(error)}", file=sys.stderr)
+        return 1
+    progress.clear()
+    result = found.summary() | {
+        "units": "nats per image",
+        "data": settings["data"],
+        "on": args.on,
+        "binarize": settings["binarize"],
+        "likelihood": vae.likelihood.name,
+        "seed": args.seed,
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    say(json.dumps(result) if args.json else evaluation_text(result))
+    return 0
+
+
+def evaluation_text(result: Mapping[str, Any]) -> str:
+    """Return the result of an evaluation as a few lines."""
+
+    def mean(name: str) -> str:
+        error = result[f"{name}_se"]
+        return f"{result[name]:9.3f}" + ("" if error is None else f"  (standard error {error:.3f})")
+
+    kls = sorted(result["kl_per_dimension"], reverse=True)
+    return "\n".join(
+        [
+            f"log p(x)        {mean('log_likelihood')}  nats per image (on average a lower bound)",
+            f"ELBO            {mean('elbo')}",
+            f"reconstruction  {result['reconstruction']:9.3f}",
+            f"KL              {result['kl']:9.3f}",
+            f"active units    {result['active_units']:5d} of {len(kls)}",
+            *wrap("KL of each dimension: " + " ".join(f"{kl:.2f}" for kl in kls), 80),
+            f"{result['seconds']:.1f} s",
+        ]
+    )
 
 
 # --- the gradient check ---------------------------------------------------------------------------
@@ -565,14 +481,15 @@ def check_gradients(args: argparse.Namespace) -> int:
         raise UsageError(one_line(error)) from None
     entries = args.entries or (vae.params.flat.size if vae.params.flat.size <= SMALL_MODEL else 20)
     say(
-        f"{sizes(vae)} {args.activation}, {args.likelihood}, beta {args.beta:g}, seed {args.seed}; "
+        f"{sizes(vae)} {args.activation}, {args.likelihood}, {args.bound}, beta {args.beta:g}, "
+        f"seed {args.seed}; "
         f"{EXAMPLES} examples"
     )
     say(LEGEND)
     start = time.perf_counter()
     checks: list[Check] = []
     try:
-        found = check_model(vae, args.beta, max_entries=entries, rng=args.seed)
+        found = check_model(vae, args.beta, bound=args.bound, max_entries=entries, rng=args.seed)
         for _, group in groupby(found, lambda check: check.point):
             of_point = list(group)
             checks += of_point

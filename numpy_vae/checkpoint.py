@@ -1,20 +1,23 @@
 """A run on disk: parameters, Adam's moments, the random streams and the history, in one file.
 
-`VAE.load` reads the model out of the same file. Everything is an array or JSON text, so that the
-file can be read with ``allow_pickle=False``; and it is written whole or not at all.
+`VAE.load` reads the model out of the same file: the one that is evaluated, over the average of the
+parameters where there is one; the parameters that training goes on from are beside it. Everything
+is an array or JSON text, so that the file can be read with ``allow_pickle=False``; and it is
+written whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from .files import read_arrays
-from .optim import Adam
+from .optim import Adam, Average
+from .params import Array, Params
 from .train import Record, Streams, spawn_streams
 from .vae import VAE
 
@@ -29,6 +32,7 @@ class Checkpoint(NamedTuple):
     adam: Adam
     streams: Streams
     history: list[Record]
+    average: Average | None
 
 
 def save_checkpoint(
@@ -37,6 +41,7 @@ def save_checkpoint(
     adam: Adam,
     streams: Streams,
     history: Sequence[Record],
+    average: Average | None = None,
 ) -> None:
     """Write a checkpoint, whole or not at all (OSError)."""
     training = {
@@ -46,9 +51,13 @@ def save_checkpoint(
         "test_seed": streams.test_seed,
         "streams": {name: getattr(streams, name).bit_generator.state for name in STREAMS},
         "history": [record._asdict() for record in history],
+        "eta": None if average is None else average.eta,
     }  # fmt: skip
-    moments = {"adam.m": adam.m.flat, "adam.v": adam.v.flat}
-    vae.save(path, moments | {"training": np.array(json.dumps(training))})
+    arrays = {"adam.m": adam.m.flat, "adam.v": adam.v.flat}
+    if average is not None:
+        arrays["trained"] = vae.params.flat
+        vae = vae.over(average.mean)
+    vae.save(path, arrays | {"training": np.array(json.dumps(training))})
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -67,18 +76,26 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         training = json.loads(str(arrays["training"]))
         if training["version"] != VERSION:
             raise ValueError(f"its version is {training['version']}, must be {VERSION}")
+        average = None
+        if training.get("eta") is not None:
+            average = Average(vae.params, training["eta"])  # of what the file holds: the average
+            _fill(vae.params, arrays, "trained")
         settings = training["adam"]
         t = settings.pop("t")
         adam = Adam(vae.params, **settings)
         adam.t = int(t)
-        for moment, name in (adam.m, "adam.m"), (adam.v, "adam.v"):
-            if arrays[name].shape != moment.flat.shape:
-                raise ValueError(f"{name} is {arrays[name].shape}, must be {moment.flat.shape}")
-            moment.flat[:] = arrays[name]
+        _fill(adam.m, arrays, "adam.m")
+        _fill(adam.v, arrays, "adam.v")
         streams = spawn_streams(0)._replace(test_seed=int(training["test_seed"]))
         for name in STREAMS:
             getattr(streams, name).bit_generator.state = training["streams"][name]
         history = [Record(**record) for record in training["history"]]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: not a checkpoint ({error})") from None
-    return Checkpoint(vae, adam, streams, history)
+    return Checkpoint(vae, adam, streams, history, average)
+
+
+def _fill(params: Params, arrays: Mapping[str, Array], name: str) -> None:
+    if arrays[name].shape != params.flat.shape:
+        raise ValueError(f"{name} is {arrays[name].shape}, must be {params.flat.shape}")
+    params.flat[:] = arrays[name]

@@ -89,6 +89,8 @@ class Dataset:
         What each image was drawn from, where that is known (`load_digits`).
     image_shape : (int, int), optional
         Height and width of an image, when the rows are images.
+    validation, validation_labels : ndarray, optional
+        What `split_validation` has taken from the training set.
     """
 
     name: str
@@ -99,6 +101,8 @@ class Dataset:
     train_factors: NDArray[Any] | None = None
     test_factors: NDArray[Any] | None = None
     image_shape: tuple[int, int] | None = None
+    validation: NDArray[Any] | None = None
+    validation_labels: NDArray[Any] | None = None
 
 
 # The MNIST files: read, find, fetch -----------------------------------------------------------
@@ -419,6 +423,32 @@ def to_float(images: NDArray[Any], dtype: DTypeLike = np.float32) -> NDArray[Any
     return np.multiply(images, np.asarray(1 / 255, dtype), dtype=dtype)
 
 
+def split_validation(data: Dataset, size: int) -> Dataset:
+    """Set `size` of the training images aside, to compare settings on; the test set is not touched.
+
+    The choice is the same for every run, whatever its seed. The others keep their order.
+
+    Raises
+    ------
+    ValueError
+        If `size` is not a whole number that leaves a training image.
+    """
+    check_whole("the number of validation images", size, 0, len(data.train) - 1)
+    if size == 0:
+        return data
+    kept = np.ones(len(data.train), bool)
+    kept[np.random.default_rng(_SPLIT_SEED).permutation(len(kept))[:size]] = False
+    labels, factors = data.train_labels, data.train_factors
+    return replace(
+        data,
+        train=data.train[kept],
+        train_labels=None if labels is None else labels[kept],
+        train_factors=None if factors is None else factors[kept],
+        validation=data.train[~kept],
+        validation_labels=None if labels is None else labels[~kept],
+    )
+
+
 def binarized(data: Dataset, mode: str) -> Dataset:
     """Return the data as `mode` keeps them: for `threshold` and `static` as 0 and 255.
 
@@ -434,7 +464,10 @@ def binarized(data: Dataset, mode: str) -> Dataset:
     check_choice("binarize", mode, BINARIZE)
     if mode == "none":
         return data
-    for x in (data.train, data.test):
+    sets = {"train": data.train, "test": data.test}
+    if data.validation is not None:
+        sets["validation"] = data.validation
+    for x in sets.values():
         if x.dtype != np.uint8 and not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(
                 f"{data.name}: pixels run from {x.min():g} to {x.max():g},"
@@ -442,12 +475,16 @@ def binarized(data: Dataset, mode: str) -> Dataset:
             )
     if mode == "dynamic":
         return data
-    streams = map(np.random.default_rng, np.random.SeedSequence(_STATIC_SEED).spawn(2))
-    train, test = (
-        _black_or_white(x, rng if mode == "static" else None)
-        for x, rng in zip((data.train, data.test), streams, strict=True)
-    )
-    return replace(data, train=train, test=test)
+    seeds = np.random.SeedSequence(_STATIC_SEED).spawn(3)
+    streams = [np.random.default_rng(seed) if mode == "static" else None for seed in seeds]
+    for (name, x), rng in zip(sets.items(), streams, strict=False):
+        sets[name] = _black_or_white(x, rng)
+    return replace(data, **sets)  # type: ignore[arg-type]
+
+
+def left_to_draw(mode: str) -> str:
+    """Return what is left for `batch` to do, once `binarized` has done its part."""
+    return "dynamic" if mode == "dynamic" else "none"
 
 
 def _black_or_white(images: NDArray[Any], rng: np.random.Generator | None) -> NDArray[np.uint8]:

@@ -20,57 +20,128 @@ never occurs:
 
     softplus(l) = max(l, 0) + log(1 + e^-|l|)       sigmoid(l) = (1 + tanh(l / 2)) / 2
 
+**Continuous Bernoulli**, for pixels anywhere in [0, 1]. Bernoulli's formula is a density of grey
+pixels only when it is divided by its integral, which is that of e^xl over [0, 1] [2]:
+
+    -log p(x|z) = Σ_d [A(l) - x l],     A(l) = log ∫ e^xl dx = log((eˡ - 1) / l)
+                                             = l/2 + log(sinh h / h)        with h = l/2
+    ∂/∂l = A'(l) - x                    A'(l) = (1 + coth h - 1/h) / 2, which is the mean E[x|z]
+    ∂/∂x = -l
+
+It is Bernoulli's family with another normaliser, A in place of softplus, and with another mean:
+coth h - 1/h (Langevin's function) in place of tanh h. Both lose their digits near l = 0, where the
+density is flat and p is 1/2; there the series of sinh and the continued fraction of coth are used,
+
+    sinh h / h = 1 + h²/6 (1 + h²/20 (1 + ...))
+    coth h - 1/h = h / (3 + h² / (5 + h² / (7 + ...)))
+
+and for large |l| no power of e overflows: A(l) = max(l, 0) + log((1 - e^-|l|) / |l|).
+
 **Gaussian** of a given variance v, l the mean [1, appendix C.2]:
 
     -log p(x|z) = Σ_d ((x - l)² / v + log(2πv)) / 2
     ∂/∂l = (l - x) / v
     ∂/∂x = (x - l) / v
 
-To add a likelihood, write a frozen dataclass with the members of `Likelihood` and hand an instance
-to `VAE(likelihood=...)`. Entered in `LIKELIHOODS` under its name, it can be saved and loaded too.
+**Gaussian of one learned variance** [3]. v = e^s, one number for all pixels and images; s is a
+parameter like any weight, the block ``likelihood.logvar``:
+
+    ∂/∂s = Σ_d (1 - (x - l)² / v) / 2
+
+On average that is zero just where v is the mean of (x - l)² over pixels and images: under the ELBO
+the best v of any decoder is its mean squared error (under the importance-weighted bound, the mean
+with the weights of that), and there is no weight between the two terms to choose.
+
+To add a likelihood, derive a frozen dataclass from `Likelihood` and hand an instance to
+`VAE(likelihood=...)`: docs/likelihoods.md does it in 30 lines, with the check of its gradient.
 
 References
 ----------
 [1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", arXiv:1312.6114, 2013.
+[2] G. Loaiza-Ganem and J. P. Cunningham, "The continuous Bernoulli: fixing a pervasive error in
+    variational autoencoders", arXiv:1907.06845, 2019.
+[3] O. Rybkin, K. Daniilidis and S. Levine, "Simple and Effective VAE Training with Calibrated
+    Decoders", arXiv:2006.13202, 2020.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from .checks import check_choice, check_real
-from .params import Array
+from .params import Array, Params
 
 
-class Likelihood(Protocol):
-    """What the model asks of p(x | z). x has shape (B, D), l has (B, D) or (K, B, D)."""
+class Likelihood(ABC):
+    """What the model asks of p(x | z). x has shape (B, D), l has (B, D) or (K, B, D).
+
+    One that is built in, or yours, is a frozen dataclass. A field that is an array is a parameter,
+    and what it holds at first its initial value: the model trains it as the block
+    ``likelihood.NAME``. The other fields are settings.
+    """
 
     name: ClassVar[str]
     support: ClassVar[tuple[float, float]]  # the smallest and the largest x that it accepts
 
+    @abstractmethod
     def nll(self, x: Array, l: Array) -> Array:
         """-log p(x | z), summed over D: shape (B,) or (K, B), in nats per example."""
 
+    @abstractmethod
     def nll_backward(self, x: Array, l: Array, dnll: Array) -> Array:
         """dl, of the shape of l, from dnll of the shape of `nll`."""
 
+    @abstractmethod
     def nll_backward_x(self, x: Array, l: Array, dnll: Array) -> Array:
         """dx as far as x is what is to be explained, of the shape of l."""
 
+    @abstractmethod
     def mean(self, l: Array) -> Array:
         """E[x | z], of the shape of l: what pictures show."""
 
+    @abstractmethod
     def sample(self, l: Array, rng: np.random.Generator) -> Array:
         """x ~ p(x | z), of the shape of l."""
 
+    def nll_backward_params(  # noqa: B027
+        self, x: Array, l: Array, dnll: Array, grad: Self
+    ) -> None:
+        """Assign the gradient of each parameter to its array in `grad`: most have none."""
+
+    def link(self, mean: Array) -> Array:
+        """The l within ±1000 whose mean this is, by bisection: for every mean that grows with l."""
+        low, high = np.full_like(mean, -1e3), np.full_like(mean, 1e3)
+        for _ in range(70):
+            l = (low + high) / 2
+            with np.errstate(over="ignore"):  # inf is not below
+                below = self.mean(l) < mean
+            low, high = np.where(below, l, low), np.where(below, high, l)
+        return l
+
+    def parameters(self) -> dict[str, Array]:
+        """The fields that are arrays, by the name of their block."""
+        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
+        return {f"likelihood.{name}": v for name, v in pairs if isinstance(v, np.ndarray)}
+
+    def settings(self) -> dict[str, Any]:
+        """The name and the fields that are no arrays: what `make_likelihood` builds it from."""
+        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
+        return {"name": self.name} | {n: v for n, v in pairs if not isinstance(v, np.ndarray)}
+
+    def on(self, params: Params) -> Self:
+        """The same likelihood with views into `params` for its arrays; over a gradient, its own."""
+        views = {block.split(".")[-1]: params[block] for block in self.parameters()}
+        return replace(self, **views) if views else self  # type: ignore[type-var]
+
 
 @dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(Likelihood):
     """Independent pixels, x = 1 with probability sigmoid(l).
 
     For x between 0 and 1 (grey pixels) the same formula is a cross-entropy: a common training
@@ -102,9 +173,61 @@ class Bernoulli:
         """1 with probability p, else 0, shape and dtype of l."""
         return (rng.random(l.shape) < self.mean(l)).astype(l.dtype)
 
+    def link(self, mean: Array) -> Array:
+        """The log-odds log(p / (1 - p)), shape of `mean`."""
+        return np.log(mean) - np.log1p(-mean)
+
 
 @dataclass(frozen=True)
-class Gaussian:
+class ContinuousBernoulli(Bernoulli):
+    """Independent grey pixels with the density e^(xl - A(l)) on [0, 1].
+
+    Bernoulli's family with another normaliser: the gradients are those of Bernoulli with the mean
+    of this. A nat here is one of a density of x in [0, 1], and -log p(x | z) may be negative.
+    """
+
+    name: ClassVar[str] = "continuous_bernoulli"
+
+    def nll(self, x: Array, l: Array) -> Array:
+        """Σ_d [A(l) - x l], shape of l without its last axis, nats per example."""
+        return (log_integral(l) - x * l).sum(axis=-1)
+
+    def mean(self, l: Array) -> Array:
+        """A'(l) = (1 + coth h - 1/h) / 2 with h = l/2, shape of l. It is not sigmoid(l)."""
+        return (1 + langevin(l / 2)) / 2
+
+    def sample(self, l: Array, rng: np.random.Generator) -> Array:
+        """The x with F(x) = u uniform, F(x) = (e^xl - 1) / (e^l - 1), shape and dtype of l."""
+        u = rng.random(l.shape, np.float32 if l.dtype == np.float32 else np.float64)
+        t = np.maximum(np.abs(l), np.finfo(l.dtype).eps)  # nearer to 0 the density is 1
+        x = -np.log1p(u * np.expm1(-t)) / t  # of slope -t, so that nothing overflows
+        return np.where(l > 0, 1 - x, x)
+
+    def link(self, mean: Array) -> Array:
+        """The l with A'(l) = mean, by bisection; a mean below 0.001 asks for less than -1000."""
+        return Likelihood.link(self, mean)
+
+
+def log_integral(l: Array) -> Array:
+    """A(l) = log ∫ e^xl dx over [0, 1], shape of l."""
+    near = np.abs(l.real) < 1
+    s = np.where(near, l * l, 0) / 4  # h²
+    series = s / 6 * (1 + s / 20 * (1 + s / 42 * (1 + s / 72 * (1 + s / 110 * (1 + s / 156)))))
+    t = np.where(near, 1, np.where(l.real > 0, l, -l))  # |l|
+    far = l * (l.real > 0) + np.log(-np.expm1(-t) / t)
+    return np.where(near, l / 2 + np.log1p(series), far)
+
+
+def langevin(h: Array) -> Array:
+    """coth h - 1/h, shape of h."""
+    near = np.abs(h.real) < 0.5
+    s, t = np.where(near, h * h, 0), np.where(near, 1, h)
+    fraction = h / (3 + s / (5 + s / (7 + s / (9 + s / (11 + s / (13 + s / 15))))))
+    return np.where(near, fraction, 1 / np.tanh(t) - 1 / t)
+
+
+@dataclass(frozen=True)
+class Gaussian(Likelihood):
     """Independent pixels, x ~ N(l, v) with one given variance v.
 
     Parameters
@@ -119,7 +242,8 @@ class Gaussian:
     support: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
 
     def __post_init__(self) -> None:
-        check_real("variance", self.variance, 1e-6, 1e6, open_below=False)
+        variance = check_real("variance", self.variance, 1e-6, 1e6, open_below=False)
+        object.__setattr__(self, "variance", variance)  # np.float64 would widen float32 arrays
 
     def nll(self, x: Array, l: Array) -> Array:
         """Σ_d ((x - l)² / v + log(2πv)) / 2, shape of l without its last axis, nats per example."""
@@ -143,10 +267,66 @@ class Gaussian:
         noise = rng.standard_normal(l.shape).astype(l.dtype)
         return l + math.sqrt(self.variance) * noise
 
+    def link(self, mean: Array) -> Array:
+        """`mean` itself."""
+        return mean
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedGaussian(Likelihood):
+    """Independent pixels, x ~ N(l, v) with one variance v = exp(logvar), learned with the weights.
+
+    Parameters
+    ----------
+    logvar : ndarray, shape (1,), default log 0.1
+        log v where training starts; in a model, the block ``likelihood.logvar``.
+    """
+
+    logvar: Array = field(default_factory=lambda: np.log([0.1]))
+    name: ClassVar[str] = "learned_gaussian"
+    support: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.logvar, np.ndarray) or self.logvar.shape != (1,):
+            raise ValueError(f"logvar is {self.logvar!r}, must be an array of shape (1,)")
+
+    def nll(self, x: Array, l: Array) -> Array:
+        """Σ_d ((x - l)² / v + log(2πv)) / 2, shape of l without its last axis, nats per example."""
+        constant = l.shape[-1] * (math.log(2 * math.pi) + self.logvar) / 2
+        return ((x - l) * (x - l)).sum(axis=-1) * (np.exp(-self.logvar) / 2) + constant
+
+    def nll_backward(self, x: Array, l: Array, dnll: Array) -> Array:
+        """dl = dnll (l - x) / v, shape of l."""
+        return dnll[..., np.newaxis] * ((l - x) * np.exp(-self.logvar))
+
+    def nll_backward_params(self, x: Array, l: Array, dnll: Array, grad: Self) -> None:
+        """dlogvar = Σ_b dnll Σ_d (1 - (x - l)² / v) / 2, assigned to `grad`."""
+        of_each = l.shape[-1] - ((x - l) * (x - l)).sum(axis=-1) * np.exp(-self.logvar)
+        grad.logvar[:] = (dnll * of_each).sum() / 2
+
+    def nll_backward_x(self, x: Array, l: Array, dnll: Array) -> Array:
+        """dx = dnll (x - l) / v, shape of l."""
+        return dnll[..., np.newaxis] * ((x - l) * np.exp(-self.logvar))
+
+    def mean(self, l: Array) -> Array:
+        """l itself."""
+        return l
+
+    def sample(self, l: Array, rng: np.random.Generator) -> Array:
+        """l + sqrt(v) n with n ~ N(0, I), shape and dtype of l."""
+        noise = rng.standard_normal(l.shape).astype(l.dtype)
+        return (l + np.exp(self.logvar / 2) * noise).astype(l.dtype, copy=False)
+
+    def link(self, mean: Array) -> Array:
+        """`mean` itself."""
+        return mean
+
 
 LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
     "bernoulli": Bernoulli,
+    "continuous_bernoulli": ContinuousBernoulli,
     "gaussian": Gaussian,
+    "learned_gaussian": LearnedGaussian,
 }
 
 
@@ -165,10 +345,8 @@ def make_likelihood(kind: str | Mapping[str, Any] | Likelihood) -> Likelihood:
         return LIKELIHOODS[check_choice("likelihood", settings.pop("name", None), LIKELIHOODS)](
             **settings
         )
-    if isinstance(kind, type) or not hasattr(kind, "nll_backward"):
-        raise ValueError(
-            f"likelihood is {kind!r}, must be a name or an object such as Gaussian(0.1)"
-        )
+    if not isinstance(kind, Likelihood):
+        raise ValueError(f"likelihood is {kind!r}, must be a name or a Likelihood: Gaussian(0.1)")
     return kind
 
 

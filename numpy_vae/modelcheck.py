@@ -10,7 +10,14 @@
 
 The gradient is that of every block, and of x and eps. A term alone has a weight of its own for each
 example (with equal ones a gradient in the row of another example is right); both together are the
-objective. The trained point has two samples of each example, the others one.
+objective, a bound of `bounds`. With the ELBO the trained point has three samples of each example,
+the others one. With the importance-weighted bound all points have three, since the weight of a
+single one is 1 whatever it is; and the saturated points are chosen so that the weights say
+something there, too. A weight is known to u |log w| (u the rounding of 1), so that the logits run
+from 40 to -40, where sigmoid is 0 or 1 as well, and those of a Gaussian, which would make log w 10⁹
+nats and cannot saturate, stay where they are. And one sample would have all the weight if log w
+differed by e⁸⁰ / 2, so that z is put where the prior is, and moves the logits so little that its
+samples explain x about equally well.
 """
 
 from __future__ import annotations
@@ -19,19 +26,26 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .bounds import BOUNDS
+from .checks import check_choice
 from .gradcheck import Report, gradcheck
 from .optim import Adam
 from .params import Array
 from .vae import VAE
 
-EXAMPLES, SAMPLES = 4, 2
+EXAMPLES, SAMPLES = 4, 3
 STEPS = 50  # of Adam, to the trained point
 CLEARANCE = 5e-5  # of a relu unit from its kink: more than a difference moves it
-TERMS = ("reconstruction", "kl", "objective")
+TERMS = {
+    "elbo": ("reconstruction", "KL", "objective"),
+    "iwae": ("reconstruction", "log ratio", "objective"),
+}  # by bound
+LOGITS = {"elbo": 1e4, "iwae": 40.0}  # the largest at the saturated points, by bound
 METHODS = {
     "initial": ("central", "complex", "taylor"),
     "trained": ("central", "complex", "taylor"),
@@ -53,6 +67,7 @@ def check_model(
     vae: VAE,
     beta: float = 1.0,
     *,
+    bound: str = "elbo",
     max_entries: int = 256,
     rng: np.random.Generator | int | None = 0,
 ) -> Iterator[Check]:
@@ -63,7 +78,9 @@ def check_model(
     vae : VAE
         Its settings and its weights are read and not written to.
     beta : float
-        Coefficient of the KL.
+        Coefficient of the KL, or of the log ratio.
+    bound : {"elbo", "iwae"}
+        What the objective is: see `numpy_vae.bounds`.
     max_entries : int
         Larger blocks are checked in a sample of as many entries, and along directions.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
@@ -74,19 +91,21 @@ def check_model(
     Check
         For each point, term and method that can be used there.
     """
+    check_choice("bound", bound, BOUNDS)
     rng = np.random.default_rng(rng)
     vae = vae.astype(np.float64)
     one, several = (EXAMPLES, vae.latent_dim), (SAMPLES, EXAMPLES, vae.latent_dim)
+    shape = one if bound == "elbo" else several
+    check = partial(_check_point, beta=beta, bound=bound, max_entries=max_entries, rng=rng)
     randomise(vae, rng)
-    yield from _check_point("initial", vae, *draw(vae, one, rng), beta, max_entries, rng)
-    train(vae, *draw(vae, several, rng), beta, rng)
-    yield from _check_point("trained", vae, *draw(vae, several, rng), beta, max_entries, rng)
+    yield from check("initial", vae, *draw(vae, shape, rng))
+    train(vae, *draw(vae, several, rng), beta, bound, rng)
+    yield from check("trained", vae, *draw(vae, several, rng))
     for most in 80.0, -80.0:
         saturated = copy(vae)
-        x, eps = draw(vae, one, rng)
-        saturate(saturated, x, eps, most)
-        point = f"saturated, {most:+.0f}"
-        yield from _check_point(point, saturated, x, eps, beta, max_entries, rng)
+        x, eps = draw(vae, shape, rng)
+        saturate(saturated, x, eps, most, bound)
+        yield from check(f"saturated, {most:+.0f}", saturated, x, eps)
 
 
 def _check_point(
@@ -94,13 +113,16 @@ def _check_point(
     vae: VAE,
     x: Array,
     eps: Array,
+    *,
     beta: float,
+    bound: str,
     max_entries: int,
     rng: np.random.Generator,
 ) -> Iterator[Check]:
     arrays = {**vae.params, "x": x, "eps": eps}
-    for term in TERMS:
-        f, gradient = function_of(vae, term, beta), gradient_of(vae, x, eps, term, beta)
+    for term in TERMS[bound]:
+        f = function_of(vae, term, beta, bound)
+        gradient = gradient_of(vae, x, eps, term, beta, bound)
         for method in METHODS[point]:
             report = gradcheck(f, gradient, arrays, method=method, max_entries=max_entries, rng=rng)
             yield Check(point, term, method, report)
@@ -110,13 +132,23 @@ def draw(vae: VAE, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Ar
     """Draw images that the likelihood accepts, and noise of this shape, off the kinks of relu."""
     low, high = vae.likelihood.support
     for _ in range(100):  # a very large model has some unit close to its kink, whatever is drawn
-        size = EXAMPLES, vae.data_dim
-        bounded = math.isfinite(high - low)
-        x = rng.uniform(low, high, size) if bounded else rng.standard_normal(size)
+        x = rng.standard_normal((EXAMPLES, vae.data_dim))
+        if is_bounded(vae):
+            x = rng.uniform(low, high, x.shape)
+        elif math.isfinite(low):  # counts, and what is positive
+            x = low + np.abs(x)
+        elif math.isfinite(high):
+            x = high - np.abs(x)
         eps = rng.standard_normal(shape)
         if vae.activation != "relu" or clearance(vae, x, eps) > CLEARANCE:
             break
     return x, eps
+
+
+def is_bounded(vae: VAE) -> bool:
+    """Whether there is a smallest and a largest x."""
+    low, high = vae.likelihood.support
+    return math.isfinite(high - low)
 
 
 def clearance(vae: VAE, x: Array, eps: Array) -> float:
@@ -140,15 +172,16 @@ def point_table(checks: Sequence[Check]) -> str:
     columns = {"central": 5, "complex": 5, "taylor": 4}  # their widths
     methods = METHODS[point]
     group = max(16, sum(columns[method] + 1 for method in methods))
-    titles = {"reconstruction": "reconstruction", "kl": "KL", "objective": "objective"}
-    terms = "".join(f"{titles[term]:{group + 1}}" for term in TERMS)
+    names = tuple(dict.fromkeys(check.term for check in checks))
+    terms = "".join(f"{term:{group + 1}}" for term in names)
     heads = "".join(f" {method[: columns[method]]:>{columns[method]}}" for method in methods)
-    heads = f" {heads:{group}}" * len(TERMS)
+    heads = f" {heads:{group}}" * len(names)
     lines = [f"{point:20}{terms.rstrip()}", f"{'block':11} {'shape':>7}{heads.rstrip()}"]
     by_key = {(check.term, check.method): check.report for check in checks}
     for i, block in enumerate(checks[0].report):
-        line = f"{block.name:11} {'x'.join(map(str, block.shape)):>7}"
-        rows = [[by_key[term, method].rows[i] for method in methods] for term in TERMS]
+        shape = "x".join(map(str, block.shape))
+        line = f"{block.name} {shape:>{18 - len(block.name)}}"
+        rows = [[by_key[term, method].rows[i] for method in methods] for term in names]
         for of_term in rows:
             values = [f"{r.error:.0e}" if r.order is None else f"{r.order:.2f}" for r in of_term]
             cells = zip(values, methods, strict=True)
@@ -157,7 +190,7 @@ def point_table(checks: Sequence[Check]) -> str:
         ok = all(row.ok for of_term in rows for row in of_term)
         lines.append(f"{line} {'ok' if ok else 'FAIL'}")
     for check in checks:
-        where = f"{point}, {titles[check.term]}, {check.method}"
+        where = f"{point}, {check.term}, {check.method}"
         lines += [f"{where}: {row.name}: {row.kinks_named}" for row in check.report if row.kinks]
         failed = [row for row in check.report if not row.ok]
         if failed:
@@ -182,7 +215,9 @@ def summary(checks: Sequence[Check]) -> str:
     )
 
 
-def function_of(vae: VAE, term: str, beta: float) -> Callable[[Mapping[str, Array]], Any]:
+def function_of(
+    vae: VAE, term: str, beta: float, bound: str = "elbo"
+) -> Callable[[Mapping[str, Array]], Any]:
     """Return a term of the objective as a function of named arrays: each block, x and eps."""
     twins: dict[np.dtype[Any], VAE] = {}
 
@@ -193,33 +228,32 @@ def function_of(vae: VAE, term: str, beta: float) -> Callable[[Mapping[str, Arra
         twin = twins[dtype]
         for name, block in twin.params.items():
             block[...] = arrays[name]
-        trace = twin.forward(arrays["x"], arrays["eps"])
+        terms = twin.terms(twin.forward(arrays["x"], arrays["eps"]))
         if term == "objective":
-            return twin.objective(trace, beta)
-        reconstruction, kl = twin.loss(trace)
-        dnll, dkl = weights_of(term, reconstruction.shape)
-        return (dnll * reconstruction).sum() + (dkl * kl).sum()
+            return BOUNDS[bound].forward(terms, beta)
+        weights = weights_of(term, terms.reconstruction.shape)
+        return sum((d * values).sum() for d, values in zip(weights, terms, strict=True))
 
     return f
 
 
-def gradient_of(vae: VAE, x: Array, eps: Array, term: str, beta: float) -> dict[str, Array]:
+def gradient_of(
+    vae: VAE, x: Array, eps: Array, term: str, beta: float, bound: str = "elbo"
+) -> dict[str, Array]:
     """Return the hand-written gradient of `function_of` by the same names."""
     trace = vae.forward(x, eps)
-    if term == "objective":
-        dx, deps = vae.backward_inputs(trace, beta)
-        return {**vae.backward(trace, beta), "x": dx, "eps": deps}
-    dnll, dkl = weights_of(term, trace.logits.shape[:-1])
-    dx, deps = vae.loss_backward_inputs(trace, dnll, dkl)
-    return {**vae.loss_backward(trace, dnll, dkl), "x": dx, "eps": deps}
+    alone = weights_of(term, trace.logits.shape[:-1])
+    weights = BOUNDS[bound].backward(vae.terms(trace), beta) if term == "objective" else alone
+    dx, deps = vae.loss_backward_inputs(trace, *weights)
+    return {**vae.loss_backward(trace, *weights), "x": dx, "eps": deps}
 
 
-def weights_of(term: str, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return dnll, of this shape (B,) or (K, B), and dkl, (B,): unequal, one of them zero."""
+def weights_of(term: str, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
+    """Return dnll, dkl, (B,), and dratio, of this shape (B,) or (K, B): unequal, or zero."""
     rng = np.random.default_rng(0)
-    dnll = rng.uniform(0.5, 1.5, shape) * (term == "reconstruction")
-    dkl = rng.uniform(0.5, 1.5, shape[-1]) * (term == "kl")
-    return dnll / math.prod(shape), dkl / shape[-1]
+    dnll, dratio = rng.uniform(0.5, 1.5, (2, *shape)) / math.prod(shape)
+    dkl = rng.uniform(0.5, 1.5, shape[-1]) / shape[-1]
+    return dnll * (term == "reconstruction"), dkl * (term == "KL"), dratio * (term == "log ratio")
 
 
 def randomise(vae: VAE, rng: np.random.Generator) -> None:
@@ -227,29 +261,42 @@ def randomise(vae: VAE, rng: np.random.Generator) -> None:
     for name, block in vae.params.items():
         if name == "logvar.W":
             block[:] = rng.normal(0, 1 / math.sqrt(len(block)), block.shape)
-        elif name.endswith(".b"):
+        elif name.endswith(".b") and not name.startswith("likelihood."):
             block[:] = rng.normal(0, 0.1, block.shape)
 
 
-def train(vae: VAE, x: Array, eps: Array, beta: float, rng: np.random.Generator) -> None:
+def train(
+    vae: VAE, x: Array, eps: Array, beta: float, bound: str, rng: np.random.Generator
+) -> None:
     """Take some steps of Adam on the images x, with new noise of the shape of eps in each."""
     adam = Adam(vae.params)
     for _ in range(STEPS):
-        adam.step(vae.backward(vae.forward(x, rng.standard_normal(eps.shape)), beta))
+        trace = vae.forward(x, rng.standard_normal(eps.shape))
+        weights = BOUNDS[bound].backward(vae.terms(trace), beta)
+        adam.step(vae.loss_backward(trace, *weights))
 
 
-def saturate(vae: VAE, x: Array, eps: Array, most: float) -> None:
-    """Stretch the log-variances over [70, 80], or [-80, -70], and the logits over [-10⁴, 10⁴].
+def saturate(vae: VAE, x: Array, eps: Array, most: float, bound: str = "elbo") -> None:
+    """Stretch the log-variances over [70, 80], or [-80, -70], and the logits over ±`LOGITS`.
 
-    Where z is read, the weights shrink as sigma grows, so that the logits stay where they are put.
+    With the ELBO, the weights shrink where z is read as sigma grows, so that the logits stay where
+    they are put. With the importance-weighted bound eps does, in place, so that z stays where the
+    prior is; and where z is read the weights shrink as far as the samples differ in explaining x.
     """
     params = vae.params
     params["logvar.W"][:] *= 0.1  # log-variances within 10 of one another
     stretch(params["logvar.b"], vae.encode(x)[1], most, math.copysign(70.0, most))
     sigma = np.exp(np.maximum(vae.encode(x)[1], 0).max(axis=0) / 2)  # (Z,)
     reads_z = params["decoder.0.W" if vae.hidden else "output.W"]  # (Z, H) or (Z, D)
-    reads_z /= sigma[:, np.newaxis]
-    stretch(params["output.b"], vae.forward(x, eps).logits, 1e4, -1e4)
+    if bound == "elbo":
+        reads_z /= sigma[:, np.newaxis]
+    else:
+        eps /= sigma
+    if bound == "elbo" or is_bounded(vae):
+        stretch(params["output.b"], vae.forward(x, eps).logits, LOGITS[bound], -LOGITS[bound])
+    if bound == "iwae":
+        reconstruction, _ = vae.loss(vae.forward(x, eps))  # (K, B)
+        reads_z /= max(1.0, float(np.ptp(reconstruction, axis=0).max()))
 
 
 def stretch(bias: Array, values: Array, first: float, last: float) -> None:

@@ -4,8 +4,9 @@
     mu, logvar                   two heads on the same h
     decoder.0, decoder.1, ...    the trunk from z, of the encoder's widths in reverse
     output                       the affine map to what the likelihood reads
+    likelihood                   which may have parameters of its own
 
-Each is a `Dense` with two blocks, such as ``mu.W`` and ``mu.b``.
+Each but the last is a `Dense` with two blocks, such as ``mu.W`` and ``mu.b``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from .checks import check_whole
 from .layers import Activation, Dense, Trunk
+from .likelihood import Likelihood
 from .params import Params
 
 MAX_WIDTH = 1 << 16
@@ -33,9 +35,10 @@ class Network(NamedTuple):
     logvar_head: Dense
     decoder: Trunk
     output: Dense
+    likelihood: Likelihood
 
     @classmethod
-    def on(cls, params: Params, activation: Activation) -> Network:
+    def on(cls, params: Params, activation: Activation, likelihood: Likelihood) -> Network:
         """Return the layers as views into `params`."""
         return cls(
             Trunk.on(params, "encoder", activation),
@@ -43,6 +46,7 @@ class Network(NamedTuple):
             Dense.on(params, "logvar"),
             Trunk.on(params, "decoder", activation),
             Dense.on(params, "output"),
+            likelihood.on(params),
         )
 
 
@@ -84,7 +88,7 @@ def initialise(params: Params, activation: str, rng: np.random.Generator) -> Non
     gains = {"mu": 0.1, reads_z: 0.1, "logvar": 0.0}
     for block, W in params.items():
         name, kind = block.rsplit(".", 1)
-        if kind == "W":
+        if kind == "W" and name != "likelihood":
             in_trunk = name.startswith(("encoder", "decoder"))
             gain = gains.get(name, 2.0 if in_trunk and activation == "relu" else 1.0)
             W[:] = rng.normal(0, (gain / len(W)) ** 0.5, W.shape)

@@ -62,7 +62,10 @@ def _axes(ax: Axes | None) -> Axes:
 
 
 def plot_training(history: Sequence[Any], ax: Axes | None = None, term: str = "elbo") -> Axes:
-    """Draw one term of the objective against the epoch, for the training and the test set.
+    """Draw one term of the objective against the epoch, for the training and the held-out set.
+
+    That is the validation set, where there is one, else the test set; an epoch after which it was
+    not evaluated (None) has no point.
 
     Where the first tenth of the epochs, or the first, lies far from the rest, the axis is cut so
     that the rest can be read. Arrowheads at its end mark the epochs that are cut, and the legend
@@ -91,15 +94,19 @@ def plot_training(history: Sequence[Any], ax: Axes | None = None, term: str = "e
         raise ValueError("history is empty, must hold one epoch or more")
     title, sign = TERMS[term]
     epochs = np.array([record.epoch for record in history])
-    train, test = (
-        [sign * getattr(r, f"{part}_{term}") for r in history] for part in ("train", "test")
-    )
+    held_out = "test"
+    if any(getattr(record, "validation_elbo", None) is not None for record in history):
+        held_out = "validation"
+    columns = [[getattr(r, f"{part}_{term}") for r in history] for part in ("train", held_out)]
+    values = sign * np.array(columns, np.float64)  # (2, epochs); None is NaN
     ax = _axes(ax)
     marker = "o" if len(epochs) <= 30 else ""
-    ax.plot(epochs, train, "-", marker=marker, ms=4, color=COLOURS[0], label="train")
-    ax.plot(epochs, test, "--", marker=marker, ms=4, color=COLOURS[6], label="test")
+    for column, of_set, style, colour, label in zip(
+        columns, values, ("-", "--"), (COLOURS[0], COLOURS[6]), ("train", held_out), strict=True
+    ):
+        known = [value is not None for value in column]  # a NaN stays, and leaves a gap
+        ax.plot(epochs[known], of_set[known], style, marker=marker, ms=4, color=colour, label=label)
 
-    values = np.array([train, test], np.float64)
     bottom, top = _readable(values)
     for cut, edge, head, farthest, way in (
         (values > top, 1, "^", np.max, "up"),

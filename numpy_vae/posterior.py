@@ -3,8 +3,8 @@
 Letters of this module: B examples, Z latent dimensions, K samples.
 
 Two heads read the same hidden layer h and give, each with weights of its own, mu and logvar, the
-logarithm of sigma². Any real number is a valid logvar (in float32, any below 88, where sigma²
-overflows). sigma comes from it in one place,
+logarithm of sigma². Any real number is a valid logvar (in float32, any below some 80: sigma², and
+with it z², overflow at 88). sigma comes from it in one place,
 
     sigma = exp(logvar / 2)                      ∂sigma/∂logvar = sigma / 2
 
@@ -22,6 +22,15 @@ eps, which no parameter touches, so z is a smooth function of mu and logvar [1, 
                = (mu² + sigma² - 1 - logvar) / 2         as E[eps²] = 1, E[z²] = mu² + sigma²
 
     dmu = mu                                     dlogvar = (sigma² - 1) / 2
+
+**The log ratio** log q(z | x) - log p(z) at one sample, whose expectation the divergence is. The
+importance-weighted bound needs it, sample by sample. With (z - mu) / sigma = eps,
+
+    r = Σ_z [-(log 2π + logvar + eps²) / 2 + (log 2π + z²) / 2] = Σ_z (z² - eps² - logvar) / 2
+
+where z moves with mu and logvar, as in the sample, and eps does not:
+
+    dmu = dr z                                   dlogvar = dr (z sigma eps - 1) / 2
 
 The sampler and the divergence stand in one file and take the same sigma. Where they are kept apart,
 one takes exp(logvar) for the deviation while the other takes it for the variance, and no gradient
@@ -72,3 +81,32 @@ def kl_backward(mu: Array, sigma: Array, dkl: Array) -> tuple[Array, Array]:
     """dmu = dkl mu, dlogvar = dkl (sigma² - 1) / 2, both (B, Z), from dkl of shape (B,)."""
     dkl = dkl[..., np.newaxis]
     return dkl * mu, dkl * (sigma * sigma - 1) / 2
+
+
+def log_ratio(logvar: Array, eps: Array, z: Array) -> Array:
+    """log q(z | x) - log p(z) = Σ_z (z² - eps² - logvar) / 2, (B,) or (K, B), nats per example."""
+    return (z * z - eps * eps - logvar).sum(axis=-1) / 2
+
+
+def log_ratio_backward(
+    eps: Array, sigma: Array, z: Array, dratio: Array
+) -> tuple[Array, Array, Array]:
+    """dmu = dratio z, dlogvar = dratio (z sigma eps - 1) / 2, deps = dratio (z sigma - eps).
+
+    Parameters
+    ----------
+    eps, z : ndarray, shape (B, Z) or (K, B, Z)
+    sigma : ndarray, shape (B, Z)
+    dratio : ndarray, shape (B,) or (K, B)
+
+    Returns
+    -------
+    dmu, dlogvar : ndarray, shape (B, Z), summed over K
+    deps : ndarray, shape of `eps`
+    """
+    dratio = dratio[..., np.newaxis]
+    dmu, dlogvar = dratio * z, dratio * (z * sigma * eps - 1) / 2
+    deps = dratio * (z * sigma - eps)
+    if dmu.ndim > sigma.ndim:  # all K samples read the same mu and logvar
+        dmu, dlogvar = dmu.sum(axis=0), dlogvar.sum(axis=0)
+    return dmu, dlogvar, deps

@@ -36,7 +36,7 @@ class Progress:
             self.last = now
             self.show(
                 f"epoch {step.epoch}/{self.epochs}  batch {step.batch}/{step.batches}  "
-                f"train -ELBO {-step.train_elbo:.2f} nats"
+                f"train loss {-step.train_bound:.2f} nats"
             )
 
     def show(self, text: str) -> None:
@@ -83,8 +83,9 @@ def say(text: str) -> None:
 
 def epoch_line(record: Record, epochs: int) -> str:
     """Return the one plain line about an epoch."""
-    return (
+    line = (
         f"epoch {record.epoch:{len(str(epochs))}}/{epochs}  -ELBO train {-record.train_elbo:8.3f}  "
-        f"test {-record.test_elbo:8.3f} = reconstruction {record.test_reconstruction:8.3f} "
-        f"+ KL {record.test_kl:7.3f} nats  {record.seconds:.1f} s"
     )
+    for name, (elbo, reconstruction, kl) in record.held_out().items():
+        line += f"{name} {-elbo:8.3f} = reconstruction {reconstruction:8.3f} + KL {kl:7.3f} nats  "
+    return f"{line}{record.seconds:.1f} s"

@@ -21,6 +21,11 @@ from .train import Record
 
 CHECKPOINT = "checkpoint.npz"
 FILES = ("config.json", "history.csv", "metrics.json", CHECKPOINT)
+LOOP = (  # of config.json, what `train_epochs` takes as it is
+    "epochs", "batch_size", "schedule", "beta", "warmup", "bound", "samples", "binarize",
+    "evaluate_every",
+)  # fmt: skip
+NEEDED = ("data", "data_dir", "validation", "seed", *LOOP)  # to resume a run, or to evaluate it
 FIGURES = tuple(
     f"figures/{name}.png"
     for name in ("training", "reconstructions", "samples", "latent", "manifold")
@@ -74,13 +79,40 @@ def begin_run(folder: Path, config: Mapping[str, Any]) -> None:
         (folder / stale).unlink(missing_ok=True)
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the settings of a run.
+
+    Raises
+    ------
+    ValueError
+        If `folder` holds no run, or its config.json is damaged or lacks what this version reads.
+    OSError
+        If it cannot be read.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run, must be a directory with config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("no JSON object")
+        if missing := [name for name in NEEDED if name not in config]:
+            raise ValueError(f"no {missing[0]}")
+    except ValueError as error:
+        raise ValueError(f"{path}: not the settings of a run ({error})") from None
+    return config
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as JSON that people can read."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_history(path: Path, history: Sequence[Record]) -> None:
-    """Write the records as CSV."""
+    """Write the records as CSV; what was not evaluated is an empty cell."""
     rows = [",".join(Record._fields)]
-    rows += [",".join(str(round(value, 6)) for value in record) for record in history]
+    rows += [
+        ",".join("" if value is None else str(round(value, 6)) for value in record)
+        for record in history
+    ]
     write_text(path, "\n".join(rows) + "\n")

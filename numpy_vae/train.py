@@ -2,15 +2,19 @@
 
     for each epoch:
         for each minibatch x of the shuffled training set:
-            eps ~ N(0, I)
+            eps ~ N(0, I)                       K draws of it for each image
             trace = vae.forward(x, eps)
-            grads = vae.backward(trace, beta)
-            adam.step(grads)
+            grads = vae.loss_backward(trace, *bound.backward(vae.terms(trace), beta))
+            adam.step(grads, factor)            of the learning rate, by its schedule
 
 Four streams of random numbers, spawned from one seed, serve the four things that are drawn: the
 initial weights, the order of the images, the noise eps and the binarised pixels. A draw added to
-one of them never shifts another. The test set is evaluated after each epoch, always with the same
-draws, and is never trained on.
+one of them never shifts another. On the way, beta may rise from 0 (warm-up), lr may fall (a
+schedule), and the output biases may start at the mean image.
+
+A held-out set is evaluated after each epoch, always with the same draws, and is never trained on:
+the test set, or, where images are set aside for validation, those; the test set is then evaluated
+once, when training ends, so that nothing can be chosen by it.
 """
 
 from __future__ import annotations
@@ -22,17 +26,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .checks import check_real, check_whole
-from .data import Dataset, batch, binarized, minibatches
-from .evaluate import elbo_of, evaluate_elbo
+from .bounds import BOUNDS
+from .checks import check_choice, check_real, check_whole
+from .data import Dataset, batch, binarized, left_to_draw, minibatches, to_float
+from .evaluate import Elbo, elbo_of, evaluate_elbo
 from .likelihood import check_values
-from .optim import Adam
+from .optim import SCHEDULES, Adam, Average
 from .params import Array, Params
 from .vae import VAE
 
 MAX_EPOCHS = 1_000_000
 MAX_BATCH_SIZE = 1 << 30
 MAX_BETA = 1e6
+MAX_SAMPLES = 10_000
+
+
+Columns = tuple[float | None, float | None, float | None]  # an Elbo, if there is one
+NOT_EVALUATED: Columns = (None, None, None)
 
 
 class Streams(NamedTuple):
@@ -46,17 +56,33 @@ class Streams(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One epoch, in nats per image: elbo = -(reconstruction + kl), whatever beta was."""
+    """One epoch, in nats per image: elbo = -(reconstruction + kl), whatever beta was.
+
+    What was not evaluated after this epoch is None.
+    """
 
     epoch: int  # from 1
     train_elbo: float  # mean over the epoch, while the parameters changed
     train_reconstruction: float
     train_kl: float
-    test_elbo: float  # at the end of the epoch, with one draw of noise and pixels
-    test_reconstruction: float
-    test_kl: float
+    test_elbo: float | None  # at the end of the epoch, with one draw of noise and pixels
+    test_reconstruction: float | None
+    test_kl: float | None
     seconds: float  # of training
     test_seconds: float  # of evaluation
+    train_bound: float  # mean over the epoch of what was maximised: minus the loss, beta included
+    validation_elbo: float | None = None  # as test_elbo
+    validation_reconstruction: float | None = None
+    validation_kl: float | None = None
+
+    def held_out(self) -> dict[str, Elbo]:
+        """What was evaluated after this epoch, by the name of the set: validation, test."""
+        found = {}
+        for name in "validation", "test":
+            terms = [getattr(self, f"{name}_{term}") for term in Elbo._fields]
+            if terms[0] is not None:
+                found[name] = Elbo(*terms)
+        return found
 
 
 class Step(NamedTuple):
@@ -65,7 +91,15 @@ class Step(NamedTuple):
     epoch: int  # from 1
     batch: int  # from 1
     batches: int
-    train_elbo: float  # mean so far in this epoch, in nats per image
+    train_bound: float  # mean so far in this epoch, in nats per image
+
+
+class BatchSums(NamedTuple):
+    """Sums over the images of a minibatch, in nats; the K samples of an image are averaged."""
+
+    reconstruction: float
+    kl: float
+    loss: float  # minus the bound
 
 
 def spawn_streams(rng: np.random.Generator | int | None) -> Streams:
@@ -75,24 +109,53 @@ def spawn_streams(rng: np.random.Generator | int | None) -> Streams:
     return Streams(initialisation, order, noise, pixels, int(parent.integers(1 << 63)))
 
 
+def start_output_bias(vae: VAE, images: Array) -> None:
+    """Start the output biases where, by themselves, they make the decoder give the mean image.
+
+    For the Bernoulli likelihood those are the log-odds of each pixel. The mean of pixels in [0, 1]
+    is taken with half an image of zeros and half an image of ones more (Krichevsky and Trofimov's
+    rule), so that a pixel that never lights, or always does, has finite log-odds.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, D), uint8 or float
+    """
+    total = np.zeros(images.shape[1])
+    for start in range(0, len(images), 1000):
+        total += to_float(images[start : start + 1000], np.float64).sum(axis=0)
+    low, high = vae.likelihood.support
+    if math.isfinite(high - low):
+        mean = (total + (low + high) / 2) / (len(images) + 1)
+    else:
+        mean = total / len(images)
+    vae.params["output.b"][:] = vae.likelihood.link(mean)
+
+
 def train_step(
-    vae: VAE, adam: Adam, x: Array, eps: Array, grads: Params, beta: float = 1.0
-) -> tuple[float, float]:
+    vae: VAE,
+    adam: Adam,
+    x: Array,
+    eps: Array,
+    grads: Params,
+    beta: float = 1.0,
+    *,
+    bound: str = "elbo",
+    factor: float = 1.0,
+) -> BatchSums:
     """Take one Adam step on one minibatch.
 
     Parameters
     ----------
     x : ndarray, shape (B, D)
-    eps : ndarray, shape (B, Z)
+    eps : ndarray, shape (B, Z) or (K, B, Z)
     grads : Params
         Memory for the gradient.
     beta : float
-        Coefficient of the KL.
-
-    Returns
-    -------
-    reconstruction, kl : float
-        Sums over the minibatch, in nats.
+        Coefficient of the KL, or of the log ratio.
+    bound : {"elbo", "iwae"}
+        What is maximised: see `numpy_vae.bounds`.
+    factor : float
+        Of Adam's learning rate.
 
     Raises
     ------
@@ -102,16 +165,18 @@ def train_step(
     """
     with np.errstate(over="raise", divide="raise", invalid="raise"):
         trace = vae.forward(x, eps)
-        reconstruction, kl = (float(term.sum()) for term in vae.loss(trace))
-        vae.backward(trace, beta, out=grads)
+        terms = vae.terms(trace)
+        loss = float(BOUNDS[bound].forward(terms, beta))
+        vae.loss_backward(trace, *BOUNDS[bound].backward(terms, beta), out=grads)
         # A NaN that comes in raises no flag, and flags of BLAS threads may be lost. A finite Σ g²
         # also means that no g² overflows in Adam.
-        if not math.isfinite(reconstruction + kl):
+        if not math.isfinite(loss):
             raise FloatingPointError("the loss is not finite")
         if not math.isfinite(np.dot(grads.flat, grads.flat)):
             raise FloatingPointError("the gradient is not finite")
-        adam.step(grads)
-    return reconstruction, kl
+        adam.step(grads, factor)
+    reconstruction, kl = float(terms.reconstruction.mean()), float(terms.kl.mean())
+    return BatchSums(reconstruction * len(x), kl * len(x), loss * len(x))
 
 
 def train_epochs(
@@ -121,10 +186,17 @@ def train_epochs(
     epochs: int = 10,
     batch_size: int = 128,
     lr: float = 1e-3,
+    schedule: str = "constant",
     beta: float = 1.0,
+    warmup: int = 0,
+    bound: str = "elbo",
+    samples: int = 1,
     binarize: str = "none",
+    evaluate_every: int = 1,
     rng: Streams | np.random.Generator | int | None = None,
     adam: Adam | None = None,
+    average: Average | None = None,
+    done: int = 0,
     on_step: Callable[[Step], None] | None = None,
 ) -> Iterator[Record]:
     """Train in place, and yield a record after each epoch.
@@ -137,14 +209,28 @@ def train_epochs(
         The last minibatch of an epoch may be smaller, and none is larger than the training set.
     lr : float
         Adam's step size; not used where `adam` is given.
+    schedule : {"constant", "cosine", "burda"}
+        What becomes of the step size on the way to the last epoch (see `numpy_vae.optim`).
     beta : float
         Coefficient of the KL in the objective.
+    warmup : int
+        Epochs in which beta rises from 0 to its value, in a straight line.
+    bound : {"elbo", "iwae"}
+        What is maximised (see `numpy_vae.bounds`).
+    samples : int
+        K, draws of z for each image in each step.
     binarize : {"none", "threshold", "static", "dynamic"}
         What is done to grey pixels (see `numpy_vae.data`). "none" by default; the command line
         takes "dynamic" for the Bernoulli likelihood.
+    evaluate_every : int
+        Epochs from one evaluation to the next; the last epoch is always evaluated.
     rng : numpy.random.Generator, or what `numpy.random.default_rng` accepts, or Streams
     adam : Adam, optional
         An optimiser of `vae.params`, to go on with its moments.
+    average : Average, optional
+        An average of `vae.params`; what is evaluated is then the model over it.
+    done : int
+        Epochs that this training has behind it, to go on with a run that was stopped.
     on_step : callable, optional
         Called after each step, where everything is consistent; may raise to stop the training.
 
@@ -161,43 +247,66 @@ def train_epochs(
         yielded for the epoch, so what a caller saved at the last one is sound.
     """
     check_whole("epochs", epochs, 1, MAX_EPOCHS)
+    check_whole("done", done, 0, epochs)
+    check_whole("evaluate_every", evaluate_every, 1, MAX_EPOCHS)
+    check_whole("samples", samples, 1, MAX_SAMPLES)
+    check_choice("bound", bound, BOUNDS)
+    factor_of = SCHEDULES[check_choice("schedule", schedule, SCHEDULES)]
     batch_size = min(check_whole("batch_size", batch_size, 1, MAX_BATCH_SIZE), len(data.train))
-    check_real("beta", beta, 0, MAX_BETA, open_below=False)
+    # A Python float: a NumPy float64 would make float64 of the gradient.
+    beta = check_real("beta", beta, 0, MAX_BETA, open_below=False)
+    check_whole("warmup", warmup, 0, MAX_EPOCHS)
     if data.train.shape[1] != vae.data_dim:
         raise ValueError(f"images have {data.train.shape[1]} pixels, must have {vae.data_dim}")
     data = binarized(data, binarize)
     check_values(vae.likelihood, data.train, "the training images")
     check_values(vae.likelihood, data.test, "the test images")
-    draws = "dynamic" if binarize == "dynamic" else "none"  # the others are in the data by now
+    if data.validation is not None:
+        check_values(vae.likelihood, data.validation, "the validation images")
+    draws = left_to_draw(binarize)
     streams = rng if isinstance(rng, Streams) else spawn_streams(rng)
     adam = Adam(vae.params, lr) if adam is None else adam
+    evaluated = vae if average is None else vae.over(average.mean)
     grads = vae.params.zeros_like()
     n, dtype = len(data.train), vae.params.dtype
     batches = math.ceil(n / batch_size)
 
-    for epoch in range(1, epochs + 1):
+    for epoch in range(done + 1, epochs + 1):
         start = time.perf_counter()
-        reconstruction, kl, seen = 0.0, 0.0, 0
+        sums, seen = np.zeros(3), 0
         for i, rows in enumerate(minibatches(n, batch_size, streams.order), start=1):
             x = batch(data.train, rows, binarize=draws, rng=streams.pixels, dtype=dtype)
-            eps = streams.noise.standard_normal((len(x), vae.latent_dim), dtype)
+            lead = (samples, len(x)) if samples > 1 else (len(x),)
+            eps = streams.noise.standard_normal((*lead, vae.latent_dim), dtype)
+            behind = epoch - 1 + (i - 1) / batches  # epochs, with a fraction
+            beta_now = beta * min(1.0, behind / warmup) if warmup else beta
+            factor = factor_of(behind / epochs)
             step = adam.t + 1
             try:
-                terms = train_step(vae, adam, x, eps, grads, beta)
+                sums += train_step(vae, adam, x, eps, grads, beta_now, bound=bound, factor=factor)
             except FloatingPointError as error:
                 raise FloatingPointError(f"step {step}: {error}") from None
-            reconstruction += terms[0]
-            kl += terms[1]
+            if average is not None:
+                average.update(adam.t)
             seen += len(x)
             if on_step is not None:
-                on_step(Step(epoch, i, batches, -(reconstruction + kl) / seen))
+                on_step(Step(epoch, i, batches, -float(sums[2]) / seen))
         trained = time.perf_counter()
+        last, due = epoch == epochs, epoch % evaluate_every == 0
+        test = validation = NOT_EVALUATED
         try:
-            test = evaluate_elbo(vae, data.test, binarize=draws, rng=streams.test_seed)
+            if data.validation is not None and (last or due):
+                validation = evaluate_elbo(
+                    evaluated, data.validation, binarize=draws, rng=streams.test_seed
+                )
+            if last or (due and data.validation is None):
+                test = evaluate_elbo(evaluated, data.test, binarize=draws, rng=streams.test_seed)
         except FloatingPointError as error:
             raise FloatingPointError(f"the evaluation after step {adam.t}: {error}") from None
-        train = elbo_of(reconstruction / n, kl / n)
-        yield Record(epoch, *train, *test, trained - start, time.perf_counter() - trained)
+        reconstruction, kl, loss = (sums / n).tolist()
+        train = elbo_of(reconstruction, kl)
+        seconds, test_seconds = trained - start, time.perf_counter() - trained
+        yield Record(epoch, *train, *test, seconds, test_seconds, -loss, *validation)
 
 
 def fit(
@@ -207,14 +316,21 @@ def fit(
     epochs: int = 10,
     batch_size: int = 128,
     lr: float = 1e-3,
+    schedule: str = "constant",
     beta: float = 1.0,
+    warmup: int = 0,
+    bound: str = "elbo",
+    samples: int = 1,
     binarize: str = "none",
+    evaluate_every: int = 1,
     rng: Streams | np.random.Generator | int | None = None,
+    average: Average | None = None,
 ) -> list[Record]:
     """Train in place to the end, and return the records: `train_epochs`, drained."""
     return list(
         train_epochs(
-            vae, data, epochs=epochs, batch_size=batch_size, lr=lr, beta=beta, binarize=binarize,
-            rng=rng,
+            vae, data, epochs=epochs, batch_size=batch_size, lr=lr, schedule=schedule, beta=beta,
+            warmup=warmup, bound=bound, samples=samples, binarize=binarize,
+            evaluate_every=evaluate_every, rng=rng, average=average,
         )
     )  # fmt: skip

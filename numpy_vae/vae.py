@@ -12,10 +12,10 @@ Letters of this module: B examples, D pixels, H hidden, Z latent, K samples.
 
     loss   = 1/B Σ_b [-log p(x | z) + beta KL(q(z | x) || N(0, I))]
 
-(dlogits is that of the Bernoulli likelihood.) With beta = 1 the loss is -ELBO in nats per example,
-estimated with one draw of eps for each [1, equation 10]; its expectation is an upper bound of
--log p(x). Two things fork on the way forward, h into two heads and (mu, logvar) into the sample and
-the KL; on the way back their gradients are added.
+(dlogits is that of the Bernoulli likelihood, and the loss one of those in `bounds`.) With beta = 1
+this loss is -ELBO in nats per example, estimated with one draw of eps for each [1, equation 10];
+its expectation is an upper bound of -log p(x). Two things fork on the way forward, h into two
+heads, and (mu, logvar) into the sample and the KL; on the way back their gradients are added.
 
 References
 ----------
@@ -24,11 +24,10 @@ References
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -36,6 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import posterior
+from .bounds import Terms, elbo, elbo_backward
 from .checks import check_choice
 from .files import read_model, write_model
 from .layers import ACTIVATIONS
@@ -44,7 +44,7 @@ from .network import Network, block_shapes, initialise
 from .params import Array, Params
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """What one forward pass computed, under the names of the derivation; backward reads it.
 
@@ -76,7 +76,9 @@ class VAE:
     latent_dim : int, default 20
         Z.
     activation : {"relu", "tanh"}
-    likelihood : {"bernoulli", "gaussian"} or Likelihood
+    likelihood : str or Likelihood
+        A name in `LIKELIHOODS`, or an instance. Its array fields become parameters: that of the
+        model is a copy whose arrays are views into `params`, and yours is not changed.
     dtype : dtype, default float32
         float32 or float64, or complex128 for the complex step.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
@@ -100,6 +102,8 @@ class VAE:
     ) -> None:
         self._assemble(data_dim, hidden, latent_dim, activation, likelihood, dtype)
         initialise(self._params, activation, np.random.default_rng(rng))
+        for block, value in make_likelihood(likelihood).parameters().items():
+            self._params[block][:] = value
 
     def _assemble(
         self,
@@ -115,16 +119,22 @@ class VAE:
         if not np.iterable(hidden):
             raise ValueError(f"hidden is {hidden!r}, must be a sequence of widths, such as (400,)")
         hidden = tuple(hidden)
+        likelihood = make_likelihood(likelihood)
         shapes = block_shapes(data_dim, hidden, latent_dim)
+        shapes |= {block: value.shape for block, value in likelihood.parameters().items()}
         self.data_dim, self.latent_dim = int(data_dim), int(latent_dim)
         self.hidden = tuple(map(int, hidden))
         self.activation = check_choice("activation", activation, ACTIVATIONS)
-        self.likelihood = make_likelihood(likelihood)
         with suppress(TypeError):  # what is no dtype is refused in the next line
             dtype = np.dtype(dtype).name
         check_choice("dtype", dtype, ("float32", "float64", "complex128"))
         self._params = Params(shapes, dtype, params) if not isinstance(params, Params) else params
-        self._network = Network.on(self._params, ACTIVATIONS[activation])
+        self._network = Network.on(self._params, ACTIVATIONS[activation], likelihood)
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """p(x | z), with the parameters that it may have."""
+        return self._network.likelihood
 
     @property
     def params(self) -> Params:
@@ -146,11 +156,7 @@ class VAE:
         ValueError
             If a shape does not match, or x holds integers (divide uint8 by 255: `to_float`).
         """
-        x, eps = self._array("x", x, self.data_dim), self._array("eps", eps, self.latent_dim)
-        if x.ndim != 2 or eps.ndim not in (2, 3) or eps.shape[-2] != len(x):
-            raise ValueError(
-                f"x has shape {x.shape} and eps {eps.shape}, must be (B, D) and (B, Z) or (K, B, Z)"
-            )
+        x, eps = self._inputs(x, eps)
         net = self._network
         encoder = net.encoder.forward(x)
         h = encoder[-1]
@@ -162,16 +168,42 @@ class VAE:
         logits = net.output.forward(decoder[-1])
         return Trace(x, eps, encoder, h, mu, logvar, sigma, z, decoder, logits)
 
+    def resample(self, trace: Trace, eps: ArrayLike) -> Trace:
+        """Return the trace of the same images with other noise; the encoder need not run again.
+
+        Parameters
+        ----------
+        trace : Trace
+            What `forward` returned for the parameters as they are now.
+        eps : array_like, shape (B, Z) or (K, B, Z)
+
+        Raises
+        ------
+        ValueError
+            If the shape does not match.
+        """
+        net = self._network
+        _, eps = self._inputs(trace.x, eps)
+        z = posterior.sample(trace.mu, trace.sigma, eps)
+        decoder = net.decoder.forward(z)
+        logits = net.output.forward(decoder[-1])
+        return replace(trace, eps=eps, z=z, decoder=decoder, logits=logits)
+
     def _backward_to_h(
-        self, trace: Trace, dnll: Array, dkl: Array, grad: Network
+        self, trace: Trace, dnll: Array, dkl: Array, dratio: Array | None, grad: Network
     ) -> tuple[Array, Array]:
-        """From the two losses back to the encoder's last hidden layer; return dh and deps."""
+        """From the terms back to the encoder's last hidden layer; return dh and deps."""
         t, net = trace, self._network
         shape = t.logits.shape[:-1]
-        for name, d, must in ("dnll", dnll, shape), ("dkl", dkl, shape[-1:]):
-            if d.shape != must:
+        for name, d, must in (
+            ("dnll", dnll, shape),
+            ("dkl", dkl, shape[-1:]),
+            ("dratio", dratio, shape),
+        ):
+            if d is not None and d.shape != must:
                 raise ValueError(f"{name} has shape {d.shape}, must be {must}")
-        dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)
+        net.likelihood.nll_backward_params(t.x, t.logits, dnll, grad.likelihood)
+        dlogits = net.likelihood.nll_backward(t.x, t.logits, dnll)
         dh_decoder = net.output.backward(t.decoder[-1], dlogits, grad.output)
         dz = net.decoder.backward(t.decoder, dh_decoder, grad.decoder)
         dmu_sample, dlogvar_sample, deps = posterior.sample_backward(t.eps, t.sigma, dz)
@@ -179,6 +211,9 @@ class VAE:
         # mu and logvar are read twice, by the sample and by the KL: their gradients add.
         dmu = dmu_sample + dmu_kl
         dlogvar = dlogvar_sample + dlogvar_kl
+        if dratio is not None:  # and a third time by the log ratio
+            of_ratio = posterior.log_ratio_backward(t.eps, t.sigma, t.z, dratio)
+            dmu, dlogvar, deps = dmu + of_ratio[0], dlogvar + of_ratio[1], deps + of_ratio[2]
         # h is read twice, by the two heads: its gradients add.
         dh = net.mu_head.backward(t.h, dmu, grad.mu_head)
         dh = dh + net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)
@@ -199,9 +234,14 @@ class VAE:
         return self.loss_backward(trace, *self._weights(trace, beta), out)
 
     def loss_backward(
-        self, trace: Trace, dnll: Array, dkl: Array, out: Params | None = None
+        self,
+        trace: Trace,
+        dnll: Array,
+        dkl: Array,
+        dratio: Array | None = None,
+        out: Params | None = None,
     ) -> Params:
-        """Gradient of Σ dnll nll + Σ dkl kl, the two arrays of `loss` with weights of any kind.
+        """Gradient of Σ dnll nll + Σ dkl kl + Σ dratio log_ratio, `terms` with weights of any kind.
 
         Parameters
         ----------
@@ -211,6 +251,8 @@ class VAE:
             Derivative of the loss with respect to the reconstruction terms.
         dkl : ndarray, shape (B,), of the dtype of the trace
             Derivative of the loss with respect to the KL terms.
+        dratio : ndarray, shape (B,) or (K, B), optional
+            Derivative of the loss with respect to the log ratios; without it they have no part.
 
         Raises
         ------
@@ -218,17 +260,15 @@ class VAE:
             If a shape is another.
         """
         grads = self._params.zeros_like() if out is None else out
-        grad = Network.on(grads, ACTIVATIONS[self.activation])
-        dh, _ = self._backward_to_h(trace, dnll, dkl, grad)
+        grad = Network.on(grads, ACTIVATIONS[self.activation], self.likelihood)
+        dh, _ = self._backward_to_h(trace, dnll, dkl, dratio, grad)
         self._network.encoder.backward_params(trace.encoder, dh, grad.encoder)
         return grads
 
-    def _weights(self, trace: Trace, beta: float) -> tuple[Array, Array]:
-        """dnll and dkl: the derivatives of the two means in `objective`, and of nothing else."""
-        shape, dtype = trace.logits.shape[:-1], self._params.dtype  # (B,) or (K, B)
-        dnll = np.full(shape, 1 / math.prod(shape), dtype)
-        dkl = np.full(shape[-1], beta / shape[-1], dtype)
-        return dnll, dkl
+    def _weights(self, trace: Trace, beta: float) -> Terms:
+        """The derivatives of the two means in `objective`, and of nothing else."""
+        # Of the terms the derivative reads only the shapes, (B,) or (K, B), and (B,).
+        return elbo_backward(Terms(trace.logits[..., 0], trace.mu[..., 0], None), beta)
 
     def loss(self, trace: Trace) -> tuple[Array, Array]:
         """Return the reconstruction term and the KL, apart, in nats per example.
@@ -243,10 +283,14 @@ class VAE:
         reconstruction = self.likelihood.nll(trace.x, trace.logits)
         return reconstruction, posterior.kl(trace.mu, trace.logvar, trace.sigma)
 
+    def terms(self, trace: Trace) -> Terms:
+        """`loss`, and the log ratio log q(z | x) - log p(z) at each sample: see `bounds`."""
+        log_ratio = posterior.log_ratio(trace.logvar, trace.eps, trace.z)
+        return Terms(*self.loss(trace), log_ratio)
+
     def objective(self, trace: Trace, beta: float = 1.0) -> Any:
         """Mean over batch and samples of reconstruction + beta KL: `backward` differentiates it."""
-        reconstruction, kl = self.loss(trace)
-        return reconstruction.mean() + beta * kl.mean()
+        return elbo(Terms(*self.loss(trace), None), beta)
 
     def encode(self, x: ArrayLike) -> tuple[Array, Array]:
         """Return (mu, logvar) of q(z | x), each of shape (B, Z)."""
@@ -273,13 +317,24 @@ class VAE:
         """
         return self.loss_backward_inputs(trace, *self._weights(trace, beta))
 
-    def loss_backward_inputs(self, trace: Trace, dnll: Array, dkl: Array) -> tuple[Array, Array]:
+    def loss_backward_inputs(
+        self, trace: Trace, dnll: Array, dkl: Array, dratio: Array | None = None
+    ) -> tuple[Array, Array]:
         """`loss_backward` with respect to x, (B, D), and eps, of its shape."""
-        grad = Network.on(self._params.zeros_like(), ACTIVATIONS[self.activation])
-        dh, deps = self._backward_to_h(trace, dnll, dkl, grad)
+        grad = Network.on(self._params.zeros_like(), ACTIVATIONS[self.activation], self.likelihood)
+        dh, deps = self._backward_to_h(trace, dnll, dkl, dratio, grad)
         dx_encoded = self._network.encoder.backward(trace.encoder, dh, grad.encoder)
         dx_target = self.likelihood.nll_backward_x(trace.x, trace.logits, dnll)
         return dx_encoded + dx_target.reshape(-1, *trace.x.shape).sum(axis=0), deps
+
+    def _inputs(self, x: ArrayLike, eps: ArrayLike) -> tuple[Array, Array]:
+        """Return images and noise that belong together, or refuse them."""
+        x, eps = self._array("x", x, self.data_dim), self._array("eps", eps, self.latent_dim)
+        if x.ndim != 2 or eps.ndim not in (2, 3) or eps.shape[-2] != len(x):
+            raise ValueError(
+                f"x has shape {x.shape} and eps {eps.shape}, must be (B, D) and (B, Z) or (K, B, Z)"
+            )
+        return x, eps
 
     def _array(self, name: str, value: ArrayLike, width: int) -> Array:
         """Return `value` in the dtype of the parameters, or refuse it."""
@@ -312,6 +367,18 @@ class VAE:
     def __copy__(self) -> VAE:
         return self.astype(self._params.dtype)
 
+    def over(self, params: Params) -> VAE:
+        """Return the same model over other parameters of the same layout, which it shares.
+
+        Raises
+        ------
+        ValueError
+            If the layout is another.
+        """
+        if params.shapes != self._params.shapes:
+            raise ValueError(f"params has blocks {params.shapes}, must be {self._params.shapes}")
+        return VAE._build(self.settings, params)
+
     def astype(self, dtype: DTypeLike) -> VAE:
         """Return the same model in another dtype, in memory of its own."""
         return VAE._build(self.settings, self._params.flat.astype(dtype))
@@ -329,8 +396,7 @@ class VAE:
             If the file cannot be written.
         """
         check_choice("the likelihood to save", self.likelihood.name, LIKELIHOODS)
-        likelihood = {"name": self.likelihood.name, **asdict(self.likelihood)}  # type: ignore[call-overload]
-        settings = self.settings | {"likelihood": likelihood}
+        settings = self.settings | {"likelihood": self.likelihood.settings()}
         write_model(path, settings, {"params": self._params.flat, **extra})
 
     @staticmethod

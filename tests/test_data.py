@@ -31,6 +31,7 @@ from numpy_vae.data import (
     load_mnist,
     minibatches,
     read_idx,
+    split_validation,
     to_float,
 )
 
@@ -700,6 +701,100 @@ def test_to_float_refuses(dtype):
     name = np.dtype(dtype).name
     with pytest.raises(ValueError, match=f"images are {name}, must be uint8 or floats"):
         to_float(np.zeros((2, 2), dtype))
+
+
+# Validation -------------------------------------------------------------------------------------
+
+COUNTED = Dataset(
+    "counted",
+    np.arange(200, dtype=np.uint8).repeat(3).reshape(200, 3),  # the number of an image in it
+    np.arange(90, dtype=np.uint8).reshape(30, 3),
+    np.arange(200) * 10,
+    np.arange(30),
+    np.array([(i, -i) for i in range(200)], [("angle", float), ("width", float)]),
+    np.zeros(30, [("angle", float), ("width", float)]),
+    image_shape=(1, 3),
+)
+
+
+@pytest.mark.parametrize("size", [1, 40, 199])
+def test_a_part_of_the_training_set_is_set_aside(size):
+    found = split_validation(COUNTED, size)
+    assert (len(found.train), len(found.validation)) == (200 - size, size)
+    kept, aside = found.train[:, 0].tolist(), found.validation[:, 0].tolist()
+    assert sorted(kept + aside) == list(range(200))  # disjoint, and together all
+    assert kept == sorted(kept) and aside == sorted(aside)  # in the order they had
+    assert found.train.dtype == found.validation.dtype == np.uint8
+    assert found.train_labels.tolist() == [10 * i for i in kept]
+    assert found.validation_labels.tolist() == [10 * i for i in aside]
+    assert found.train_factors["angle"].tolist() == kept
+    for name in "name", "test", "test_labels", "test_factors", "image_shape":
+        assert getattr(found, name) is getattr(COUNTED, name)
+    assert len(COUNTED.train) == 200 and COUNTED.validation is None
+
+
+def test_the_part_set_aside_is_a_random_one_and_always_the_same():
+    one, two = split_validation(COUNTED, 60), split_validation(COUNTED, 60)
+    np.testing.assert_array_equal(one.validation, two.validation)
+    np.testing.assert_array_equal(one.train, two.train)
+    aside = one.validation[:, 0].astype(int)
+    assert (np.diff(aside) > 1).sum() > 20 and 80 < aside.mean() < 120  # no first, no last ones
+    # Results are compared between runs, machines and years: these numbers are part of the data.
+    assert split_validation(COUNTED, 8).validation[:, 0].tolist() == [
+        6,
+        65,
+        71,
+        90,
+        105,
+        159,
+        165,
+        168,
+    ]
+
+
+def test_of_no_labels_none_are_set_aside():
+    bare = split_validation(Dataset("bare", RAMP[:9], RAMP[:2]), 4)
+    assert bare.train_labels is bare.validation_labels is bare.train_factors is None
+    assert (bare.train.shape, bare.validation.shape) == ((5, 256), (4, 256))
+
+
+def test_without_a_validation_set_the_data_are_what_they_were():
+    assert split_validation(COUNTED, 0) is COUNTED
+
+
+@pytest.mark.parametrize("size", [-1, 200, 1000, 2.0, True, "40", None])
+def test_a_validation_set_must_leave_a_training_image(size):
+    with pytest.raises(ValueError) as caught:
+        split_validation(COUNTED, size)
+    check_error(caught, f"the number of validation images is {size!r}, must be a whole number")
+    check_error(caught, "from 0 to 199")
+
+
+@pytest.mark.parametrize("mode", ["threshold", "static"])
+def test_the_validation_images_are_binarised_like_the_others(mode):
+    with_it = Dataset("with", RAMP, RAMP, validation=RAMP[:50], validation_labels=np.arange(50))
+    found, without = binarized(with_it, mode), binarized(RAMPS, mode)
+    # What is drawn for the others does not change.
+    np.testing.assert_array_equal(found.train, without.train)
+    np.testing.assert_array_equal(found.test, without.test)
+    assert without.validation is None
+    assert (found.validation.dtype, found.validation.shape) == (np.uint8, (50, 256))
+    assert np.unique(found.validation).tolist() == [0, 255]
+    assert found.validation_labels is with_it.validation_labels
+    for other in found.train[:50], found.test[:50]:
+        same = np.array_equal(found.validation, other)
+        assert same == (mode == "threshold")  # a stream of its own
+
+
+def test_none_and_dynamic_leave_the_validation_images():
+    data = split_validation(COUNTED, 20)
+    assert binarized(data, "none") is binarized(data, "dynamic") is data
+
+
+def test_validation_images_outside_0_and_1_are_not_binarised():
+    x = np.zeros((4, 3), np.float32)
+    with pytest.raises(ValueError, match="bad: pixels run from 2 to 2, must lie in"):
+        binarized(Dataset("bad", x, x, validation=x + 2), "dynamic")
 
 
 # Binarisation -----------------------------------------------------------------------------------

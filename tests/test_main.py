@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numpy_vae import VAE, Gaussian, fit, load_array, posterior
-from numpy_vae.__main__ import main
-from numpy_vae.checkpoint import load_checkpoint
+from numpy_vae import (
+    VAE,
+    Average,
+    Gaussian,
+    evaluate_likelihood,
+    fit,
+    load_array,
+    posterior,
+)
+from numpy_vae.__main__ import divided, main
+from numpy_vae.checkpoint import load_checkpoint, save_checkpoint
+from numpy_vae.data import binarized, split_validation
+from numpy_vae.likelihood import LIKELIHOODS
 from numpy_vae.modelcheck import check_model
-from numpy_vae.train import spawn_streams
+from numpy_vae.train import spawn_streams, start_output_bias
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -71,7 +82,7 @@ def test_a_run_writes_its_directory(folder, capsys):
     assert VAE.load("out/checkpoint.npz").latent_dim == 2
 
     out = capsys.readouterr().out
-    assert "50 training and 10 test images, binarize dynamic" in out
+    assert "50 training, 10 test images, binarize dynamic" in out
     lines = [line for line in out.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 3
     assert all("reconstruction" in line and "KL" in line and "nats" in line for line in lines)
@@ -130,6 +141,11 @@ def test_a_run_is_replaced_only_when_asked(folder, capsys):
         ("--binarize", "threshold"),
         ("--binarize", "static", "--beta", "0"),
         ("--batch-size", "50", "--lr", "0.01", "--latent", "1"),
+        ("--likelihood", "continuous_bernoulli", "--output-bias", "data"),
+        ("--likelihood", "learned_gaussian", "--variance", "0.5", "--output-bias", "data"),
+        ("--bound", "iwae", "--samples", "3", "--warmup", "2", "--schedule", "cosine"),
+        ("--samples", "2", "--schedule", "burda", "--average", "--output-bias", "data"),
+        ("--validation", "10", "--evaluate-every", "2"),
     ],
     ids=" ".join,
 )
@@ -142,7 +158,8 @@ def test_every_setting_trains(folder, words):
 
 
 def test_the_default_of_binarize_is_a_true_likelihood(folder):
-    for likelihood, expected in [("bernoulli", "dynamic"), ("gaussian", "none")]:
+    for likelihood in LIKELIHOODS:
+        expected = "dynamic" if likelihood == "bernoulli" else "none"
         assert train("--epochs", "1", "--likelihood", likelihood, "--out", likelihood) == 0
         config = json.loads((folder / likelihood / "config.json").read_text())
         assert config["binarize"] == expected
@@ -170,6 +187,14 @@ def test_the_default_of_binarize_is_a_true_likelihood(folder):
         (["--beta", "nan"], "argument --beta: 'nan' must be a number"),
         (["--variance", "0"], "argument --variance: '0' must be a number at least 1e-06"),
         (["--seed", "-1"], "argument --seed: '-1' must be a whole number from 0"),
+        (["--samples", "0"], "argument --samples: '0' must be a whole number from 1 to 10000"),
+        (["--warmup", "-1"], "argument --warmup: '-1' must be a whole number from 0"),
+        (["--validation", "x"], "argument --validation: 'x' must be a whole number from 0"),
+        (["--evaluate-every", "0"], "argument --evaluate-every: '0' must be a whole number from 1"),
+        (["--bound", "evidence"], "argument --bound: invalid choice: 'evidence'"),
+        (["--schedule", "linear"], "argument --schedule: invalid choice: 'linear'"),
+        (["--output-bias", "1"], "argument --output-bias: invalid choice: '1'"),
+        (["--resume", ""], "argument --resume: '' must not be empty"),
         (["--activation", "gelu"], "argument --activation: invalid choice: 'gelu'"),
         (["--likelihood", "poisson"], "argument --likelihood: invalid choice: 'poisson'"),
         (["--binarize", "yes"], "argument --binarize: invalid choice: 'yes'"),
@@ -195,8 +220,11 @@ def save(name, array):
     [
         (None, ["--data", "none.npy"], "--data is 'none.npy', must be digits, mnist or an exist"),
         (None, ["--batch-size", "51"], "--batch-size is 51, must be a whole number from 1 to 50"),
+        (None, ["--validation", "9", "--batch-size", "42"], "--batch-size is 42, must be a whole"),
         (None, ["--hidden", "65536,65536"], "the number of parameters is"),
-        (None, ["--variance", "0.5"], "--variance applies to --likelihood gaussian"),
+        (None, ["--variance", "0.5"], "--variance applies to a gaussian --likelihood, not to bern"),
+        (None, ["--validation", "50"], "--validation is 50, must be a whole number from 0 to 49"),
+        (None, ["--resume", "none"], "--resume is given with --data, --hidden, --latent, --out,"),
         (None, ["--data-dir", "."], "--data-dir applies to --data mnist, not to --data small"),
         (None, ["--data", "mnist", "--data-dir", "void"], "void"),
         (lambda: Path("small.npy").write_text(""), [], "small.npy: "),
@@ -211,9 +239,9 @@ def save(name, array):
         (lambda: save("small.npy", np.full((9, 5), -7.0)),
          ["--likelihood", "gaussian", "--binarize", "static"], "static"),
     ],
-    ids=["missing", "batch-size", "parameters", "variance", "data-dir", "mnist-dir", "empty-file",
-         "text", "pickle", "empty-array", "one-dimensional", "int64", "nan", "inf", "range",
-         "binarize-range"],
+    ids=["missing", "batch-size", "batch-size-left", "parameters", "variance", "validation",
+         "resume", "data-dir", "mnist-dir", "empty-file", "text", "pickle", "empty-array",
+         "one-dimensional", "int64", "nan", "inf", "range", "binarize-range"],
 )  # fmt: skip
 def test_data_that_cannot_be_used_are_refused_in_one_line(folder, capsys, make, words, message):
     if make is not None:
@@ -260,6 +288,126 @@ def test_a_file_in_the_way_of_the_figures_is_found_before_training(folder, capsy
     (folder / "out/figures").write_text("in the way")
     assert train("--out", "out") == 2
     assert "out/figures" in capsys.readouterr().err
+
+
+# What else training can do --------------------------------------------------------------------
+
+
+def metrics_of(folder, name="out"):
+    return json.loads((folder / name / "metrics.json").read_text())
+
+
+def rows_of(name):
+    with open(f"{name}/history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_flags_of_the_objective_do_what_the_library_does(folder):
+    words = "--epochs 4 --batch-size 20 --seed 8 --bound iwae --samples 3 --warmup 2 --beta 0.9"
+    words += " --schedule cosine --average --output-bias data --validation 10 --evaluate-every 3"
+    assert train(*words.split(), "--out", "out") == 0
+    streams = spawn_streams(8)
+    data = split_validation(load_array("small.npy"), 10)
+    vae = VAE(20, (7,), 2, rng=streams.initialisation)
+    start_output_bias(vae, data.train)
+    average = Average(vae.params)
+    history = fit(
+        vae, data, epochs=4, batch_size=20, bound="iwae", samples=3, warmup=2, beta=0.9,
+        schedule="cosine", binarize="dynamic", evaluate_every=3, rng=streams, average=average,
+    )  # fmt: skip
+    np.testing.assert_array_equal(
+        load_checkpoint("out/checkpoint.npz").vae.params.flat, vae.params.flat
+    )
+    np.testing.assert_array_equal(VAE.load("out/checkpoint.npz").params.flat, average.mean.flat)
+    rows = rows_of("out")
+    assert [row["validation_elbo"] != "" for row in rows] == [False, False, True, True]
+    assert [row["test_elbo"] != "" for row in rows] == [False, False, False, True]
+    result = metrics_of(folder)
+    config = json.loads((folder / "out/config.json").read_text())
+    assert (config["training_images"], config["validation"], config["batch_size"]) == (40, 10, 20)
+    assert result["test_elbo"] == history[-1].test_elbo
+    assert result["validation_elbo"] == history[-1].validation_elbo
+    assert (result["bound"], result["samples"]) == ("iwae", 3)
+
+
+def test_the_output_biases_start_at_the_training_images(folder):
+    assert train("--epochs", "1", "--output-bias", "data", "--lr", "1e-12", "--out", "out") == 0
+    means = (load_array("small.npy").train.sum(axis=0) + 0.5) / 51
+    found = VAE.load("out/checkpoint.npz").params["output.b"]
+    np.testing.assert_allclose(found, np.log(means / (1 - means)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_static_draw_is_the_same_whatever_is_set_aside(folder):
+    whole = load_array("small.npy")
+    static = binarized(whole, "static")
+    parts = divided(whole, "static", 20)
+    for part, of in ("validation", "train"), ("train", "train"):
+        rows = getattr(parts, part)
+        assert all((row == getattr(static, of)).all(axis=1).any() for row in rows)
+
+
+def test_the_learned_variance_is_reported(folder):
+    assert train("--epochs", "2", "--likelihood", "learned_gaussian", "--out", "out") == 0
+    logvar = VAE.load("out/checkpoint.npz").params["likelihood.logvar"]
+    assert metrics_of(folder)["likelihood.logvar"] == pytest.approx(logvar.tolist())
+    assert logvar[0] != np.log(np.float32(0.1))
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(folder, monkeypatch, capsys):
+    words = ["--epochs", "4", "--schedule", "cosine", "--warmup", "3", "--average"]
+    words += ["--bound", "iwae", "--samples", "2"]
+    assert train(*words, "--out", "whole") == 0
+    from numpy_vae import __main__ as module
+
+    write = module.write_history
+
+    def dies(path, history):
+        write(path, history)
+        if len(history) == 2:
+            raise SystemError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr(module, "write_history", dies)
+        train(*words, "--out", "stopped")
+    assert not (folder / "stopped/metrics.json").exists()
+    capsys.readouterr()
+    assert main(["train", "--resume", "stopped"]) == 0
+    assert "resumed after epoch 2" in capsys.readouterr().out
+    one, two = (load_checkpoint(f"{name}/checkpoint.npz") for name in ("whole", "stopped"))
+    for a, b in [
+        (one.vae.params, two.vae.params), (one.adam.m, two.adam.m), (one.adam.v, two.adam.v),
+        (one.average.mean, two.average.mean),
+    ]:  # fmt: skip
+        assert a.flat.tobytes() == b.flat.tobytes()
+    assert metrics_of(folder, "whole")["test_elbo"] == metrics_of(folder, "stopped")["test_elbo"]
+    columns = [name for name in rows_of("whole")[0] if "seconds" not in name]
+    for a, b in zip(rows_of("whole"), rows_of("stopped"), strict=True):
+        assert [a[name] for name in columns] == [b[name] for name in columns]
+    assert metrics_of(folder, "stopped")["seconds"] > sum(
+        float(row["seconds"]) + float(row["test_seconds"]) for row in rows_of("stopped")
+    )
+    # One that has come to its end has nothing left to do, and stays as it is.
+    assert main(["train", "--resume", "stopped"]) == 0
+    assert load_checkpoint("stopped/checkpoint.npz").adam.t == one.adam.t
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--resume", "nowhere"], "nowhere is no run, must be a directory with config.json"),
+        (["--resume", "out", "--epochs", "9"], "is given with --epochs, must be the only option"),
+        (["--resume", "bad"], "bad/config.json: not the settings of a run"),
+        (["--resume", "empty"], "empty/config.json: not the settings of a run (no data)"),
+    ],
+    ids=["missing", "settings", "damaged", "empty"],
+)  # fmt: skip
+def test_a_run_that_cannot_be_resumed_is_refused_in_one_line(folder, capsys, words, message):
+    for name, text in ("bad", "{"), ("empty", "{}"):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(text)
+    assert main(["train", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no POSIX pipes and devices")
@@ -443,7 +591,7 @@ def test_a_live_line_on_a_terminal(folder, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert train("--epochs", "1", "--out", "out") == 0
     error = capsys.readouterr().err
-    assert "\repoch 1/1  batch 1/1  train -ELBO" in error and error.endswith("\r")
+    assert "\repoch 1/1  batch 1/1  train loss" in error and error.endswith("\r")
 
 
 def test_the_command_and_the_module_are_the_same(folder):
@@ -478,7 +626,7 @@ def test_gradcheck_prints_a_table_for_each_point_and_ends_with_0(capsys):
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0] == "6-5-2 relu, bernoulli, beta 0.7, seed 0; 4 examples"
+    assert lines[0] == "6-5-2 relu, bernoulli, elbo, beta 0.7, seed 0; 4 examples"
     for point in "initial", "trained", "saturated, +80", "saturated, -80":
         assert sum(line.startswith(point) for line in lines) == 1
     for block in "encoder.0.W", "mu.b", "logvar.W", "output.b", "x ", "eps ":
@@ -495,17 +643,24 @@ def test_gradcheck_prints_a_table_for_each_point_and_ends_with_0(capsys):
         ["--activation", "tanh", "--likelihood", "gaussian", "--variance", "0.5", "--beta", "4"],
         ["--hidden", "none", "--beta", "0"],
         ["--hidden", "4,3,2", "--seed", "7", "--entries", "3"],
+        ["--bound", "iwae", "--likelihood", "learned_gaussian", "--variance", "2"],
     ],
 )
 def test_gradcheck_takes_the_settings_of_the_model(capsys, words):
     assert main(["gradcheck", "--data-dim", "5", "--latent", "2", "--hidden", "4", *words]) == 0
-    first = capsys.readouterr().out.splitlines()[0]
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert ("log ratio" in out) == ("iwae" in words)
+    first = out.splitlines()[0]
     if "tanh" in words:
-        assert first.startswith("5-4-2 tanh, gaussian, beta 4, seed 0")
+        assert first.startswith("5-4-2 tanh, gaussian, elbo, beta 4, seed 0")
     elif "none" in words:
-        assert first.startswith("5-2 relu, bernoulli, beta 0")
+        assert first.startswith("5-2 relu, bernoulli, elbo, beta 0")
+    elif "iwae" in words:
+        assert first.startswith("5-4-2 relu, learned_gaussian, iwae, beta 0.7") and "learned" in out
+        assert "likelihood.logvar" in out
     else:
-        assert first.startswith("5-4-3-2-2 relu, bernoulli, beta 0.7, seed 7")
+        assert first.startswith("5-4-3-2-2 relu, bernoulli, elbo, beta 0.7, seed 7")
 
 
 def test_gradcheck_ends_with_1_and_both_values_when_a_gradient_is_wrong(capsys, monkeypatch):
@@ -530,9 +685,9 @@ def test_gradcheck_ends_with_1_and_both_values_when_a_gradient_is_wrong(capsys, 
 def test_gradcheck_samples_the_blocks_of_a_large_model(monkeypatch):
     asked = []
 
-    def spy(vae, beta, *, max_entries, rng):
+    def spy(vae, beta, *, bound, max_entries, rng):
         asked.append(max_entries)
-        return check_model(vae, beta, max_entries=1, rng=rng)
+        return check_model(vae, beta, bound=bound, max_entries=1, rng=rng)
 
     monkeypatch.setattr("numpy_vae.__main__.check_model", spy)
     for words in [], ["--data-dim", "90", "--hidden", "60"], ["--entries", "9"]:
@@ -547,7 +702,7 @@ def test_gradcheck_samples_the_blocks_of_a_large_model(monkeypatch):
         (["--entries", "0"], "argument --entries: '0' must be a whole number from 1 to"),
         (["--beta", "-1"], "argument --beta: '-1' must be a number at least 0"),
         (["--seed", "x"], "argument --seed: 'x' must be a whole number from 0"),
-        (["--variance", "1"], "--variance applies to --likelihood gaussian, not to bernoulli"),
+        (["--variance", "1"], "--variance applies to a gaussian --likelihood, not to bernoulli"),
         (["--hidden", "65536,65536"], "the number of parameters is .* must be a whole number"),
         (["--data", "mnist"], "unrecognized arguments: --data mnist"),
     ],
@@ -572,3 +727,106 @@ def test_the_help_of_gradcheck_shows_a_function_of_ones_own_that_runs(capsys):
     # It is a test: without the factor 2 it fails.
     with pytest.raises(AssertionError):
         exec(code.replace("da = 2 * y", "da = y"), {})
+
+
+# Evaluation -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(folder):
+    """Train a run with a validation set on 60 images."""
+    assert train("--epochs", "2", "--validation", "12", "--out", "run") == 0
+    return folder / "run"
+
+
+def evaluated(capsys, *words):
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--samples", "30", "--json", *words]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+def test_evaluate_prints_what_the_library_finds(run, capsys):
+    result = evaluated(capsys, "--seed", "4")
+    data = load_array("small.npy")
+    vae = VAE.load(run / "checkpoint.npz")
+    found = evaluate_likelihood(vae, data.test, samples=30, binarize="dynamic", rng=4)
+    expected = found.summary()
+    assert {name: result[name] for name in expected} == expected
+    assert result["elbo"] == pytest.approx(-(result["reconstruction"] + result["kl"]))
+    assert result["log_likelihood"] > result["elbo"] and result["log_likelihood_se"] > 0
+    assert len(result["kl_per_dimension"]) == 2 and result["images"] == 10
+    assert (result["binarize"], result["seed"], result["on"]) == ("dynamic", 4, "test")
+    again = evaluated(capsys, "--seed", "4")
+    assert {**again, "seconds": 0} == {**result, "seconds": 0}
+    assert evaluated(capsys, "--seed", "5")["log_likelihood"] != result["log_likelihood"]
+
+
+def test_evaluate_says_it_in_words(run, capsys):
+    result = evaluated(capsys)
+    assert main(["evaluate", "run", "--samples", "30"]) == 0
+    out = capsys.readouterr().out
+    assert "run: small, binarize dynamic; 20-7-2 relu, bernoulli; 10 test images, 30 samples" in out
+    assert f"log p(x)        {result['log_likelihood']:9.3f}  (standard error " in out
+    assert f"active units    {result['active_units']:5d} of 2" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_evaluate_takes_some_images_or_the_validation_set(run, capsys):
+    some = evaluated(capsys, "--images", "4")
+    assert some["images"] == 4 and some == {
+        **evaluated(capsys, "--images", "4"),
+        "seconds": some["seconds"],
+    }
+    other = evaluated(capsys, "--on", "validation")
+    assert other["images"] == 12 and other["on"] == "validation"
+    data = split_validation(load_array("small.npy"), 12)
+    vae = VAE.load(run / "checkpoint.npz")
+    found = evaluate_likelihood(vae, data.validation, samples=30, binarize="dynamic", rng=0)
+    assert other["log_likelihood"] == found.summary()["log_likelihood"]
+
+
+def test_evaluate_of_one_image_knows_no_standard_error(run, capsys):
+    assert evaluated(capsys, "--images", "1")["log_likelihood_se"] is None
+    assert main(["evaluate", "run", "--samples", "5", "--images", "1"]) == 0
+    assert "standard error" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none"], "none is no run, must be a directory with config.json"),
+        (["run", "--images", "11"], "--images is 11, must be a whole number from 1 to 10"),
+        (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data small.npy"),
+        (
+            ["plain", "--on", "validation"],
+            "--on validation: plain was trained without --validation",
+        ),
+        (["moved"], "--data is 'gone.npy', must be digits, mnist or an existing file"),
+        (["torn"], "torn/checkpoint.npz"),
+    ],
+    ids=["missing", "images", "data-dir", "validation", "data", "checkpoint"],
+)
+def test_evaluate_refuses_what_it_cannot_use_in_one_line(run, folder, capsys, words, message):
+    assert train("--epochs", "1", "--out", "plain") == 0
+    shutil.copytree(run, folder / "moved")
+    config = json.loads((run / "config.json").read_text())
+    (folder / "moved/config.json").write_text(json.dumps(config | {"data": "gone.npy"}))
+    shutil.copytree(run, folder / "torn")
+    (folder / "torn/checkpoint.npz").write_bytes(b"PK\3\4")
+    capsys.readouterr()
+    assert main(["evaluate", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+    assert error.startswith("numpy-vae evaluate: error: ")
+
+
+def test_evaluate_of_a_model_that_is_not_finite_ends_with_1(run, capsys):
+    found = load_checkpoint(run / "checkpoint.npz")
+    found.vae.params["output.b"][:] = np.nan
+    save_checkpoint(run / "checkpoint.npz", *found)
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--samples", "5", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1

@@ -1,17 +1,21 @@
 """The check of the model itself: right at its four points, and wrong when it is made wrong."""
 
+import math
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
-from numpy_vae import VAE, gradcheck, modelcheck, posterior
-from numpy_vae.likelihood import LIKELIHOODS
+from numpy_vae import VAE, bounds, gradcheck, modelcheck, posterior
+from numpy_vae.likelihood import LIKELIHOODS, Gaussian
 from numpy_vae.modelcheck import (
+    TERMS,
     check_model,
     clearance,
     draw,
+    function_of,
+    gradient_of,
     point_table,
     randomise,
     saturate,
@@ -29,18 +33,19 @@ def small(activation="relu", likelihood="bernoulli", seed=0):
 @pytest.mark.gradient
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-@pytest.mark.parametrize("beta", [1.0, 0.3])
+@pytest.mark.parametrize(("bound", "beta"), [("elbo", 1.0), ("elbo", 0.3), ("iwae", 0.3)])
 def test_the_model_is_right_at_every_point_for_every_term_by_every_method(
-    activation, likelihood, beta
+    activation, likelihood, bound, beta
 ):
-    checks = list(check_model(small(activation, likelihood), beta))
+    vae = small(activation, likelihood)
+    blocks = 2 * (2 * len(HIDDEN) + 3) + len(vae.likelihood.parameters()) + 2  # x and eps
+    checks = list(check_model(vae, beta, bound=bound))
     assert len(checks) == 2 * 3 * 3 + 2 * 3  # points x terms x methods
+    assert {check.term for check in checks} == set(TERMS[bound])
     for point, term, method, report in checks:
         where = f"{point}, {term}, {method}\n{report}"
         assert report.ok, where
-        assert len(report.rows) == 2 * (2 * len(HIDDEN) + 3) + 2, (
-            where
-        )  # two blocks a layer, x, eps
+        assert len(report.rows) == blocks, where
         for row in report:
             if method == "complex":
                 assert row.error <= 1e-12, where
@@ -61,20 +66,22 @@ def test_no_false_alarm_at_random_settings(seed):
         rng=rng,
     )
     beta = float(rng.choice([0, 1, 10.0 ** rng.uniform(-2, 2)]))
-    for point, term, method, report in check_model(vae, beta, max_entries=8, rng=seed):
-        assert report.ok, f"{vae.settings}, {beta}, {point}, {term}, {method}\n{report}"
+    bound = str(rng.choice(list(bounds.BOUNDS)))
+    for point, term, method, report in check_model(vae, beta, bound=bound, max_entries=8, rng=seed):
+        where = f"{vae.settings}, {beta}, {bound}, {point}, {term}, {method}"
+        assert report.ok, f"{where}\n{report}"
 
 
-def points(monkeypatch, vae):
+def points(monkeypatch, vae, bound="elbo"):
     """Return the model and its trace at each point that the check of `vae` visits."""
     seen = []
 
-    def spy(point, model, x, eps, beta, max_entries, rng):
+    def spy(point, model, x, eps, **settings):
         seen.append((copy(model), model.forward(x, eps)))
         return iter(())
 
     monkeypatch.setattr(modelcheck, "_check_point", spy)
-    list(check_model(vae))
+    list(check_model(vae, bound=bound))
     return seen
 
 
@@ -92,6 +99,36 @@ def test_the_points_are_what_they_are_called(monkeypatch, hidden):
         assert 9900 < trace.logits.max() <= 1e4 + 1e-6 and -1e4 - 1e-6 <= trace.logits.min() < -9900
 
 
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_the_importance_weights_say_something_at_every_point(monkeypatch, activation, likelihood):
+    # Where one sample has all the weight its gradient is that of one sample, whatever the others.
+    visited = points(monkeypatch, small(activation, likelihood), "iwae")
+    for vae, trace in visited:
+        assert trace.eps.shape == (3, 4, Z)
+        terms = vae.terms(trace)
+        log_w = bounds.log_weights(terms)
+        assert np.abs(log_w).max() < 1000  # so that a weight is known to 1e-13
+        v = bounds.iwae_backward(terms, 1.0).reconstruction * 4
+        assert (np.sort(v, axis=0)[1] > 0.02).sum() >= 2 and v.std(axis=0).min() > 1e-3
+    for (_, trace), sign in zip(visited[2:], (1, -1), strict=True):
+        assert (sign * trace.logvar).min() >= 70 and (sign * trace.logvar).max() <= 80
+        assert np.abs(trace.z).max() < 10
+        if small(likelihood=likelihood).likelihood.support == (0, 1):
+            assert 35 < trace.logits.max() <= 40 and -40 <= trace.logits.min() < -35
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_the_importance_weights_say_something_in_a_wide_model(monkeypatch, likelihood):
+    # Hundreds of pixels, each of which tells the samples apart: without a bound on what they say
+    # together one sample has all the weight.
+    vae = VAE(400, (30,), Z, likelihood=likelihood, dtype=np.float64, rng=0)
+    for _, trace in points(monkeypatch, vae, "iwae")[2:]:
+        terms = vae.terms(trace)
+        reconstruction = vae.likelihood.nll(trace.x, trace.logits)
+        assert np.ptp(reconstruction, axis=0).max() < 3 and terms.log_ratio.shape == (3, 4)
+
+
 def test_images_and_noise_are_drawn_off_the_kinks(rng):
     vae = VAE(20, (30,), 3, dtype=np.float64, rng=rng)
     randomise(vae, rng)
@@ -100,10 +137,11 @@ def test_images_and_noise_are_drawn_off_the_kinks(rng):
 
 
 def test_the_weights_of_the_examples_differ_and_one_term_has_none():
-    for term, k in ("reconstruction", 0), ("kl", 1):
+    for term, k in ("reconstruction", 0), ("KL", 1), ("log ratio", 2):
         weights = weights_of(term, (2, 4))
-        assert [w.shape for w in weights] == [(2, 4), (4,)]
-        assert np.unique(weights[k]).size == weights[k].size and not weights[1 - k].any()
+        assert [w.shape for w in weights] == [(2, 4), (4,), (2, 4)]
+        assert np.unique(weights[k]).size == weights[k].size
+        assert not any(weights[other].any() for other in range(3) if other != k)
 
 
 def test_the_model_that_is_checked_is_not_written_to():
@@ -128,25 +166,72 @@ def test_a_wrong_term_fails_alone_and_together_at_every_point_by_every_method(mo
             assert not failed & {"mu.W", "mu.b", "output.W", "eps"}
     table = point_table(checks[:9])
     assert max(map(len, table.splitlines())) <= 80
+    assert table.split()[:4] == ["initial", "reconstruction", "KL", "objective"]
     assert sum(line.endswith(" FAIL") for line in table.splitlines()) >= 2
     below = table[table.index("initial, KL, central:\n") :].splitlines()
     assert "analytic" in below[1] and any(line.startswith("FAIL  logvar.W[") for line in below)
 
 
-def test_the_table_has_eighty_columns_and_a_row_for_each_block():
-    checks = list(check_model(small(), max_entries=4))
+def test_a_wrong_log_ratio_fails_alone_and_together_at_every_point(monkeypatch):
+    right = posterior.log_ratio_backward
+
+    def wrong(*args):
+        dmu, dlogvar, deps = right(*args)
+        return dmu, 1.001 * dlogvar, deps
+
+    monkeypatch.setattr(posterior, "log_ratio_backward", wrong)
+    checks = list(check_model(small(), bound="iwae", max_entries=6))
+    for check in checks:
+        assert check.report.ok == (check.term == "reconstruction"), f"{check}"
+    assert all(check.report.ok for check in check_model(small(), max_entries=6))  # not the ELBO
+
+
+def test_a_wrong_weight_of_a_sample_fails_in_the_objective_alone(monkeypatch):
+    def equal(terms, beta):
+        dnll = np.full_like(terms.reconstruction, 1 / terms.reconstruction.size)
+        return bounds.Terms(dnll, np.zeros_like(terms.kl), beta * dnll)
+
+    broken = bounds.BOUNDS["iwae"]._replace(backward=equal)
+    monkeypatch.setitem(bounds.BOUNDS, "iwae", broken)
+    for check in check_model(small(), bound="iwae", max_entries=6):
+        assert check.report.ok == (check.term != "objective"), f"{check}"
+
+
+@pytest.mark.parametrize("bound", bounds.BOUNDS)
+def test_the_objective_that_is_checked_is_the_bound(rng, bound):
+    vae = small()
+    randomise(vae, rng)
+    x, eps = draw(vae, (3, 4, Z), rng)
+    terms = vae.terms(vae.forward(x, eps))
+    found = function_of(vae, "objective", 0.3, bound)({**vae.params, "x": x, "eps": eps})
+    assert found == bounds.BOUNDS[bound].forward(terms, 0.3)
+    both = [gradient_of(vae, x, eps, "objective", 0.3, name)["mu.W"] for name in bounds.BOUNDS]
+    assert not np.allclose(*both)
+
+
+def test_a_bound_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="bound is 'vimco', must be one of elbo, iwae"):
+        next(check_model(small(), bound="vimco"))
+
+
+@pytest.mark.parametrize("bound", bounds.BOUNDS)
+def test_the_table_has_eighty_columns_and_a_row_for_each_block(bound):
+    checks = list(check_model(small(likelihood="learned_gaussian"), bound=bound, max_entries=4))
     widest = [  # the names and shapes of 784-400-20 and its like
         check._replace(
             report=replace(
                 check.report,
-                rows=tuple(replace(row, shape=(784, 400)) for row in check.report),
+                rows=tuple(
+                    row if row.name.startswith("likelihood") else replace(row, shape=(784, 400))
+                    for row in check.report
+                ),
             )
         )
         for check in checks
     ]
     for first, last in ((0, 9), (9, 18), (18, 21), (21, 24)):
         lines = point_table(widest[first:last]).splitlines()
-        assert max(map(len, lines)) <= 80 and len(lines) == 2 + 16
+        assert max(map(len, lines)) <= 80 and len(lines) == 2 + 17
         assert all(line.endswith(" ok") for line in lines[2:])
     assert summary(checks).startswith("worst error: central ")
 
@@ -165,6 +250,23 @@ def test_a_likelihood_of_unbounded_support_is_checked_with_images_of_both_signs(
     assert x.min() < 0 < x.max()
     x, _ = draw(small(), (4, Z), rng)
     assert x.min() >= 0 and x.max() <= 1
+
+
+@pytest.mark.parametrize(("support", "sign"), [((3.0, math.inf), 1), ((-math.inf, 3.0), -1)])
+def test_images_lie_on_their_side_of_a_support_with_one_end(rng, support, sign):
+    @dataclass(frozen=True, eq=False)
+    class OneSided(Gaussian):
+        b: np.ndarray = field(default_factory=lambda: np.array([3.0]))
+        W: np.ndarray = field(default_factory=lambda: np.array([5.0]))
+        support = (0.0, 1.0)
+
+    OneSided.support = support
+    vae = small(likelihood=OneSided())
+    x, _ = draw(vae, (4, Z), rng)
+    assert (sign * (x - 3) >= 0).all()
+    assert vae.params["likelihood.W"][0] == 5  # no weights of a layer, whatever it is called
+    randomise(vae, rng)
+    assert vae.params["likelihood.b"][0] == 3
 
 
 def test_errors_at_either_end_of_the_log_variances_are_seen(monkeypatch):

@@ -9,9 +9,9 @@ import numpy_vae
 
 PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
-    "checks", "files", "params", "layers", "posterior", "likelihood", "network", "vae", "optim",
-    "gradcheck", "modelcheck", "data", "digits", "evaluate", "train", "checkpoint", "runs",
-    "progress", "plots", "__main__",
+    "checks", "files", "params", "layers", "posterior", "likelihood", "network", "bounds", "vae",
+    "optim", "gradcheck", "modelcheck", "data", "digits", "evaluate", "train", "checkpoint", "runs",
+    "progress", "plots", "arguments", "__main__",
 ]  # fmt: skip
 
 

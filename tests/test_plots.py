@@ -16,6 +16,7 @@ from scipy.stats import norm
 
 from numpy_vae import VAE, plots
 from numpy_vae.data import Dataset
+from numpy_vae.train import Record as TrainRecord
 
 
 class Record(NamedTuple):
@@ -105,6 +106,51 @@ def test_training_draws_the_term_of_both_sets_in_nats(ax, term, sign):
         assert list(x) == [1, 2, 3, 4, 5, 6]
         assert list(y) == [sign * getattr(r, f"{part}_{term}") for r in records]
         assert (np.array(y) > 0).all()
+
+
+def held_out(n, every=1, *, validation=True):
+    """Return `history(n)` with a validation set, or without, evaluated every so many epochs."""
+    records = []
+    for r in history(n):
+        due, last = r.epoch % every == 0 or r.epoch == n, r.epoch == n
+        tested = due if not validation else last
+        test = r[4:7] if tested else (None,) * 3
+        aside = (r.test_elbo - 1, r.test_reconstruction + 1, r.test_kl) if due else (None,) * 3
+        aside = aside if validation else (None,) * 3
+        records.append(TrainRecord(*r[:4], *test, 1.0, 0.1, r.train_elbo, *aside))
+    return records
+
+
+@pytest.mark.parametrize(("term", "sign"), [("elbo", -1), ("reconstruction", 1), ("kl", 1)])
+@pytest.mark.parametrize("every", [1, 3, 100])
+def test_training_draws_the_validation_set_where_there_is_one(ax, term, sign, every):
+    records = held_out(10, every)
+    plots.plot_training(records, ax, term)
+    assert [text.get_text() for text in ax.get_legend().texts] == ["train", "validation"]
+    x, y = lines(ax)["validation"].get_data()
+    epochs = {1: list(range(1, 11)), 3: [3, 6, 9, 10], 100: [10]}[every]
+    assert list(x) == epochs
+    expected = [sign * getattr(records[i - 1], f"validation_{term}") for i in epochs]
+    assert list(y) == expected and (np.array(y) > 0).all()
+    assert len(lines(ax)["train"].get_xdata()) == 10
+
+
+@pytest.mark.parametrize("every", [2, 100])
+def test_an_epoch_that_was_not_evaluated_has_no_point(ax, every):
+    plots.plot_training(held_out(10, every, validation=False), ax)
+    assert [text.get_text() for text in ax.get_legend().texts] == ["train", "test"]
+    assert list(lines(ax)["test"].get_xdata()) == ([2, 4, 6, 8, 10] if every == 2 else [10])
+    low, high = ax.get_ylim()
+    assert all(low < value < high for line in ax.lines for value in line.get_ydata())
+
+
+def test_a_run_that_was_stopped_before_its_first_evaluation_has_one_line(ax):
+    records = held_out(20, 100, validation=False)[:4]
+    records[0] = records[0]._replace(train_elbo=-9000.0)
+    plots.plot_training(records, ax)
+    assert len(lines(ax)["train"].get_xdata()) == 4 and len(lines(ax)["test"].get_xdata()) == 0
+    assert list(lines(ax)["off scale, up to 9000"].get_xdata()) == [1]
+    ax.figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 11, 300])

@@ -46,6 +46,82 @@ def test_kl_gradients(rng, q):
     assert report.ok, f"\n{report}"
 
 
+@pytest.mark.parametrize("method", ["central", "complex", "taylor"])
+@pytest.mark.parametrize("shape", [(B, Z), (K, B, Z)], ids=["one-sample", "K-samples"])
+@pytest.mark.gradient
+def test_log_ratio_gradients(rng, q, shape, method):
+    mu, logvar, sigma = q
+    eps, dratio = rng.standard_normal(shape), rng.standard_normal(shape[:-1])
+
+    def f(a):
+        z = posterior.sample(a["mu"], posterior.standard_deviation(a["logvar"]), a["eps"])
+        return (posterior.log_ratio(a["logvar"], a["eps"], z) * dratio).sum()
+
+    z = posterior.sample(mu, sigma, eps)
+    dmu, dlogvar, deps = posterior.log_ratio_backward(eps, sigma, z, dratio)
+    gradient = {"mu": dmu, "logvar": dlogvar, "eps": deps}
+    report = gradcheck(f, gradient, {"mu": mu, "logvar": logvar, "eps": eps}, method=method)
+    assert report.ok, f"\n{report}"
+
+
+@pytest.mark.parametrize("shape", [(B, Z), (K, B, Z)], ids=["one-sample", "K-samples"])
+@pytest.mark.mathematics
+def test_the_log_ratio_is_that_of_scipys_densities_at_the_sample(rng, q, shape):
+    mu, logvar, sigma = q
+    eps = rng.standard_normal(shape)
+    z = posterior.sample(mu, sigma, eps)
+    log_q = stats.norm.logpdf(z, mu, np.sqrt(np.exp(logvar))).sum(axis=-1)
+    expected = log_q - stats.norm.logpdf(z).sum(axis=-1)
+    found = posterior.log_ratio(logvar, eps, z)
+    assert found.shape == shape[:-1]
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
+def quadrature():
+    """Return eps, (27, B, Z), and weights: E of any polynomial of degree 5 in each, exactly."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    grid = np.stack(np.meshgrid(*[nodes] * Z), axis=-1).reshape(-1, 1, Z)
+    weights = np.prod(np.meshgrid(*[weights / weights.sum()] * Z), axis=0).reshape(-1, 1)
+    return np.broadcast_to(grid, (len(grid), B, Z)), weights
+
+
+@pytest.mark.mathematics
+def test_the_kl_is_the_expectation_of_the_log_ratio(q):
+    mu, logvar, sigma = q
+    eps, weights = quadrature()
+    z = posterior.sample(mu, sigma, eps)
+    mean = (weights * posterior.log_ratio(logvar, eps, z)).sum(axis=0)
+    np.testing.assert_allclose(mean, posterior.kl(mu, logvar, sigma), rtol=1e-12)
+
+
+@pytest.mark.gradient
+def test_the_gradient_of_the_kl_is_the_expectation_of_that_of_the_log_ratio(rng, q):
+    mu, _, sigma = q
+    eps, weights = quadrature()
+    z, dkl = posterior.sample(mu, sigma, eps), rng.standard_normal(B)
+    dmu, dlogvar, _ = posterior.log_ratio_backward(eps, sigma, z, weights * dkl)
+    expected = posterior.kl_backward(mu, sigma, dkl)
+    np.testing.assert_allclose(dmu, expected[0], rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(dlogvar, expected[1], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.mathematics
+def test_the_log_ratio_of_the_prior_itself_is_zero(rng):
+    eps, zero = rng.standard_normal((K, B, Z)), np.zeros((B, Z))
+    assert not posterior.log_ratio(zero, eps, eps).any()
+
+
+@pytest.mark.purity
+def test_the_log_ratio_writes_to_no_argument(rng, q):
+    mu, logvar, sigma = q
+    eps, dratio = rng.standard_normal((K, B, Z)), rng.standard_normal((K, B))
+    z = posterior.sample(mu, sigma, eps)
+    for array in (logvar, sigma, eps, z, dratio):
+        array.flags.writeable = False  # from here on it is an error to write to it
+    posterior.log_ratio(logvar, eps, z)
+    posterior.log_ratio_backward(eps, sigma, z, dratio)
+
+
 @pytest.mark.mathematics
 def test_kl_of_the_prior_itself_is_zero_and_stationary():
     zero, one = np.zeros((B, Z)), np.ones((B, Z))
@@ -115,6 +191,9 @@ def test_extreme_log_variances_are_finite_in_value_and_gradient(logvar, dtype):
     value = posterior.kl(mu, lv, sigma)
     gradients = posterior.kl_backward(mu, sigma, np.ones(1, dtype))
     gradients += posterior.sample_backward(mu, sigma, mu)
-    for array in (sigma, value, *gradients):
+    z = posterior.sample(mu, sigma, mu)
+    ratio = posterior.log_ratio(lv, mu, z)
+    gradients += posterior.log_ratio_backward(mu, sigma, z, np.ones(1, dtype))
+    for array in (sigma, value, ratio, *gradients):
         assert np.isfinite(array).all() and array.dtype == dtype
     np.testing.assert_allclose(value, (1 + np.exp(logvar) - 1 - logvar) / 2, rtol=1e-5)

@@ -47,9 +47,26 @@ def test_beginning_a_run_removes_the_results_of_the_last_one_and_nothing_else(fo
 
 
 def test_the_history_is_a_table_with_named_columns(folder):
-    records = [Record(i, *(i + k / 8 for k in range(8))) for i in (1, 2)]
+    records = [Record(i, *(i + k / 16 for k in range(12))) for i in (1, 2)]
     write_history(folder / "history.csv", records)
     with open("history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == Record._fields
-    assert [float(row["test_kl"]) for row in rows] == [record.test_kl for record in records]
+    for row, record in zip(rows, records, strict=True):
+        assert {name: float(cell) for name, cell in row.items()} == record._asdict()
+
+
+def test_what_was_not_evaluated_is_an_empty_cell(folder):
+    records = [
+        Record(1, -3.0, 2.0, 1.0, None, None, None, 0.5, 0.25, -3.0),
+        Record(2, -3.0, 2.0, 1.0, -0.0, 0.0, 0.0, 0.5, 0.25, -3.0, -7.0, 4.0, 3.0),
+    ]
+    write_history(folder / "history.csv", records)
+    with open("history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, record in zip(rows, records, strict=True):
+        cells = {name: float(cell) if cell else None for name, cell in row.items()}
+        assert cells == record._asdict()
+    empty = [name for name, cell in rows[0].items() if cell == ""]
+    assert empty == [n for n in Record._fields if n.startswith(("test_", "validation_"))
+                     and n != "test_seconds"]  # fmt: skip

@@ -4,11 +4,14 @@ import time
 
 import numpy as np
 import pytest
+from scipy import special, stats
 
 from numpy_vae import VAE, Adam, fit, load_digits, train_epochs
-from numpy_vae.data import Dataset, binarized
-from numpy_vae.evaluate import evaluate_elbo
-from numpy_vae.train import Record, spawn_streams, train_step
+from numpy_vae import train as train_module
+from numpy_vae.data import Dataset, binarized, split_validation
+from numpy_vae.evaluate import Elbo, evaluate_elbo
+from numpy_vae.optim import Average
+from numpy_vae.train import Record, Step, spawn_streams, train_step
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +94,11 @@ def test_the_record_holds_the_evaluation_of_all_test_images(digits, binarize):
 
 
 def test_the_clock_keeps_training_and_evaluation_apart(digits, monkeypatch):
-    from numpy_vae import train as module
-
     def slow(*args, **kwargs):
         time.sleep(0.5)
         return evaluate_elbo(*args, **kwargs)
 
-    monkeypatch.setattr(module, "evaluate_elbo", slow)
+    monkeypatch.setattr(train_module, "evaluate_elbo", slow)
     record = fit(small(), digits, epochs=1, rng=0)[0]
     assert record.seconds < 0.5 < record.test_seconds
 
@@ -177,7 +178,7 @@ def test_on_step_sees_every_step_and_may_stop_the_training(digits):
 
     def on_step(step):
         seen.append(step[:3])
-        losses.append(step.train_elbo)
+        losses.append(step.train_bound)
         if len(seen) == 13:
             raise Enough
 
@@ -189,7 +190,8 @@ def test_on_step_sees_every_step_and_may_stop_the_training(digits):
     assert seen[:2] == [(1, 1, 10), (1, 2, 10)] and seen[-1] == (2, 3, 10)
     assert adam.t == 13
     whole = fit(small(), digits, epochs=1, batch_size=50, rng=0)[0]
-    assert losses[9] == pytest.approx(whole.train_elbo)  # the mean over what has been seen
+    assert losses[9] == pytest.approx(whole.train_bound)  # the mean over what has been seen
+    assert whole.train_bound == pytest.approx(whole.train_elbo, rel=1e-6)  # at beta = 1
     assert losses[0] < losses[9] < losses[10] < -100
 
 
@@ -201,20 +203,22 @@ def test_an_optimiser_goes_on_where_it_was(digits):
     assert adam.t == 15
 
 
+@pytest.mark.parametrize("bound", ["elbo", "iwae"])
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_either_check_alone_stops_the_step(where, monkeypatch):
+def test_either_check_alone_stops_the_step(where, bound, monkeypatch):
     vae = small()
     adam, grads = Adam(vae.params), vae.params.zeros_like()
     if where == "gradient":
 
-        def backward(trace, beta, out):
+        def loss_backward(*_, out):
             out.flat[-1] = np.nan  # one entry of many
 
-        monkeypatch.setattr(vae, "backward", backward)
+        monkeypatch.setattr(vae, "loss_backward", loss_backward)
     else:
-        monkeypatch.setattr(vae, "loss", lambda trace: (np.array([1, np.nan]), np.zeros(2)))
+        nll = np.array([1, np.nan])
+        monkeypatch.setattr(vae, "loss", lambda trace: (nll, np.zeros(2)))
     with pytest.raises(FloatingPointError, match=f"the {where} is not finite"):
-        train_step(vae, adam, np.zeros((2, 784)), np.zeros((2, 2)), grads)
+        train_step(vae, adam, np.zeros((2, 784)), np.zeros((2, 2)), grads, bound=bound)
     assert adam.t == 0
 
 
@@ -269,11 +273,26 @@ def test_an_epoch_that_ends_in_an_overflow_has_no_record(digits):
         ({"beta": float("nan")}, "beta is nan, must be a number at least 0"),
         ({"lr": 0.0}, "lr is 0.0, must be a number greater than 0"),
         ({"binarize": "fixed"}, "binarize is 'fixed', must be one of none, threshold, static, dyn"),
+        ({"schedule": "step"}, "^schedule is 'step', must be one of constant, cosine, burda$"),
+        ({"bound": "vae"}, "^bound is 'vae', must be one of elbo, iwae$"),
+        ({"samples": 0}, "^samples is 0, must be a whole number from 1 to 10000$"),
+        ({"samples": 1 << 40}, "^samples is 1099511627776, must be a whole number from 1 to 10"),
+        ({"warmup": -1}, "^warmup is -1, must be a whole number from 0 to 1000000$"),
+        ({"warmup": 0.5}, r"^warmup is 0\.5, must be a whole number from 0 to 1000000$"),
+        ({"evaluate_every": 0}, "^evaluate_every is 0, must be a whole number from 1 to 1000000$"),
+        ({"done": -1}, "^done is -1, must be a whole number from 0 to 10$"),
+        ({"done": 11}, "^done is 11, must be a whole number from 0 to 10$"),
     ],
 )
 def test_settings_out_of_range_are_refused(digits, settings, message):
+    vae = small()
+    before = vae.params.flat.copy()
     with pytest.raises(ValueError, match=message):
-        fit(small(), digits, **settings)
+        next(train_epochs(vae, digits, **settings))
+    np.testing.assert_array_equal(vae.params.flat, before)
+    if "done" not in settings:  # which has no meaning where the records are drained
+        with pytest.raises(ValueError, match=message):
+            fit(vae, digits, **settings)
 
 
 def test_data_that_do_not_fit_the_model_are_refused(digits):
@@ -285,7 +304,224 @@ def test_data_that_do_not_fit_the_model_are_refused(digits):
     swapped = Dataset("swapped", bright.test, bright.train)
     with pytest.raises(ValueError, match=r"of the test images run from 3 to 3, must"):
         fit(small(), swapped, batch_size=2)
+    aside = Dataset("aside", bright.test, bright.test, validation=bright.train)
+    with pytest.raises(ValueError, match=r"of the validation images run from 3 to 3, must"):
+        fit(small(), aside, batch_size=2)
 
 
 def test_the_record_names_its_columns():
     assert Record._fields[:4] == ("epoch", "train_elbo", "train_reconstruction", "train_kl")
+
+
+def test_a_record_tells_what_was_evaluated_also_where_it_is_zero():
+    record = Record(1, -3.0, 2.0, 1.0, None, None, None, 0.5, 0.25, -3.0)
+    assert record.held_out() == {}
+    assert record._replace(test_elbo=0.0, test_reconstruction=-1.0, test_kl=1.0).held_out() == {
+        "test": Elbo(0.0, -1.0, 1.0)
+    }
+
+
+# The bound, K samples, warm-up, a schedule -------------------------------------------------------
+
+
+@pytest.mark.parametrize("bound", ["elbo", "iwae"])
+@pytest.mark.mathematics
+def test_an_epoch_of_either_bound_is_the_loop_written_out(digits, bound):
+    # K = 3 draws, beta from 0 to 1.5 over two epochs, half a wave of the learning rate over three.
+    epochs, warmup, beta, lr, seed = 3, 2, 1.5, 3e-3, 5
+    vae, twin = small(), small()
+    history = fit(
+        vae, digits, epochs=epochs, batch_size=128, lr=lr, schedule="cosine", beta=beta,
+        warmup=warmup, bound=bound, samples=3, rng=seed,
+    )  # fmt: skip
+    _, order, noise, _ = np.random.default_rng(seed).spawn(4)
+    adam, betas = Adam(twin.params), []
+    for epoch, record in enumerate(history):
+        rows, sums = order.permutation(500), np.zeros(3)
+        for i, n in enumerate((128, 128, 128, 116)):
+            behind = epoch + i / 4
+            betas.append(beta * min(behind / warmup, 1))
+            x = digits.train[rows[128 * i : 128 * i + n]].astype(np.float32) * np.float32(1 / 255)
+            t = twin.forward(x, noise.standard_normal((3, n, 2), np.float32))
+            nll, kl = twin.loss(t)
+            if bound == "elbo":
+                loss = (nll + betas[-1] * kl).mean(axis=0)
+                weights = np.full((3, n), 1 / 3), None, np.ones(n)
+            else:  # by SciPy, from what the two distributions are
+                ratio = stats.norm.logpdf(t.z, t.mu, t.sigma) - stats.norm.logpdf(t.z)
+                log_w = -nll - betas[-1] * ratio.sum(axis=-1)
+                loss = np.log(3) - special.logsumexp(log_w, axis=0)
+                v = special.softmax(log_w, axis=0)
+                weights = v, v, np.zeros(n)
+            dnll, dratio, dkl = (None if w is None else w.astype(np.float32) / n for w in weights)
+            dratio = None if dratio is None else betas[-1] * dratio
+            adam.lr = lr * (1 + np.cos(np.pi * behind / epochs)) / 2
+            adam.step(twin.loss_backward(t, dnll, betas[-1] * dkl, dratio))
+            sums += nll.mean(axis=0).sum(), kl.sum(), loss.sum()
+        means = record.train_reconstruction, record.train_kl, -record.train_bound
+        assert means == pytest.approx(tuple(sums / 500), rel=1e-5)
+        assert record.train_elbo == -(record.train_reconstruction + record.train_kl)
+    assert betas[0] == 0 and betas[8:] == [1.5] * 4 and betas[:9] == sorted(betas[:9])
+    np.testing.assert_allclose(vae.params.flat, twin.params.flat, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.mathematics
+def test_one_sample_of_the_elbo_is_the_step_that_it_was(digits):
+    x = digits.train[:50].astype(np.float32) / 255
+    eps = np.random.default_rng(0).standard_normal((50, 2), np.float32)
+    vae, twin, third = small(), small(), small()
+    terms = train_step(vae, Adam(vae.params), x, eps, vae.params.zeros_like(), 2.0)
+    trace = twin.forward(x, eps)
+    Adam(twin.params).step(twin.backward(trace, beta=2.0))
+    assert vae.params.flat.tobytes() == twin.params.flat.tobytes()
+    reconstruction, kl = (float(term.sum()) for term in small().loss(trace))
+    assert terms == pytest.approx((reconstruction, kl, reconstruction + 2 * kl), rel=1e-6)
+    # With an axis of one sample it is the same, to the rounding of the products.
+    train_step(third, Adam(third.params), x, eps[np.newaxis], third.params.zeros_like(), 2.0)
+    np.testing.assert_allclose(third.params.flat, vae.params.flat, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.mathematics
+def test_the_importance_weighted_bound_is_tighter(digits):
+    found = {}
+    for bound in "elbo", "iwae":
+        record = fit(small(), digits, epochs=1, bound=bound, samples=20, lr=1e-12, rng=0)[0]
+        found[bound] = record.train_bound
+        assert record.train_elbo == pytest.approx(found["elbo"], abs=1e-3)  # what is told is told
+    assert found["iwae"] > found["elbo"] + 0.1
+
+
+# What is evaluated, and when ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def evaluations(monkeypatch):
+    """Return the images that are evaluated while models train, and the models."""
+    seen = []
+
+    def spy(vae, images, **settings):
+        seen.append((vae, images))
+        return evaluate_elbo(vae, images, **settings)
+
+    monkeypatch.setattr(train_module, "evaluate_elbo", spy)
+    return seen
+
+
+def without_times(record):
+    return record._replace(seconds=0.0, test_seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    ("aside", "every", "expected"),
+    [
+        (0, 1, ["test"] * 5),
+        (0, 2, ["", "test", "", "test", "test"]),
+        (0, 9, ["", "", "", "", "test"]),
+        (100, 1, ["validation"] * 4 + ["validation test"]),
+        (100, 2, ["", "validation", "", "validation", "validation test"]),
+        (100, 5, ["", "", "", "", "validation test"]),
+    ],
+)
+@pytest.mark.mathematics
+def test_with_a_validation_set_the_test_set_is_seen_once(
+    digits, evaluations, aside, every, expected
+):
+    data = split_validation(digits, aside)
+    history = fit(small(), data, epochs=5, batch_size=100, evaluate_every=every, rng=0)
+    assert [" ".join(record.held_out()) for record in history] == expected
+    assert [record.test_elbo is not None for record in history] == ["test" in e for e in expected]
+    kinds = {id(data.test): "test", id(data.validation): "validation"}
+    assert [kinds[id(images)] for _, images in evaluations] == " ".join(expected).split()
+    for record in history:
+        for name, elbo in record.held_out().items():
+            assert elbo == tuple(getattr(record, f"{name}_{term}") for term in Elbo._fields)
+            assert elbo.elbo == -(elbo.reconstruction + elbo.kl)
+
+
+@pytest.mark.mathematics
+def test_each_set_has_its_own_columns(digits):
+    vae, data, streams = small(), split_validation(digits, 100), spawn_streams(3)
+    record = fit(vae, data, epochs=1, binarize="dynamic", rng=streams)[0]
+    for name in "validation", "test":
+        images = getattr(data, name)
+        expected = evaluate_elbo(vae, images, binarize="dynamic", rng=streams.test_seed)
+        assert record.held_out()[name] == expected
+    assert record.test_elbo != record.validation_elbo
+
+
+@pytest.mark.mathematics
+def test_what_is_evaluated_and_when_does_not_change_the_training(digits):
+    data, ends = split_validation(digits, 100), []
+    other = Dataset("other", data.train, digits.train[:7], validation=digits.test[:9])
+    for images, every in (data, 1), (data, 3), (other, 2):
+        vae = small()
+        history = fit(vae, images, epochs=3, evaluate_every=every, binarize="dynamic", rng=0)
+        ends.append((vae.params.flat.tobytes(), [record[:4] for record in history]))
+    assert ends[0] == ends[1] == ends[2]
+
+
+# The average -------------------------------------------------------------------------------------
+
+
+@pytest.mark.mathematics
+def test_the_averaged_model_is_evaluated_and_the_other_one_trained(digits, evaluations):
+    data, streams = split_validation(digits, 100), spawn_streams(0)
+    vae, twin = small(), small()
+    average = Average(vae.params, eta=3.0)
+    settings = {"epochs": 3, "batch_size": 20, "binarize": "dynamic"}
+    path = []
+    records = train_epochs(
+        vae, data, rng=streams, average=average,
+        on_step=lambda step: path.append(vae.params.flat.copy()), **settings,
+    )  # fmt: skip
+    for record in records:
+        mean = vae.over(average.mean)
+        for name, elbo in record.held_out().items():
+            images = getattr(data, name)
+            args = {"binarize": "dynamic", "rng": streams.test_seed}
+            assert elbo == evaluate_elbo(mean, images, **args)
+            assert elbo != evaluate_elbo(vae, images, **args)
+    assert len(evaluations) == 4
+    assert {id(model.params) for model, _ in evaluations} == {id(average.mean)}
+    # Training is that without an average, to the bit; and the average that of the path.
+    fit(twin, data, rng=0, **settings)
+    np.testing.assert_array_equal(vae.params.flat, twin.params.flat)
+    third = small()
+    again = Average(third.params, eta=3.0)
+    history = fit(third, data, rng=0, average=again, **settings)
+    assert without_times(history[-1]) == without_times(record)
+    np.testing.assert_array_equal(again.mean.flat, average.mean.flat)
+    members = np.array(path[9::10], np.float64)
+    weights = special.poch(np.arange(1.0, len(members) + 1), 3)
+    assert len(members) == 6
+    np.testing.assert_allclose(
+        average.mean.flat, weights @ members / weights.sum(), rtol=1e-4, atol=1e-6
+    )
+
+
+# Going on ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.mathematics
+def test_the_epochs_behind_are_those_of_the_schedule_and_of_the_records(digits):
+    settings = {"epochs": 4, "schedule": "cosine", "warmup": 3, "evaluate_every": 2}
+    whole, parts, numbers = small(), small(), spawn_streams(2)
+    expected = fit(whole, digits, rng=2, **settings)
+    adam, found, steps = Adam(parts.params), [], []
+    for done in range(4):  # stopped after each epoch
+        records = train_epochs(
+            parts, digits, rng=numbers, adam=adam, done=done, on_step=steps.append, **settings
+        )
+        found.append(next(records))
+        records.close()
+    assert [without_times(r) for r in found] == [without_times(r) for r in expected]
+    np.testing.assert_array_equal(parts.params.flat, whole.params.flat)
+    assert [step.epoch for step in steps] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+    assert isinstance(steps[0], Step)
+
+
+def test_a_training_that_is_done_has_nothing_to_do(digits):
+    vae = small()
+    before = vae.params.flat.copy()
+    assert list(train_epochs(vae, digits, epochs=3, done=3, rng=0)) == []
+    np.testing.assert_array_equal(vae.params.flat, before)

@@ -9,12 +9,22 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from numpy_vae import VAE, Adam, gradcheck
-from numpy_vae.likelihood import LIKELIHOODS, Bernoulli, Gaussian
+from numpy_vae.bounds import BOUNDS
+from numpy_vae.likelihood import (
+    LIKELIHOODS,
+    Bernoulli,
+    ContinuousBernoulli,
+    Gaussian,
+    LearnedGaussian,
+    Likelihood,
+)
 from numpy_vae.vae import Trace
 
 B, D, H, Z, K = 5, 11, 6, 3, 2  # all different, B > 1: at B = 1 a missing 1/B is invisible
+KINDS = [Bernoulli(), ContinuousBernoulli(), Gaussian(0.3), LearnedGaussian(np.array([-1.5]))]
 
 
 def make(rng, dtype=np.float64, **settings):
@@ -53,7 +63,7 @@ def objective_of(vae, beta):
 
 @pytest.mark.parametrize("lead", [(B,), (K, B)], ids=["one-sample", "K-samples"])
 @pytest.mark.parametrize("beta", [0, 1, 100])
-@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.3)], ids=lambda p: p.name)
+@pytest.mark.parametrize("likelihood", KINDS, ids=lambda p: p.name)
 @pytest.mark.parametrize(
     ("activation", "hidden"),
     [("relu", (H,)), ("relu", (H, H + 1)), ("tanh", (H, H + 1, H + 2)), ("tanh", ())],
@@ -73,43 +83,134 @@ def test_gradient_of_the_objective(rng, activation, hidden, likelihood, beta, le
     assert np.median([row.error for row in report]) < 1e-8, f"\n{report}"
 
 
-@pytest.mark.parametrize("lead", [(B,), (K, B)], ids=["one-sample", "K-samples"])
-@pytest.mark.parametrize("term", ["reconstruction", "kl", "both"])
+@pytest.mark.parametrize("lead", [(B,), (K, B), (4, B)], ids=["one-sample", "K", "4"])
+@pytest.mark.parametrize("likelihood", KINDS, ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    ("activation", "hidden"),
+    [("relu", (H, H + 1)), ("tanh", (H,)), ("tanh", ())],
+    ids=["relu-2", "tanh-1", "linear"],
+)
 @pytest.mark.gradient
-def test_gradient_of_the_terms_of_each_example(rng, term, lead):
-    # Random weights: with equal ones a gradient that lands in the row of another example is right.
-    vae = make(rng)
+def test_gradient_of_the_importance_weighted_bound(rng, activation, hidden, likelihood, lead):
+    vae = make(rng, activation=activation, hidden=hidden, likelihood=likelihood)
     x, eps = inputs(rng, lead=lead)
-    dnll = rng.standard_normal(lead) * (term != "kl")
-    dkl = rng.standard_normal(B) * (term != "reconstruction")
+    trace, iwae = vae.forward(x, eps), BOUNDS["iwae"]
 
     def f(arrays):
         clone = clone_at(vae, arrays)
-        nll, kl = clone.loss(clone.forward(arrays["x"], arrays["eps"]))
-        return (dnll * nll).sum() + (dkl * kl).sum()
+        return iwae.forward(clone.terms(clone.forward(arrays["x"], arrays["eps"])), 0.7)
 
-    trace = vae.forward(x, eps)
-    dx, deps = vae.loss_backward_inputs(trace, dnll, dkl)
-    gradient = {**vae.loss_backward(trace, dnll, dkl), "x": dx, "eps": deps}
+    weights = iwae.backward(vae.terms(trace), 0.7)
+    dx, deps = vae.loss_backward_inputs(trace, *weights)
+    gradient = {**vae.loss_backward(trace, *weights), "x": dx, "eps": deps}
+    assert {*gradient} == {*vae.params, "x", "eps"}
+    if len(lead) == 2:  # no sample has all the weight of its image
+        assert (weights.reconstruction * B).max(axis=0).min() < 0.95
     report = gradcheck(f, gradient, {**vae.params, "x": x, "eps": eps})
     assert report.ok, f"\n{report}"
-    if term == "kl":
-        assert not any(gradient[name].any() for name in gradient if name[:3] in ("dec", "out"))
+    report = gradcheck(f, gradient, {**vae.params, "x": x, "eps": eps}, method="complex")
+    assert report.ok, f"\n{report}"
+
+
+@pytest.mark.parametrize("lead", [(B,), (K, B)], ids=["one-sample", "K-samples"])
+@pytest.mark.parametrize("term", ["reconstruction", "kl", "log-ratio", "all"])
+@pytest.mark.parametrize("likelihood", KINDS, ids=lambda p: p.name)
+@pytest.mark.gradient
+def test_gradient_of_the_terms_of_each_example(rng, likelihood, term, lead):
+    # Random weights: with equal ones a gradient that lands in the row of another example is right.
+    vae = make(rng, likelihood=likelihood)
+    x, eps = inputs(rng, lead=lead)
+    dnll = rng.standard_normal(lead) * (term in ("reconstruction", "all"))
+    dkl = rng.standard_normal(B) * (term in ("kl", "all"))
+    dratio = rng.standard_normal(lead) * (term in ("log-ratio", "all"))
+    weights = (dnll, dkl, dratio) if term in ("log-ratio", "all") else (dnll, dkl)
+
+    def f(arrays):
+        clone = clone_at(vae, arrays)
+        nll, kl, ratio = clone.terms(clone.forward(arrays["x"], arrays["eps"]))
+        return (dnll * nll).sum() + (dkl * kl).sum() + (dratio * ratio).sum()
+
+    trace = vae.forward(x, eps)
+    dx, deps = vae.loss_backward_inputs(trace, *weights)
+    gradient = {**vae.loss_backward(trace, *weights), "x": dx, "eps": deps}
+    report = gradcheck(f, gradient, {**vae.params, "x": x, "eps": eps})
+    assert report.ok, f"\n{report}"
+    if term in ("kl", "log-ratio"):
+        decoder = [name for name in gradient if name[:3] in ("dec", "out", "lik")]
+        assert len(decoder) >= 4 and not any(gradient[name].any() for name in decoder)
 
 
 @pytest.mark.parametrize(
-    ("dnll", "dkl", "message"),
+    ("dnll", "dkl", "dratio", "message"),
     [
-        (np.ones(B), np.ones(B), r"dnll has shape \(5,\), must be \(2, 5\)"),
-        (np.ones((K, B)), np.ones((K, B)), r"dkl has shape \(2, 5\), must be \(5,\)"),
+        (np.ones(B), np.ones(B), None, r"dnll has shape \(5,\), must be \(2, 5\)"),
+        (np.ones((K, B)), np.ones((K, B)), None, r"dkl has shape \(2, 5\), must be \(5,\)"),
+        (np.ones((K, B)), np.ones(B), np.ones(B), r"dratio has shape \(5,\), must be \(2, 5\)"),
     ],
 )
-def test_weights_of_another_shape_are_refused(rng, dnll, dkl, message):
+def test_weights_of_another_shape_are_refused(rng, dnll, dkl, dratio, message):
     vae = make(rng)
     trace = vae.forward(*inputs(rng, lead=(K, B)))
     for backward in vae.loss_backward, vae.loss_backward_inputs:
         with pytest.raises(ValueError, match=message):
-            backward(trace, dnll, dkl)
+            backward(trace, dnll, dkl, dratio)
+
+
+@pytest.mark.purity
+@pytest.mark.parametrize("likelihood", KINDS, ids=lambda p: p.name)
+@pytest.mark.parametrize("bound", BOUNDS.values(), ids=BOUNDS)
+def test_the_whole_gradient_is_assigned(rng, likelihood, bound):
+    vae = make(rng, likelihood=likelihood)
+    trace = vae.forward(*inputs(rng, lead=(K, B)))
+    weights = bound.backward(vae.terms(trace), 0.7)
+    out = vae.params.zeros_like()
+    out.flat[:] = np.nan
+    assert vae.loss_backward(trace, *weights, out=out) is out
+    assert np.isfinite(out.flat).all()
+    np.testing.assert_array_equal(out.flat, vae.loss_backward(trace, *weights).flat)
+
+
+@pytest.mark.mathematics
+def test_the_terms_are_the_losses_and_the_log_ratio_of_the_densities(rng):
+    vae = make(rng)
+    trace = vae.forward(*inputs(rng, lead=(K, B)))
+    nll, kl, ratio = vae.terms(trace)
+    for found, expected in zip((nll, kl), vae.loss(trace), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    log_q = stats.norm.logpdf(trace.z, trace.mu, np.exp(trace.logvar / 2)).sum(axis=-1)
+    np.testing.assert_allclose(ratio, log_q - stats.norm.logpdf(trace.z).sum(axis=-1), rtol=1e-10)
+
+
+@pytest.mark.parametrize("lead", [(B,), (K, B)], ids=["one-sample", "K-samples"])
+@pytest.mark.purity
+def test_other_noise_of_the_same_images_needs_no_encoder(rng, lead):
+    vae = make(rng)
+    x, eps = inputs(rng, lead=lead)
+    first = vae.forward(x, rng.standard_normal((B, Z)))
+    kept = copy.deepcopy(first)
+    found, expected = vae.resample(first, eps), vae.forward(x, eps)
+    for name, value in vars(expected).items():
+        np.testing.assert_equal(getattr(found, name), value, err_msg=name)
+    for name in "x", "h", "mu", "logvar", "sigma":
+        assert getattr(found, name) is getattr(first, name)
+    np.testing.assert_array_equal(vae.backward(found).flat, vae.backward(expected).flat)
+    for name, value in vars(kept).items():
+        np.testing.assert_equal(getattr(first, name), value, err_msg=name)
+
+
+@pytest.mark.purity
+@pytest.mark.parametrize("likelihood", KINDS, ids=lambda p: p.name)
+def test_a_model_over_other_parameters_shares_them(rng, likelihood):
+    vae = make(rng, likelihood=likelihood)
+    x, _ = inputs(rng)
+    other = vae.params.copy()
+    twin = vae.over(other)
+    assert twin.params is other and repr(twin.settings) == repr(vae.settings)
+    np.testing.assert_array_equal(twin.reconstruct(x), vae.reconstruct(x))
+    before = vae.reconstruct(x)
+    other.flat[:] += 0.1
+    assert not np.allclose(twin.reconstruct(x), before)
+    np.testing.assert_array_equal(vae.reconstruct(x), before)
 
 
 @pytest.mark.gradient
@@ -217,12 +318,15 @@ def test_a_row_does_not_see_the_others(rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.purity
 def test_one_dtype_from_end_to_end(rng, dtype, likelihood):
     vae = make(rng, dtype, likelihood=likelihood)
     trace = vae.forward(rng.random((B, D)), rng.standard_normal((K, B, Z)))
-    arrays = [*vars(trace).values(), *vae.loss(trace), *vae.backward(trace, 0.5).values()]
+    arrays = [*vars(trace).values(), *vae.terms(trace), *vae.backward(trace, 0.5).values()]
+    weights = BOUNDS["iwae"].backward(vae.terms(trace), 0.5)
+    arrays += [*weights, *vae.loss_backward(trace, *weights).values()]
+    arrays += vae.loss_backward_inputs(trace, *weights)
     arrays += [*vae.backward_inputs(trace), *vae.encode(trace.x), vae.reconstruct(trace.x)]
     for array in arrays:
         for part in array if isinstance(array, tuple) else [array]:
@@ -340,6 +444,48 @@ def test_a_copy_is_whole_and_apart(rng, duplicate):
 
 @pytest.mark.parametrize(
     "duplicate",
+    [copy.copy, copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v)),
+     lambda v: v.astype(np.float64), lambda v: v.astype(np.float32),
+     lambda v: v.over(v.params.copy())],
+    ids=["copy", "deepcopy", "pickle", "astype", "float32", "over"],
+)  # fmt: skip
+@pytest.mark.purity
+def test_the_parameter_of_a_likelihood_is_that_of_the_copy(rng, duplicate):
+    start = np.array([-1.5])
+    vae = VAE(D, (H,), Z, likelihood=LearnedGaussian(start), dtype=np.float64, rng=rng)
+    assert vae.params["likelihood.logvar"][0] == -1.5
+    vae.params["likelihood.logvar"][:] = 0.25  # trained
+    twin = duplicate(vae)
+    for model in vae, twin:
+        assert model.likelihood.logvar.dtype == model.params.dtype
+        assert model.likelihood.logvar[0] == model.params["likelihood.logvar"][0] == 0.25
+        assert np.shares_memory(model.likelihood.logvar, model.params.flat)
+        assert not np.shares_memory(model.likelihood.logvar, start)
+    assert not np.shares_memory(twin.params.flat, vae.params.flat)
+    x, eps = inputs(rng)
+    before = twin.loss(twin.forward(x, eps))[0]
+    twin.params["likelihood.logvar"][:] += 1
+    assert not np.allclose(twin.loss(twin.forward(x, eps))[0], before)
+    assert vae.likelihood.logvar[0] == 0.25 and start[0] == -1.5
+
+
+@pytest.mark.gradient
+def test_the_gradient_of_a_learned_variance_is_zero_where_it_is_the_mean_squared_error(rng):
+    # Its gradient is zero where v is the mean of (x - l)² over pixels and images.
+    vae = make(rng, likelihood="learned_gaussian")
+    trace = vae.forward(*inputs(rng, lead=(K, B)))
+    errors = (trace.x - trace.logits) ** 2
+    vae.params["likelihood.logvar"][:] = np.log(errors.mean())
+    assert abs(vae.backward(trace)["likelihood.logvar"][0]) < 1e-12
+    at_best = vae.objective(trace)
+    for change in -0.1, 0.1:
+        vae.params["likelihood.logvar"][:] = np.log(errors.mean()) + change
+        assert vae.objective(trace) > at_best
+        assert vae.backward(trace)["likelihood.logvar"][0] * change > 0
+
+
+@pytest.mark.parametrize(
+    "duplicate",
     [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))],
     ids=["deepcopy", "pickle"],
 )
@@ -356,7 +502,7 @@ def test_a_model_and_its_optimiser_are_copied_together(rng, duplicate):
 
 
 @dataclass(frozen=True)
-class Laplace:
+class Laplace(Likelihood):
     """A likelihood of a reader's own: pixels of unit scale around l."""
 
     name: ClassVar[str] = "laplace"
@@ -414,14 +560,20 @@ def test_parameters_cannot_be_replaced(rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.7)], ids=lambda p: p.name)
+@pytest.mark.parametrize("likelihood", KINDS, ids=lambda p: p.name)
 @pytest.mark.purity
 def test_save_and_load(rng, tmp_path, likelihood, dtype):
     vae = make(rng, dtype, hidden=np.array([6, 7]), likelihood=likelihood, activation="tanh")
     vae.save(tmp_path / "vae.npz")
     twin = VAE.load(tmp_path / "vae.npz")
-    assert twin.settings == vae.settings and twin.params.dtype == dtype
+    settings = [
+        model.settings | {"likelihood": model.likelihood.settings()} for model in (vae, twin)
+    ]
+    assert settings[0] == settings[1] and twin.params.dtype == dtype
     np.testing.assert_array_equal(twin.params.flat, vae.params.flat)
+    for name, values in twin.likelihood.parameters().items():  # as trained, in the twin's vector
+        np.testing.assert_array_equal(values, vae.params[name])
+        assert np.shares_memory(values, twin.params.flat) and values[0] != -1.5
     x = rng.random((B, D))
     np.testing.assert_array_equal(twin.reconstruct(x), vae.reconstruct(x))
     twin.params.flat[:] += 1  # it can be trained on
@@ -478,12 +630,12 @@ def test_a_file_that_is_not_a_model_is_refused_by_name(tmp_path, content):
         ({"hidden": (10**9,)}, "hidden is 1000000000, must be a whole number from 1 to 65536"),
         ({"hidden": 400}, r"hidden is 400, must be a sequence of widths, such as \(400,\)"),
         ({"activation": ["relu"]}, r"activation is \['relu'\], must be one of relu, tanh"),
-        ({"likelihood": None}, "likelihood is None, must be a name or an object"),
-        ({"likelihood": Bernoulli}, "likelihood is <class .*>, must be a name or an object"),
+        ({"likelihood": None}, "likelihood is None, must be a name or a Likelihood: Gau"),
+        ({"likelihood": Bernoulli}, "likelihood is <class .*>, must be a name or a Likelihood"),
         ({"dtype": "foo"}, "dtype is 'foo', must be one of float32, float64, complex128"),
         ({"hidden": (65536, 65536)}, "the number of parameters is .* to 268435456"),
         ({"activation": "gelu"}, "activation is 'gelu', must be one of relu, tanh"),
-        ({"likelihood": "cauchy"}, "likelihood is 'cauchy', must be one of bernoulli, gaussian"),
+        ({"likelihood": "cauchy"}, "likelihood is 'cauchy', must be one of bernoulli, con"),
         ({"dtype": np.int32}, "dtype is 'int32', must be one of float32, float64, complex128"),
     ],
 )
@@ -542,3 +694,18 @@ def test_numpys_integers_make_a_model_that_can_be_saved(tmp_path):
     vae = VAE(np.int64(D), np.array([H]), np.int64(Z))
     vae.save(tmp_path / "vae.npz")
     assert VAE.load(tmp_path / "vae.npz").settings == vae.settings
+
+
+def test_resample_refuses_noise_that_does_not_belong_to_the_images(rng):
+    vae = make(rng, np.float32)
+    x, eps = inputs(rng)
+    trace = vae.forward(x, eps)
+    assert vae.resample(trace, eps.astype(np.float64)).logits.dtype == np.float32
+    with pytest.raises(ValueError, match=r"x has shape .* and eps \(1, .*\), must be"):
+        vae.resample(trace, eps[:1])
+
+
+def test_another_layout_cannot_be_laid_under_a_model(rng):
+    vae, other = make(rng), make(rng, latent_dim=Z + 1)
+    with pytest.raises(ValueError, match=r"params has blocks .*, must be"):
+        vae.over(other.params)

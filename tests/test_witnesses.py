@@ -1,12 +1,14 @@
 """Witnesses: PyTorch and JAX, where installed, give the same losses and the same gradients.
 
 The model is written twice more, from the definitions: the densities and the divergence are the
-framework's own or an integral, and the gradients are its automatic ones. From the same weights and
-noise, in float64, every number must agree to 1e-10 of the largest in its array. A gradient check
-proves that backward is the derivative of forward; a witness, that forward is the model.
+framework's own or an integral, so is the logarithm of a sum of weights, and the gradients are its
+automatic ones. From the same weights and noise, in float64, every number must agree to 1e-10 of the
+largest in its array. A gradient check proves that backward is the derivative of forward; a witness,
+that forward is the model.
 
 To add a likelihood, add log p(x | l) of each pixel to `log_pixels` of both witnesses, and its
-settings, if the default ones hide a mistake, to `SETTINGS`.
+settings, if the default ones hide a mistake, to `SETTINGS`. Its parameters are leaves of the
+witness, `p`, by the names of their blocks.
 """
 
 import importlib
@@ -18,12 +20,13 @@ import numpy as np
 import pytest
 
 from numpy_vae import VAE, posterior
+from numpy_vae.bounds import BOUNDS
 from numpy_vae.layers import ACTIVATIONS
 from numpy_vae.likelihood import LIKELIHOODS, Gaussian, make_likelihood
 
 B, D, H, Z, K = 5, 11, 6, 3, 2  # all different, B > 1: at B = 1 a missing 1/B is invisible
 TOLERANCE = 1e-10
-SETTINGS = {"gaussian": {"variance": 0.3}}
+SETTINGS = {"gaussian": {"variance": 0.3}, "learned_gaussian": {"logvar": np.array([-0.7])}}
 LEADS = pytest.mark.parametrize("lead", [(B,), (K, B)], ids=["one-sample", "K-samples"])
 
 
@@ -56,18 +59,32 @@ def pytorch():
     )
     Normal = distributions.Normal
 
-    def bernoulli(_, x, l):
+    def bernoulli(_, p, x, l):
         if ((x == 0) | (x == 1)).all():
             return distributions.Bernoulli(logits=l).log_prob(x)
         # Grey pixels are outside its support: there it is the cross-entropy, not a density.
         return -functional.binary_cross_entropy_with_logits(l, x.expand_as(l), reduction="none")
 
-    def gaussian(likelihood, x, l):
+    def continuous_bernoulli(_, p, x, l):
+        # Farther out their constant is made of 1 - sigmoid(l), which has no digits left there.
+        log_p, t = distributions.ContinuousBernoulli(logits=l).log_prob(x), l.abs()
+        far = x * l - l.clamp(min=0) - torch.log(-torch.expm1(-t) / t)
+        return torch.where(t < 8, log_p, far)
+
+    def gaussian(likelihood, p, x, l):
         return Normal(l, math.sqrt(likelihood.variance)).log_prob(x)
 
-    log_pixels = {"bernoulli": bernoulli, "gaussian": gaussian}
+    def learned_gaussian(_, p, x, l):
+        return Normal(l, p["likelihood.logvar"].exp().sqrt()).log_prob(x)
 
-    def witness(vae, x, eps, beta):
+    log_pixels = {
+        "bernoulli": bernoulli,
+        "continuous_bernoulli": continuous_bernoulli,
+        "gaussian": gaussian,
+        "learned_gaussian": learned_gaussian,
+    }
+
+    def witness(vae, x, eps, beta, bound="elbo"):
         log_p = look_up(log_pixels, "PyTorch", vae.likelihood)
         arrays = {**vae.params, "x": x, "eps": eps}
         leaves = {
@@ -87,12 +104,19 @@ def pytorch():
         variance = dense("logvar", h).exp()
         q = Normal(dense("mu", h), variance.sqrt())  # (B, Z)
         prior = Normal(torch.zeros_like(q.loc), torch.ones_like(q.loc))
-        logits = dense("output", trunk("decoder", q.loc + q.scale * leaves["eps"]))
-        reconstruction = -log_p(vae.likelihood, leaves["x"], logits).sum(-1)  # (B,) or (K, B)
-        kl = distributions.kl_divergence(q, prior).sum(-1)  # (B,)
+        z = q.loc + q.scale * leaves["eps"]
+        logits = dense("output", trunk("decoder", z))
+        # (B,) or (K, B), but for the divergence, which is (B,)
+        reconstruction = -log_p(vae.likelihood, leaves, leaves["x"], logits).sum(-1)
+        kl = distributions.kl_divergence(q, prior).sum(-1)
+        log_ratio = (q.log_prob(z) - prior.log_prob(z)).sum(-1)
         objective = (reconstruction + beta * kl).mean()
+        if bound == "iwae":
+            log_w = (-reconstruction - beta * log_ratio).reshape(-1, len(x))  # (K, B)
+            objective = -(torch.logsumexp(log_w, 0) - math.log(len(log_w))).mean()
         gradient = torch.autograd.grad(objective, list(leaves.values()))
-        terms = {"reconstruction": reconstruction, "kl": kl, "objective": objective}
+        terms = {"reconstruction": reconstruction, "kl": kl, "log_ratio": log_ratio}
+        terms |= {"objective": objective}
         terms |= {f"d{name}": grad for name, grad in zip(leaves, gradient, strict=True)}
         return {name: term.detach().numpy() for name, term in terms.items()}
 
@@ -101,24 +125,42 @@ def pytorch():
 
 def jax():
     """Return the witness: log-densities, the divergence as an integral, and jax.grad."""
-    jax, jnp, nn, norm, experimental = load(
-        "JAX", "jax", "jax.numpy", "jax.nn", "jax.scipy.stats.norm", "jax.experimental"
+    jax, jnp, nn, norm, special, experimental = load(
+        "JAX",
+        "jax",
+        "jax.numpy",
+        "jax.nn",
+        "jax.scipy.stats.norm",
+        "jax.scipy.special",
+        "jax.experimental",
     )
     enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else experimental.enable_x64
 
-    def bernoulli(_, x, l):
+    def bernoulli(_, p, x, l):
         return x * nn.log_sigmoid(l) + (1 - x) * nn.log_sigmoid(-l)
 
-    def gaussian(likelihood, x, l):
+    def continuous_bernoulli(_, p, x, l):
+        # e^xl over its integral, (e^l - 1) / l, of which e^l is taken out where l > 0
+        return x * l - jnp.maximum(l, 0) - jnp.log(-jnp.expm1(-abs(l)) / abs(l))
+
+    def gaussian(likelihood, p, x, l):
         return norm.logpdf(x, l, math.sqrt(likelihood.variance))
 
-    log_pixels = {"bernoulli": bernoulli, "gaussian": gaussian}
+    def learned_gaussian(_, p, x, l):
+        return norm.logpdf(x, l, jnp.sqrt(jnp.exp(p["likelihood.logvar"])))
+
+    log_pixels = {
+        "bernoulli": bernoulli,
+        "continuous_bernoulli": continuous_bernoulli,
+        "gaussian": gaussian,
+        "learned_gaussian": learned_gaussian,
+    }
     activations = {"relu": nn.relu, "tanh": jnp.tanh}
     # E[f(n)] of n ~ N(0, 1) as a sum, exact for log q - log p, which is of degree 2 in n.
     nodes, weights = (a[:, None, None] for a in np.polynomial.hermite_e.hermegauss(3))
     weights = weights / weights.sum()
 
-    def loss(p, vae, beta, log_p):
+    def loss(p, vae, beta, bound, log_p):
         def dense(name, h):
             return h @ p[f"{name}.W"] + p[f"{name}.b"]
 
@@ -129,22 +171,28 @@ def jax():
 
         h = trunk("encoder", p["x"])
         mu, sigma = dense("mu", h), jnp.sqrt(jnp.exp(dense("logvar", h)))
-        logits = dense("output", trunk("decoder", mu + sigma * p["eps"]))
-        reconstruction = -log_p(vae.likelihood, p["x"], logits).sum(-1)  # (B,) or (K, B)
-        z = mu + sigma * nodes  # (3, B, Z)
-        kl = (weights * (norm.logpdf(z, mu, sigma) - norm.logpdf(z))).sum((0, -1))  # (B,)
-        return (reconstruction + beta * kl).mean(), (reconstruction, kl)
+        z = mu + sigma * p["eps"]
+        logits = dense("output", trunk("decoder", z))
+        # (B,) or (K, B), but for the divergence, which is (B,)
+        reconstruction = -log_p(vae.likelihood, p, p["x"], logits).sum(-1)
+        log_ratio = (norm.logpdf(z, mu, sigma) - norm.logpdf(z)).sum(-1)
+        at = mu + sigma * nodes  # (3, B, Z)
+        kl = (weights * (norm.logpdf(at, mu, sigma) - norm.logpdf(at))).sum((0, -1))
+        objective = (reconstruction + beta * kl).mean()
+        if bound == "iwae":
+            log_w = (-reconstruction - beta * log_ratio).reshape(-1, len(mu))  # (K, B)
+            objective = -(special.logsumexp(log_w, axis=0) - math.log(len(log_w))).mean()
+        return objective, {"reconstruction": reconstruction, "kl": kl, "log_ratio": log_ratio}
 
-    def witness(vae, x, eps, beta):
+    def witness(vae, x, eps, beta, bound="elbo"):
         log_p = look_up(log_pixels, "JAX", vae.likelihood)
         # For this block only: float64 is off by default, and some accelerators have none.
         with enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
             arrays = {**vae.params, "x": x, "eps": eps}
             leaves = {name: jnp.asarray(array) for name, array in arrays.items()}
             value_and_grad = jax.value_and_grad(loss, has_aux=True)
-            (objective, (reconstruction, kl)), grads = value_and_grad(leaves, vae, beta, log_p)
-            terms = {"reconstruction": reconstruction, "kl": kl, "objective": objective}
-            terms |= {f"d{name}": grad for name, grad in grads.items()}
+            (objective, terms), grads = value_and_grad(leaves, vae, beta, bound, log_p)
+            terms |= {"objective": objective} | {f"d{name}": d for name, d in grads.items()}
             return {name: np.asarray(term) for name, term in terms.items()}
 
     return witness
@@ -155,14 +203,21 @@ def witness(request):
     return request.param()
 
 
-def ours(vae, x, eps, beta):
+def ours(vae, x, eps, beta, bound="elbo"):
     """Return all that is compared, by name: the terms of the loss, and each gradient."""
     trace = vae.forward(x, eps)
-    reconstruction, kl = vae.loss(trace)
-    dx, deps = vae.backward_inputs(trace, beta)
-    terms = {"reconstruction": reconstruction, "kl": kl, "objective": vae.objective(trace, beta)}
-    terms |= {f"d{name}": grad for name, grad in vae.backward(trace, beta).items()}
-    return {name: np.asarray(term) for name, term in (terms | {"dx": dx, "deps": deps}).items()}
+    terms = vae.terms(trace)
+    if bound == "elbo":
+        objective, gradient = vae.objective(trace, beta), vae.backward(trace, beta)
+        dx, deps = vae.backward_inputs(trace, beta)
+    else:
+        objective = BOUNDS[bound].forward(terms, beta)
+        weights = BOUNDS[bound].backward(terms, beta)
+        gradient = vae.loss_backward(trace, *weights)
+        dx, deps = vae.loss_backward_inputs(trace, *weights)
+    found = {**terms._asdict(), "objective": objective}
+    found |= {f"d{name}": grad for name, grad in gradient.items()}
+    return {name: np.asarray(term) for name, term in (found | {"dx": dx, "deps": deps}).items()}
 
 
 def errors(found, expected):
@@ -195,35 +250,40 @@ def likelihood_of(name):
     return make_likelihood({"name": name, **SETTINGS.get(name, {})})
 
 
-def check(rng, vae, witness, lead):
+def check(rng, vae, witness, lead, bound):
     """Compare on images of both kinds and with both betas; neither knows of the other."""
     grey, binary = rng.random((B, D)), rng.integers(0, 2, (B, D)).astype(float)
     eps = rng.standard_normal((*lead, Z))
     for kind, x, beta in ("grey", grey, 1.0), ("binary", binary, 0.4):
-        found = refuted(ours(vae, x, eps, beta), witness(vae, x, eps, beta))
+        found = refuted(ours(vae, x, eps, beta, bound), witness(vae, x, eps, beta, bound))
         assert not found, f"{kind} images, beta = {beta}: {found}"
 
 
 @LEADS
+@pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize(
     ("activation", "hidden"),
     [("relu", ()), *((name, hidden) for name in ACTIVATIONS for hidden in ((H,), (H, H + 1)))],
     ids=lambda value: str(len(value)) if isinstance(value, tuple) else value,
 )
-def test_losses_and_gradients_agree(rng, witness, activation, hidden, likelihood, lead):
+def test_losses_and_gradients_agree(rng, witness, activation, hidden, likelihood, bound, lead):
     vae = make(rng, activation=activation, hidden=hidden, likelihood=likelihood_of(likelihood))
-    check(rng, vae, witness, lead)
+    check(rng, vae, witness, lead, bound)
 
 
-# Not tanh: where it saturates its derivative is the rounding of 1, and two roundings differ.
+# Not tanh: where it saturates its derivative is the rounding of 1, and two roundings differ. And
+# log w must not be large, for a weight is known to the rounding of log w.
 @pytest.mark.parametrize("logvar", [-20, 20])
+@pytest.mark.parametrize(("bound", "largest"), [("elbo", 1e4), ("iwae", 40.0)])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_losses_and_gradients_of_a_saturated_model_agree(rng, witness, likelihood, logvar):
+def test_losses_and_gradients_of_a_saturated_model_agree(
+    rng, witness, likelihood, bound, largest, logvar
+):
     vae = make(rng, activation="relu", likelihood=likelihood_of(likelihood))
     vae.params["logvar.b"][:] = logvar
-    vae.params["output.b"][:] = np.linspace(-1e4, 1e4, D)
-    check(rng, vae, witness, (K, B))
+    vae.params["output.b"][:] = np.linspace(-largest, largest, D)
+    check(rng, vae, witness, (K, B), bound)
 
 
 def test_a_likelihood_without_a_witness_fails(rng, witness):
@@ -235,11 +295,12 @@ def test_a_likelihood_without_a_witness_fails(rng, witness):
         witness(vae, rng.random((B, D)), rng.standard_normal((B, Z)), 1.0)
 
 
-def test_an_error_of_a_billionth_in_any_array_is_seen(rng, witness):
-    vae = make(rng)
-    batch = rng.random((B, D)), rng.standard_normal((K, B, Z)), 0.4
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_an_error_of_a_billionth_in_any_array_is_seen(rng, witness, bound):
+    vae = make(rng, likelihood="learned_gaussian")
+    batch = rng.random((B, D)), rng.standard_normal((K, B, Z)), 0.4, bound
     found, expected = ours(vae, *batch), witness(vae, *batch)
-    assert {*found} >= {"reconstruction", "kl", "objective", "dx", "deps"}
+    assert {*found} >= {"reconstruction", "kl", "log_ratio", "objective", "dx", "deps"}
     assert {*found} >= {f"d{name}" for name in vae.params}
     for name, array in found.items():
         for wrong in array * (1 + 1e-9), array + np.nan:
@@ -278,3 +339,30 @@ def test_the_variance_taken_for_the_deviation_is_seen(rng, witness, monkeypatch)
     batch = rng.random((B, D)), rng.standard_normal((B, Z)), 0.4
     found = refuted(ours(vae, *batch), witness(vae, *batch))
     assert "reconstruction" in found and "objective" in found and "kl" not in found
+
+
+@pytest.mark.parametrize("factor", [0, 2], ids=["missing", "twice"])
+def test_a_wrong_minus_one_in_the_log_ratio_is_seen(rng, witness, monkeypatch, factor):
+    right = posterior.log_ratio_backward
+
+    def faulty(eps, sigma, z, dratio):
+        dmu, dlogvar, deps = right(eps, sigma, z, dratio)
+        return dmu, dlogvar + (1 - factor) * dratio.sum(axis=0)[:, np.newaxis] / 2, deps
+
+    vae = make(rng)
+    batch = rng.random((B, D)), rng.standard_normal((K, B, Z)), 0.4, "iwae"
+    expected = witness(vae, *batch)
+    assert not refuted(ours(vae, *batch), expected)
+    monkeypatch.setattr(posterior, "log_ratio_backward", faulty)
+    wrong = {"dlogvar.W", "dlogvar.b", "dencoder.0.W", "dencoder.0.b", "dx"}
+    assert {*refuted(ours(vae, *batch), expected)} == wrong
+
+
+def test_the_analytic_kl_in_the_weights_is_seen(rng, witness, monkeypatch):
+    vae = make(rng)
+    batch = rng.random((B, D)), rng.standard_normal((K, B, Z)), 0.4, "iwae"
+    expected = witness(vae, *batch)
+    kl = np.broadcast_to(expected["kl"], (K, B))
+    monkeypatch.setattr(posterior, "log_ratio", lambda logvar, eps, z: kl)
+    found = refuted(ours(vae, *batch), expected)
+    assert {"log_ratio", "objective", "doutput.W", "dmu.W"} <= found.keys()
