@@ -25,11 +25,11 @@ log p(x) if the weights are bounded; with K = 1 it is the ELBO with r in place o
 is a softmax, the weights normalised to 1 over K:
 
     d(-log Σ_j w_j) / d log w_k = -w_k / Σ_j w_j = -v_k
-    dnll_k = v_k / B                                     dr_k = beta v_k / B
+    dnll_k = v_k / B                                     dratio_k = beta v_k / B
 
 The analytic kl has no part in it. It is one number for all K samples, so that under the weights v,
-which sum to 1, it would be counted as if the samples had not been weighed at all: another function,
-and no bound. The weights are exponentials of some -100 nats and of very different sizes, so all
+which sum to 1, it would be counted as if the samples had no weights at all: another function, and
+no bound. The weights are exponentials of some -100 nats and of very different sizes, so all
 sums are taken after the largest has been divided out: log Σ w = m + log Σ e^(log w - m), m = max.
 
 References
@@ -58,19 +58,19 @@ class Terms(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """A loss, minus the mean of a lower bound of log p(x), and its derivative by the terms."""
+    """The loss of a bound (minus its batch mean), and the derivative of that by each term."""
 
     name: str
     forward: Callable[[Terms, float], Any]
     backward: Callable[[Terms, float], Terms]
 
 
-def elbo(terms: Terms, beta: float) -> Any:
+def elbo_loss(terms: Terms, beta: float) -> Any:
     """Mean over batch and samples of reconstruction + beta KL."""
     return terms.reconstruction.mean() + beta * terms.kl.mean()
 
 
-def elbo_backward(terms: Terms, beta: float) -> Terms:
+def elbo_loss_backward(terms: Terms, beta: float) -> Terms:
     """dnll = 1/(K B), dkl = beta/B: of the terms only the shapes are read."""
     nll, kl, _ = terms
     dnll = np.full(nll.shape, 1 / nll.size, nll.dtype)
@@ -78,15 +78,15 @@ def elbo_backward(terms: Terms, beta: float) -> Terms:
     return Terms(dnll, dkl, None)
 
 
-def iwae(terms: Terms, beta: float) -> Any:
+def iwae_loss(terms: Terms, beta: float) -> Any:
     """Mean over the batch of -log(1/K Σ_k w_k)."""
     log_w = log_weights(terms, beta)
     most = log_w.real.max(axis=0)  # (B,)
     return -(most + np.log(np.exp(log_w - most).mean(axis=0))).mean()
 
 
-def iwae_backward(terms: Terms, beta: float) -> Terms:
-    """dnll_k = v_k / B, dr_k = beta v_k / B with the normalised weights v; kl is not read."""
+def iwae_loss_backward(terms: Terms, beta: float) -> Terms:
+    """dnll_k = v_k / B, dratio_k = beta v_k / B with the normalised weights v; kl is not read."""
     log_w = log_weights(terms, beta)
     v = np.exp(log_w - log_w.real.max(axis=0))
     v /= v.sum(axis=0)
@@ -102,6 +102,6 @@ def log_weights(terms: Terms, beta: float = 1.0) -> Array:
 
 
 BOUNDS = {
-    "elbo": Bound("elbo", elbo, elbo_backward),
-    "iwae": Bound("iwae", iwae, iwae_backward),
+    "elbo": Bound("elbo", elbo_loss, elbo_loss_backward),
+    "iwae": Bound("iwae", iwae_loss, iwae_loss_backward),
 }

@@ -30,7 +30,7 @@ importance-weighted bound needs it, sample by sample. With (z - mu) / sigma = ep
 
 where z moves with mu and logvar, as in the sample, and eps does not:
 
-    dmu = dr z                                   dlogvar = dr (z sigma eps - 1) / 2
+    dmu = dratio z                               dlogvar = dratio (z sigma eps - 1) / 2
 
 The sampler and the divergence stand in one file and take the same sigma. Where they are kept apart,
 one takes exp(logvar) for the deviation while the other takes it for the variance, and no gradient

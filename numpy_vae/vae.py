@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import posterior
-from .bounds import Terms, elbo, elbo_backward
+from .bounds import Terms, elbo_loss, elbo_loss_backward
 from .checks import check_choice
 from .files import read_model, write_model
 from .layers import ACTIVATIONS
@@ -268,7 +268,7 @@ class VAE:
     def _weights(self, trace: Trace, beta: float) -> Terms:
         """The derivatives of the two means in `objective`, and of nothing else."""
         # Of the terms the derivative reads only the shapes, (B,) or (K, B), and (B,).
-        return elbo_backward(Terms(trace.logits[..., 0], trace.mu[..., 0], None), beta)
+        return elbo_loss_backward(Terms(trace.logits[..., 0], trace.mu[..., 0], None), beta)
 
     def loss(self, trace: Trace) -> tuple[Array, Array]:
         """Return the reconstruction term and the KL, apart, in nats per example.
@@ -290,7 +290,7 @@ class VAE:
 
     def objective(self, trace: Trace, beta: float = 1.0) -> Any:
         """Mean over batch and samples of reconstruction + beta KL: `backward` differentiates it."""
-        return elbo(Terms(*self.loss(trace), None), beta)
+        return elbo_loss(Terms(*self.loss(trace), None), beta)
 
     def encode(self, x: ArrayLike) -> tuple[Array, Array]:
         """Return (mu, logvar) of q(z | x), each of shape (B, Z)."""

@@ -10,10 +10,10 @@ from numpy_vae import VAE, gradcheck
 from numpy_vae.bounds import (
     BOUNDS,
     Terms,
-    elbo,
-    elbo_backward,
-    iwae,
-    iwae_backward,
+    elbo_loss,
+    elbo_loss_backward,
+    iwae_loss,
+    iwae_loss_backward,
     log_weights,
 )
 from numpy_vae.likelihood import Gaussian
@@ -54,13 +54,13 @@ def test_the_elbo_is_the_mean_over_batch_and_samples(rng):
     nll, kl, ratio = terms = draw_terms(rng)
     expected = sum(nll[k, b] for k in range(K) for b in range(B)) / (K * B)
     expected += 0.3 * sum(kl) / B
-    assert elbo(terms, 0.3) == pytest.approx(expected, rel=1e-13)
-    assert elbo(Terms(nll, kl, None), 0.3) == elbo(Terms(nll, kl, ratio + 1), 0.3)
+    assert elbo_loss(terms, 0.3) == pytest.approx(expected, rel=1e-13)
+    assert elbo_loss(Terms(nll, kl, None), 0.3) == elbo_loss(Terms(nll, kl, ratio + 1), 0.3)
 
 
 @pytest.mark.gradient
 def test_the_derivatives_of_a_mean_are_equal_shares(rng):
-    dnll, dkl, dratio = elbo_backward(draw_terms(rng), 0.3)
+    dnll, dkl, dratio = elbo_loss_backward(draw_terms(rng), 0.3)
     np.testing.assert_allclose(dnll, np.full((K, B), 1 / (K * B)))
     np.testing.assert_allclose(dkl, np.full(B, 0.3 / B))
     assert dratio is None
@@ -71,10 +71,10 @@ def test_iwae_is_its_definition_with_plain_exponentials(rng):
     nll, _, ratio = terms = draw_terms(rng)
     w = np.exp(-nll) * np.exp(-ratio)  # p(x|z) p(z) / q(z|x)
     value = -sum(math.log(sum(w[k, b] for k in range(K)) / K) for b in range(B)) / B
-    assert iwae(terms, 1.0) == pytest.approx(value, rel=1e-13)
+    assert iwae_loss(terms, 1.0) == pytest.approx(value, rel=1e-13)
     np.testing.assert_allclose(np.exp(log_weights(terms)), w, rtol=1e-13)
     v = w / w.sum(axis=0)  # each example by itself
-    dnll, dkl, dratio = iwae_backward(terms, 1.0)
+    dnll, dkl, dratio = iwae_loss_backward(terms, 1.0)
     np.testing.assert_allclose(dnll, v / B, rtol=1e-13)
     np.testing.assert_allclose(dratio, v / B, rtol=1e-13)
     assert dkl.shape == (B,) and not dkl.any()
@@ -87,8 +87,8 @@ def test_iwae_is_scipys_logsumexp_however_large_the_weights(rng, size):
     terms = Terms(size * terms.reconstruction, terms.kl, size * terms.log_ratio)
     log_w = -terms.reconstruction - 0.3 * terms.log_ratio
     value = -(special.logsumexp(log_w, axis=0) - math.log(K)).mean()
-    assert iwae(terms, 0.3) == pytest.approx(value, rel=1e-12)
-    dnll, _, dratio = iwae_backward(terms, 0.3)
+    assert iwae_loss(terms, 0.3) == pytest.approx(value, rel=1e-12)
+    dnll, _, dratio = iwae_loss_backward(terms, 0.3)
     np.testing.assert_allclose(dnll, special.softmax(log_w, axis=0) / B, rtol=1e-12)
     np.testing.assert_allclose(dratio, 0.3 * dnll, rtol=1e-13)
 
@@ -106,7 +106,7 @@ def test_weights_that_no_float_can_hold_are_exact(dtype, log_w):
         -np.array(log_w, dtype)[:, np.newaxis], np.zeros(1, dtype), np.zeros((2, 1), dtype)
     )
     with np.errstate(over="raise", divide="raise", invalid="raise"):
-        value, (dnll, _, _) = iwae(terms, 1.0), iwae_backward(terms, 1.0)
+        value, (dnll, _, _) = iwae_loss(terms, 1.0), iwae_loss_backward(terms, 1.0)
     high, low = max(log_w), min(log_w)
     expected = -(high + math.log1p(math.exp(low - high)) - math.log(2))
     assert value == pytest.approx(expected, rel=1e-6 if dtype == np.float32 else 1e-15)
@@ -118,10 +118,10 @@ def test_weights_that_no_float_can_hold_are_exact(dtype, log_w):
 def test_one_sample_is_the_elbo_with_the_log_ratio_in_place_of_the_kl(rng):
     nll, kl, ratio = terms = draw_terms(rng, (B,))
     expected = (nll + 0.3 * ratio).mean()
-    assert iwae(terms, 0.3) == pytest.approx(expected, rel=1e-13)
-    assert elbo(Terms(nll, ratio, None), 0.3) == pytest.approx(expected, rel=1e-13)
+    assert iwae_loss(terms, 0.3) == pytest.approx(expected, rel=1e-13)
+    assert elbo_loss(Terms(nll, ratio, None), 0.3) == pytest.approx(expected, rel=1e-13)
     np.testing.assert_array_equal(log_weights(terms, 0.3), -(nll + 0.3 * ratio)[np.newaxis])
-    dnll, _, dratio = iwae_backward(terms, 0.3)
+    dnll, _, dratio = iwae_loss_backward(terms, 0.3)
     np.testing.assert_allclose(dnll, np.full(B, 1 / B), rtol=1e-15)
     np.testing.assert_allclose(dratio, np.full(B, 0.3 / B), rtol=1e-15)
     leading = Terms(nll[np.newaxis], kl, ratio[np.newaxis])  # (1, B) is (B,)
@@ -138,8 +138,10 @@ def test_one_sample_is_the_elbo_with_the_log_ratio_in_place_of_the_kl(rng):
 def test_equal_samples_are_one_sample(rng):
     nll, kl, ratio = one = draw_terms(rng, (B,))
     same = Terms(np.stack([nll] * K), kl, np.stack([ratio] * K))
-    assert iwae(same, 1.0) == pytest.approx(iwae(one, 1.0), rel=1e-13)
-    np.testing.assert_allclose(iwae_backward(same, 1.0).reconstruction, 1 / (K * B), rtol=1e-13)
+    assert iwae_loss(same, 1.0) == pytest.approx(iwae_loss(one, 1.0), rel=1e-13)
+    np.testing.assert_allclose(
+        iwae_loss_backward(same, 1.0).reconstruction, 1 / (K * B), rtol=1e-13
+    )
 
 
 @each_bound
@@ -173,11 +175,13 @@ def test_the_weights_of_an_example_add_up_to_those_of_a_mean(rng, bound):
 def test_an_example_does_not_see_the_others(rng):
     # A softmax over the batch would.
     nll, kl, ratio = terms = draw_terms(rng)
-    dnll = iwae_backward(terms, 1.0).reconstruction
+    dnll = iwae_loss_backward(terms, 1.0).reconstruction
     nll[:, 1:] *= 3
-    np.testing.assert_array_equal(iwae_backward(terms, 1.0).reconstruction[:, 0], dnll[:, 0])
-    alone = [iwae(Terms(nll[:, b : b + 1], kl[:1], ratio[:, b : b + 1]), 1.0) for b in range(B)]
-    assert iwae(terms, 1.0) == pytest.approx(np.mean(alone), rel=1e-13)
+    np.testing.assert_array_equal(iwae_loss_backward(terms, 1.0).reconstruction[:, 0], dnll[:, 0])
+    alone = [
+        iwae_loss(Terms(nll[:, b : b + 1], kl[:1], ratio[:, b : b + 1]), 1.0) for b in range(B)
+    ]
+    assert iwae_loss(terms, 1.0) == pytest.approx(np.mean(alone), rel=1e-13)
 
 
 @pytest.mark.mathematics
@@ -186,10 +190,10 @@ def test_iwae_is_no_looser_than_the_mean_of_its_samples(rng):
     for _ in range(20):
         terms = draw_terms(rng)
         of_each = [
-            iwae(Terms(nll, terms.kl, ratio), 1.0)
+            iwae_loss(Terms(nll, terms.kl, ratio), 1.0)
             for nll, ratio in zip(terms.reconstruction, terms.log_ratio, strict=True)
         ]
-        assert iwae(terms, 1.0) < np.mean(of_each)
+        assert iwae_loss(terms, 1.0) < np.mean(of_each)
 
 
 @each_bound
@@ -222,8 +226,8 @@ def test_nothing_is_written_to(rng, bound):
 def test_a_bound_is_found_by_its_name():
     assert [*BOUNDS] == ["elbo", "iwae"]
     assert all(bound.name == name for name, bound in BOUNDS.items())
-    assert BOUNDS["elbo"][1:] == (elbo, elbo_backward)
-    assert BOUNDS["iwae"][1:] == (iwae, iwae_backward)
+    assert BOUNDS["elbo"][1:] == (elbo_loss, elbo_loss_backward)
+    assert BOUNDS["iwae"][1:] == (iwae_loss, iwae_loss_backward)
 
 
 def test_the_weights_by_default_are_those_of_the_bound_of_log_p(rng):
@@ -262,8 +266,8 @@ def test_with_the_true_posterior_every_single_weight_is_the_likelihood(rng):
     vae, x, log_p = linear(rng, tight=True)
     terms = vae.terms(vae.forward(x, 3 * rng.standard_normal((K, B, Z))))
     np.testing.assert_allclose(log_weights(terms), np.tile(log_p, (K, 1)), rtol=1e-12)
-    assert -iwae(terms, 1.0) == pytest.approx(log_p.mean(), rel=1e-13)
-    dnll = iwae_backward(terms, 1.0).reconstruction
+    assert -iwae_loss(terms, 1.0) == pytest.approx(log_p.mean(), rel=1e-13)
+    dnll = iwae_loss_backward(terms, 1.0).reconstruction
     np.testing.assert_allclose(dnll, np.full((K, B), 1 / (K * B)), rtol=1e-10)
     # Neither of the two terms alone is so: what one gains the other loses.
     assert terms.log_ratio.std(axis=0).min() > 0.1
@@ -277,14 +281,14 @@ def test_more_samples_make_the_bound_tighter_and_it_stays_a_bound(rng):
     log_w = log_weights(terms)
     for samples in 1, 2, 4, 16, 64:
         groups = log_w.reshape(-1, samples, B)
-        each = np.array([-iwae(Terms(-g, np.zeros(B), 0 * g), 1.0) for g in groups])
+        each = np.array([-iwae_loss(Terms(-g, np.zeros(B), 0 * g), 1.0) for g in groups])
         means.append(each.mean())
         errors.append(each.std() / math.sqrt(len(each)))
     assert (np.diff(means) > 3 * np.array(errors[1:])).all()
     assert means[-1] < log_p.mean() + 3 * errors[-1]
     assert log_p.mean() - means[-1] < 0.1 * (log_p.mean() - means[0])
     # With one sample it is the ELBO on average, which has the analytic KL.
-    assert means[0] == pytest.approx(-elbo(terms, 1.0), abs=4 * errors[0])
+    assert means[0] == pytest.approx(-elbo_loss(terms, 1.0), abs=4 * errors[0])
 
 
 def with_the_analytic_kl(terms):
@@ -296,7 +300,7 @@ def with_the_analytic_kl(terms):
 def test_with_the_analytic_kl_in_the_weights_it_is_no_bound(rng):
     vae, x, log_p = linear(rng, tight=True)
     terms = vae.terms(vae.forward(x, rng.standard_normal((64, B, Z))))
-    assert -iwae(with_the_analytic_kl(terms), 1.0) > log_p.mean() + 0.1
+    assert -iwae_loss(with_the_analytic_kl(terms), 1.0) > log_p.mean() + 0.1
 
 
 @pytest.mark.gradient
@@ -304,8 +308,8 @@ def test_with_the_analytic_kl_in_the_weights_the_gradient_is_another(rng):
     vae, x, _ = linear(rng, tight=True)
     trace = vae.forward(x, rng.standard_normal((64, B, Z)))
     terms = vae.terms(trace)
-    right = vae.loss_backward(trace, *iwae_backward(terms, 1.0))
-    dnll, _, dratio = iwae_backward(with_the_analytic_kl(terms), 1.0)
+    right = vae.loss_backward(trace, *iwae_loss_backward(terms, 1.0))
+    dnll, _, dratio = iwae_loss_backward(with_the_analytic_kl(terms), 1.0)
     # The KL cancels in the weights: they are those of the reconstruction alone.
     expected = special.softmax(-terms.reconstruction, axis=0) / B
     np.testing.assert_allclose(dnll, expected, rtol=1e-12)

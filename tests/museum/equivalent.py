@@ -24,6 +24,13 @@ EQUIVALENT = {
     " -> l > 0": "complex numbers are ordered by real part first; at 0 both forms are the same",
     "likelihood.Bernoulli.nll: l.real > 0"
     " -> l.real > 1": "between 0 and 1 both forms of softplus are exact: e^l is at most e",
+    "bounds.iwae_loss: log_w.real.max(axis=0)"
+    " -> log_w.max(axis=0)": "what is divided out is multiplied in again, whatever it is",
+    "bounds.iwae_loss_backward: log_w.real.max(axis=0)"
+    " -> log_w.max(axis=0)": "what is divided out cancels, whatever it is",
+    "bounds.iwae_loss_backward: v.shape[-1] -> v.shape[1]": "v is (K, B): axis 1 is the last",
+    "bounds.log_weights: log_w.reshape(-1, log_w.shape[-1])"
+    " -> log_w.reshape(-2, log_w.shape[-1])": "NumPy infers a length that is negative",
     "vae.VAE.forward: posterior.sample(mu, sigma, eps)"
     " -> posterior.sample(mu, eps, sigma)": "sigma eps = eps sigma, to the last bit",
     "vae.VAE._array: array.astype(self._params.dtype, copy=False)"

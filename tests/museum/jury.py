@@ -1,9 +1,9 @@
 """The three gradient proofs that every bug of the museum is put to.
 
 Each test is one method of `gradcheck` on a small model, at a moderate point with a random
-log-variance head: each term of the objective alone, weighed anew for each example, and both
-together with beta = 0.7. It is not collected with the tests of the package, which prove more; the
-museum runs it, by its path, on the code with a bug in it.
+log-variance head: each term of the objective alone, weighed anew for each example, and together
+with beta = 0.7, as one bound and as the other. It is not collected with the tests of the package,
+which prove more; the museum runs it, by its path, on the code with a bug in it.
 
 `test_place` asks the same where a check is known to see less, or more, than at that point.
 """
@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from numpy_vae import VAE, Bernoulli, Gaussian, gradcheck
+from numpy_vae.bounds import BOUNDS
+from numpy_vae.likelihood import ContinuousBernoulli, LearnedGaussian
 
 B, D, H, Z, K = 3, 6, 4, 2, 5  # all different: a transposed shape cannot pass
 SEED = 32  # at which each relu unit is on for some images and off for others
@@ -34,9 +36,9 @@ def build(arrays, activation="tanh", likelihood="bernoulli"):
     return vae
 
 
-def draw_point(rng, lead=(B,)):
+def draw_point(rng, lead=(B,), likelihood="bernoulli"):
     """Return parameters, images and noise by name."""
-    shapes = VAE(D, (H,), Z, dtype=np.float64, rng=0).params.shapes
+    shapes = VAE(D, (H,), Z, likelihood=likelihood, dtype=np.float64, rng=0).params.shapes
     point = {name: 0.4 * rng.standard_normal(shape) for name, shape in shapes.items()}
     # Images are 1/2 on average: no relu unit is to be on, or off, for all of them.
     point["encoder.0.W"] *= 3
@@ -69,7 +71,7 @@ def put(point, measure, gradient_of, method, **settings):
     return gradcheck(f, gradient, point, method=method)
 
 
-def objective(beta):
+def objective(beta, bound="elbo"):
     """Return the objective and its gradient, as `put` takes them."""
 
     def measure(vae, trace):
@@ -78,55 +80,81 @@ def objective(beta):
     def gradient_of(vae, trace, of_inputs):
         return vae.backward_inputs(trace, beta) if of_inputs else vae.backward(trace, beta)
 
-    return measure, gradient_of
+    def measure_bound(vae, trace):
+        return BOUNDS[bound].forward(vae.terms(trace), beta)
+
+    def gradient_of_bound(vae, trace, of_inputs):
+        weights = BOUNDS[bound].backward(vae.terms(trace), beta)
+        return (vae.loss_backward_inputs if of_inputs else vae.loss_backward)(trace, *weights)
+
+    return (measure, gradient_of) if bound == "elbo" else (measure_bound, gradient_of_bound)
 
 
-def terms(dnll, dkl):
-    """Return the losses of the examples, weighed one by one, and their gradient."""
+def terms(*weights):
+    """Return the terms of the examples, weighed one by one, and their gradient."""
 
     def measure(vae, trace):
-        nll, kl = vae.loss(trace)
-        return (dnll * nll).sum() + (dkl * kl).sum()
+        return sum((d * term).sum() for d, term in zip(weights, vae.terms(trace), strict=False))
 
     def gradient_of(vae, trace, of_inputs):
         backward = vae.loss_backward_inputs if of_inputs else vae.loss_backward
-        return backward(trace, dnll, dkl)
+        return backward(trace, *weights)
 
     return measure, gradient_of
 
 
 @each_method
 @pytest.mark.parametrize(
-    ("activation", "likelihood", "lead"),
+    ("activation", "likelihood", "bound", "lead"),
     [
-        ("relu", Bernoulli(), (B,)),
-        ("relu", Gaussian(0.3), (K, B)),
-        ("tanh", Bernoulli(), (K, B)),
-        ("tanh", Gaussian(0.3), (B,)),
+        ("relu", Bernoulli(), "elbo", (B,)),
+        ("relu", Gaussian(0.3), "elbo", (K, B)),
+        ("tanh", Bernoulli(), "elbo", (K, B)),
+        ("tanh", Gaussian(0.3), "elbo", (B,)),
+        ("tanh", ContinuousBernoulli(), "elbo", (K, B)),
+        ("tanh", LearnedGaussian(), "elbo", (K, B)),
+        ("relu", Bernoulli(), "iwae", (K, B)),
+        ("tanh", Gaussian(0.3), "iwae", (B,)),
+        ("relu", ContinuousBernoulli(), "iwae", (K, B)),
+        ("tanh", LearnedGaussian(), "iwae", (K, B)),
     ],
-    ids=["relu-bernoulli-one", "relu-gaussian-K", "tanh-bernoulli-K", "tanh-gaussian-one"],
+    ids=lambda value: getattr(value, "name", {(B,): "one", (K, B): "K"}.get(value, value)),
 )
-def test_objective(rng, activation, likelihood, lead, method):
+def test_objective(rng, activation, likelihood, bound, lead, method):
     settings = {"activation": activation, "likelihood": likelihood}
-    report = put(draw_point(rng, lead), *objective(0.7), method, **settings)
+    point = draw_point(rng, lead, likelihood)
+    report = put(point, *objective(0.7, bound), method, **settings)
     assert report.ok, f"\n{report}"
 
 
 @each_method
 @pytest.mark.parametrize(
     ("likelihood", "lead"),
-    [(Bernoulli(), (K, B)), (Gaussian(0.3), (B,))],
-    ids=["bernoulli-K", "gaussian-one"],
+    [
+        (Bernoulli(), (K, B)),
+        (Gaussian(0.3), (B,)),
+        (ContinuousBernoulli(), (B,)),
+        (LearnedGaussian(), (K, B)),
+    ],
+    ids=["bernoulli-K", "gaussian-one", "continuous-bernoulli-one", "learned-gaussian-K"],
 )
 def test_reconstruction_alone(rng, likelihood, lead, method):
-    weights = rng.standard_normal(lead), np.zeros(B)
-    report = put(draw_point(rng, lead), *terms(*weights), method, likelihood=likelihood)
+    point, weights = draw_point(rng, lead, likelihood), (rng.standard_normal(lead), np.zeros(B))
+    report = put(point, *terms(*weights), method, likelihood=likelihood)
     assert report.ok, f"\n{report}"
 
 
 @each_method
 def test_kl_alone(rng, method):
     report = put(draw_point(rng), *terms(np.zeros(B), rng.standard_normal(B)), method)
+    assert report.ok, f"\n{report}"
+
+
+@each_method
+@pytest.mark.parametrize("lead", [(B,), (K, B)], ids=["one", "K"])
+def test_log_ratio_alone(rng, lead, method):
+    weights = np.zeros(lead), np.zeros(B), rng.standard_normal(lead)
+    report = put(draw_point(rng, lead), *terms(*weights), method)
     assert report.ok, f"\n{report}"
 
 

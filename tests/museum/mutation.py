@@ -22,9 +22,9 @@ from typing import NamedTuple
 import planting
 from equivalent import EQUIVALENT
 
-MODULES = ("params", "layers", "posterior", "likelihood", "network", "vae", "optim")
+MODULES = ("params", "layers", "posterior", "likelihood", "network", "bounds", "vae", "optim")
 OTHERS = (
-    "vae", "linear", "layers", "posterior", "likelihood", "params", "network", "optim",
+    "vae", "linear", "bounds", "layers", "posterior", "likelihood", "params", "network", "optim",
     "gradcheck", "evaluate", "checkpoint", "train", "files", "runs", "readme", "package",
 )  # fmt: skip
 TIMEOUT = 300.0  # seconds: many times what all these tests take, also on a busy machine

@@ -23,7 +23,7 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TIMEOUT = 120.0  # seconds; a fault may make a loop that never ends
+TIMEOUT = 300.0  # seconds; a fault may make a loop that never ends
 MEMORY = 4 << 30  # bytes; or an array that no machine can hold
 
 
