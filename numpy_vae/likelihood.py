@@ -314,8 +314,8 @@ class LearnedGaussian(Likelihood):
 
     def sample(self, l: Array, rng: np.random.Generator) -> Array:
         """l + sqrt(v) n with n ~ N(0, I), shape and dtype of l."""
-        noise = rng.standard_normal(l.shape).astype(l.dtype)
-        return (l + np.exp(self.logvar / 2) * noise).astype(l.dtype, copy=False)
+        noise = rng.standard_normal(l.shape)
+        return (l + np.exp(self.logvar / 2) * noise).astype(l.dtype)
 
     def link(self, mean: Array) -> Array:
         """`mean` itself."""

@@ -589,6 +589,8 @@ def test_the_link_of_the_readers_own_is_found_by_bisection():
     # e^l overflows on the way, which must not warn.
     means = np.array([[1e-3, 0.5, 1, 4, 1000, 1e5, 1e-9]])
     np.testing.assert_allclose(Poisson().link(means), np.log(means), rtol=0, atol=1e-9)
+    found = Poisson().link(means.astype(np.float32))  # which e^500 does not fit in
+    np.testing.assert_allclose(found, np.log(means), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.mathematics
@@ -622,3 +624,9 @@ def test_a_continuous_bernoulli_sample_is_the_quantile(u):
     expected = np.log1p(np.where(l > 0, 1 - u, u) * np.expm1(l)) / l  # of slope l: 1 - x for l > 0
     draw = ContinuousBernoulli().sample(l, Quantile(u))
     np.testing.assert_allclose(draw, expected, rtol=1e-11)
+
+
+def test_a_likelihood_with_parameters_is_equal_to_none_but_itself():
+    # As its arrays have no single truth value; so it can be hashed, too.
+    one, two = LearnedGaussian(), LearnedGaussian()
+    assert one == one and one != two and len({one, two}) == 2

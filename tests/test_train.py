@@ -362,7 +362,7 @@ def test_an_epoch_of_either_bound_is_the_loop_written_out(digits, bound):
         assert means == pytest.approx(tuple(sums / 500), rel=1e-5)
         assert record.train_elbo == -(record.train_reconstruction + record.train_kl)
     assert betas[0] == 0 and betas[8:] == [1.5] * 4 and betas[:9] == sorted(betas[:9])
-    np.testing.assert_allclose(vae.params.flat, twin.params.flat, rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(vae.params.flat, twin.params.flat, rtol=1e-4, atol=5e-5)
 
 
 @pytest.mark.mathematics

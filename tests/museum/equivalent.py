@@ -24,6 +24,41 @@ EQUIVALENT = {
     " -> l > 0": "complex numbers are ordered by real part first; at 0 both forms are the same",
     "likelihood.Bernoulli.nll: l.real > 0"
     " -> l.real > 1": "between 0 and 1 both forms of softplus are exact: e^l is at most e",
+    "likelihood.Likelihood.link: range(70)"
+    " -> range(71)": "time only: 2000 / 2^70 is below the rounding of any l",
+    "likelihood.Likelihood.settings: {'name': self.name} | {n: v for n, v in pairs if not"
+    " isinstance(v, np.ndarray)} -> {n: v for n, v in pairs if not isinstance(v, np.ndarray)}"
+    " | {'name': self.name}": "the order of the settings is nobody's, and no field is called name",
+    "likelihood.Likelihood.on: block.split('.')[-1]"
+    " -> block.split('.')[1]": "the name of a block of a likelihood has one dot",
+    "likelihood.ContinuousBernoulli.sample: l > 0"
+    " -> l >= 0": "at l = 0 x is uniform, and so is 1 - x",
+    "likelihood.log_integral: np.abs(l.real) < 1"
+    " -> np.abs(l.real) <= 1": "at 1 both forms are right",
+    "likelihood.log_integral: np.abs(l.real)"
+    " -> np.abs(l)": "the imaginary part of a complex step is 1e-30",
+    "likelihood.log_integral: np.where(near, l * l, 0)"
+    " -> np.where(near, l * l, 1)": "what stands where the series is not read is never seen",
+    "likelihood.log_integral: np.where(near, 1, np.where(l.real > 0, l, -l))"
+    " -> np.where(near, 2, np.where(l.real > 0, l, -l))": "what stands where it is not read",
+    "likelihood.log_integral: np.where(near, 1, np.where(l.real > 0, l, -l))"
+    " -> np.where(near, -1, np.where(l.real > 0, l, -l))": "what stands where it is not read",
+    "likelihood.log_integral: l.real > 0 -> l.real >= 0": "at l = 0 the series is read",
+    "likelihood.log_integral: l.real > 0"
+    " -> l > 0": "complex numbers are ordered by real part first; at 0 the series is read",
+    "likelihood.log_integral: l.real > 0 -> l.real >= 0 (2)": "at l = 0 the series is read",
+    "likelihood.log_integral: l.real > 0"
+    " -> l > 0 (2)": "complex numbers are ordered by real part first; at 0 the series is read",
+    "likelihood.langevin: np.abs(h.real) < 0.5"
+    " -> np.abs(h.real) <= 0.5": "at 1/2 both forms are right",
+    "likelihood.langevin: np.abs(h.real)"
+    " -> np.abs(h)": "the imaginary part of a complex step is 1e-30",
+    "likelihood.langevin: np.where(near, h * h, 0)"
+    " -> np.where(near, h * h, 1)": "what stands where the fraction is not read is never seen",
+    "likelihood.langevin: np.where(near, 1, h)"
+    " -> np.where(near, 2, h)": "what stands where it is not read is never seen",
+    "likelihood.langevin: np.where(near, 1, h)"
+    " -> np.where(near, -1, h)": "what stands where it is not read is never seen",
     "bounds.iwae_loss: log_w.real.max(axis=0)"
     " -> log_w.max(axis=0)": "what is divided out is multiplied in again, whatever it is",
     "bounds.iwae_loss_backward: log_w.real.max(axis=0)"
@@ -33,6 +68,8 @@ EQUIVALENT = {
     " -> log_w.reshape(-2, log_w.shape[-1])": "NumPy infers a length that is negative",
     "vae.VAE.forward: posterior.sample(mu, sigma, eps)"
     " -> posterior.sample(mu, eps, sigma)": "sigma eps = eps sigma, to the last bit",
+    "vae.VAE.resample: posterior.sample(trace.mu, trace.sigma, eps)"
+    " -> posterior.sample(trace.mu, eps, trace.sigma)": "sigma eps = eps sigma, to the last bit",
     "vae.VAE._array: array.astype(self._params.dtype, copy=False)"
     " -> array.astype(self._params.dtype)": "memory only: a copy of what need not be copied",
     "vae.VAE._array: array.astype(self._params.dtype, copy=False)"
