@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import sys
 import time
@@ -46,6 +47,7 @@ from .likelihood import (
 )
 from .modelcheck import EXAMPLES, Check, check_model, point_table, summary
 from .optim import Adam, Average
+from .params import Array
 from .progress import Progress, epoch_line, say
 from .runs import (
     CHECKPOINT,
@@ -139,6 +141,7 @@ def prepare(args: argparse.Namespace) -> Run:
         for images in data.train, data.test:
             check_values(likelihood, images, f"--data {args.data}")
         data = divided(data, binarize, args.validation)
+        check_whole("--warmup", args.warmup, 0, args.epochs)
         batch_size = args.batch_size or min(128, len(data.train))
         check_whole("--batch-size", batch_size, 1, len(data.train))
         streams = spawn_streams(args.seed)
@@ -301,14 +304,22 @@ def train(args: argparse.Namespace) -> int:
             except KeyboardInterrupt:
                 interrupted = True
                 progress.clear()
-                print("interrupted: saving the progress so far", file=sys.stderr)
+                if history:  # the last whole epoch is a point to go on from with the same bits
+                    found = load_checkpoint(folder / CHECKPOINT)
+                    run = run._replace(vae=found.vae, adam=found.adam, average=found.average)
+                else:
+                    save()
+                print(
+                    f"interrupted: the run is kept as it was after epoch {len(history)}; "
+                    f"go on with: numpy-vae train --resume {folder}",
+                    file=sys.stderr,
+                )
                 test = evaluate_elbo(
                     run.result,
                     data.test,
                     binarize=left_to_draw(binarize),
                     rng=run.streams.test_seed,
                 )
-                save()
             finish(run, test, time.perf_counter() - start, interrupted)
     except (FloatingPointError, MemoryError, OSError) as error:
         progress.clear()
@@ -328,13 +339,17 @@ def heading(run: Run) -> str:
     """Return what is trained on what, in one line, or two."""
     vae, data, settings = run.vae, run.data, run.settings
     held_out = "" if data.validation is None else f"{len(data.validation)} validation, "
-    bound = "" if settings["bound"] == "elbo" else f", {settings['bound']}"
-    samples = "" if settings["samples"] == 1 else f", {settings['samples']} samples"
+    named = {
+        "elbo": settings["bound"], "1 samples": f"{settings['samples']} samples",
+        "warmup 0": f"warmup {settings['warmup']}", "constant": settings["schedule"],
+    }  # fmt: skip
+    others = "".join(f", {value}" for default, value in named.items() if value != default)
+    others += ", average" if run.average is not None else ""
     resumed = f"\nresumed after epoch {len(run.history)}" if run.history else ""
     return (
         f"{data.name}: {len(data.train)} training, {held_out}{len(data.test)} test images, "
         f"binarize {settings['binarize']}; {sizes(vae)} {vae.activation}, {vae.likelihood.name}"
-        f"{bound}{samples}; seed {settings['seed']}{resumed}"
+        f"{others}; seed {settings['seed']}{resumed}"
     )
 
 
@@ -367,6 +382,8 @@ def finish(run: Run, test: Elbo, seconds: float, interrupted: bool) -> None:
     for block, value in vae.likelihood.parameters().items():
         metrics[block] = value.tolist()
     write_json(run.folder / "metrics.json", metrics)
+    if "likelihood.logvar" in vae.params:
+        say(f"learned variance {math.exp(vae.params['likelihood.logvar'][0]):.4g}")
     say(f"test ELBO {test.elbo:.3f} nats per image (binarize {binarize}, one draw of the noise)")
 
     rng = np.random.default_rng(run.streams.test_seed)
@@ -388,7 +405,8 @@ def evaluate(args: argparse.Namespace) -> int:
     try:
         settings = read_config(folder)
         vae = VAE.load(folder / CHECKPOINT)
-        data = load_images(settings["data"], args.data_dir or settings["data_dir"])
+        name = args.data or settings["data"]
+        data = load_images(name, args.data_dir or settings["data_dir"])
         data = divided(data, settings["binarize"], settings["validation"])
         images = data.test if args.on == "test" else data.validation
         if images is None:
@@ -399,7 +417,7 @@ def evaluate(args: argparse.Namespace) -> int:
         check_whole("--images", count, 1, len(images))
         rng = np.random.default_rng(args.seed)
         images = images[np.sort(rng.permutation(len(images))[:count])]
-        check_values(vae.likelihood, images, f"--data {settings['data']}")
+        check_values(vae.likelihood, images, f"--data {name}")
     except (ValueError, OSError, MemoryError) as error:
         raise UsageError(one_line(error)) from None
     if not args.json:
@@ -431,15 +449,23 @@ def evaluate(args: argparse.Namespace) -> int:
     progress.clear()
     result = found.summary() | {
         "units": "nats per image",
-        "data": settings["data"],
+        "data": name,
         "on": args.on,
         "binarize": settings["binarize"],
         "likelihood": vae.likelihood.name,
         "seed": args.seed,
+        "cross_entropy": vae.likelihood.name == "bernoulli" and not is_binary(images, settings),
         "seconds": round(time.perf_counter() - start, 3),
     }
     say(json.dumps(result) if args.json else evaluation_text(result))
     return 0
+
+
+def is_binary(images: Array, settings: Mapping[str, Any]) -> bool:
+    """Return whether the pixels are 0 or 1, so that Bernoulli's is a likelihood of them."""
+    if settings["binarize"] != "none":
+        return True
+    return bool(((images == 0) | (images == (255 if images.dtype == np.uint8 else 1))).all())
 
 
 def evaluation_text(result: Mapping[str, Any]) -> str:
@@ -450,13 +476,16 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
         return f"{result[name]:9.3f}" + ("" if error is None else f"  (standard error {error:.3f})")
 
     kls = sorted(result["kl_per_dimension"], reverse=True)
+    active = "unknown" if result["active_units"] is None else f"{result['active_units']:5d}"
+    grey = "grey pixels: what is called p(x) here is a cross-entropy, not a likelihood of them"
     return "\n".join(
         [
+            *([grey] if result["cross_entropy"] else []),
             f"log p(x)        {mean('log_likelihood')}  nats per image (on average a lower bound)",
             f"ELBO            {mean('elbo')}",
             f"reconstruction  {result['reconstruction']:9.3f}",
             f"KL              {result['kl']:9.3f}",
-            f"active units    {result['active_units']:5d} of {len(kls)}",
+            f"active units    {active} of {len(kls)} (variance of the posterior mean above 0.01)",
             *wrap("KL of each dimension: " + " ".join(f"{kl:.2f}" for kl in kls), 80),
             f"{result['seconds']:.1f} s",
         ]

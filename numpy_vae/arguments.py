@@ -87,7 +87,7 @@ RUN_DIRECTORY = """\
 The run directory holds config.json (the settings), history.csv (a row for each epoch), metrics.json
 (the result), checkpoint.npz (parameters, read with VAE.load) and figures/*.png. The result is
 test_elbo, the evidence lower bound of the test images in nats per image: higher is better. Compare
-it only with results of the same --binarize.
+it only with results of the same --data, --binarize and --likelihood.
 """
 
 
@@ -165,7 +165,8 @@ def add_model_arguments(
         choices=tuple(LIKELIHOODS),
         default="bernoulli",
         help="of a pixel given z: bernoulli for 0 and 1 (default), continuous_bernoulli for greys "
-        "in [0, 1], gaussian for any value, learned_gaussian with a variance that is learned",
+        "in [0, 1] (with --output-bias data it learns much faster), gaussian for any value, "
+        "learned_gaussian with a variance that is learned",
     )
     model.add_argument(
         "--variance",
@@ -277,7 +278,7 @@ def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         type=whole(0, MAX_EPOCHS),
         default=0,
         metavar="N",
-        help="epochs in which beta rises from 0 to its value (default: 0)",
+        help="epochs in which beta rises from 0 to its value, at most all (default: 0)",
     )
     model.add_argument(
         "--output-bias",
@@ -380,6 +381,12 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         choices=("test", "validation"),
         default="test",
         help="which images: the test set (default), or those that train --validation set aside",
+    )
+    command.add_argument(
+        "--data",
+        type=path,
+        metavar="FILE",
+        help="the file that the run was trained on, where it has moved",
     )
     add_data_dir(command)
     add_seed(

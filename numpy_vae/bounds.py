@@ -27,10 +27,12 @@ is a softmax, the weights normalised to 1 over K:
     d(-log Σ_j w_j) / d log w_k = -w_k / Σ_j w_j = -v_k
     dnll_k = v_k / B                                     dratio_k = beta v_k / B
 
-The analytic kl has no part in it. It is one number for all K samples, so that under the weights v,
-which sum to 1, it would be counted as if the samples had no weights at all: another function, and
-no bound. The weights are exponentials of some -100 nats and of very different sizes, so all
-sums are taken after the largest has been divided out: log Σ w = m + log Σ e^(log w - m), m = max.
+The analytic kl has no part in it. It is one number for all K samples, and would leave the
+logarithm: -log(1/K Σ p(x | z_k)) + beta kl, of samples that are drawn from q and not divided by q,
+which is no bound.
+
+The weights are exponentials of some -100 nats and of very different sizes, so all sums are taken
+after the largest has been divided out: log Σ w = m + log Σ e^(log w - m), m = max.
 
 References
 ----------

@@ -151,7 +151,7 @@ class Evaluation:
             "reconstruction": float(self.reconstructions.mean()),
             "kl": float(self.kls.sum(axis=1).mean()),
             "kl_per_dimension": self.kls.mean(axis=0).tolist(),
-            "active_units": int((self.mus.var(axis=0) > ACTIVE).sum()),
+            "active_units": int((self.mus.var(axis=0) > ACTIVE).sum()) if len(elbos) > 1 else None,
             "images": len(self.log_likelihoods),
             "samples": self.samples,
         }

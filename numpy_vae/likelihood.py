@@ -197,7 +197,10 @@ class ContinuousBernoulli(Bernoulli):
         return (1 + langevin(l / 2)) / 2
 
     def sample(self, l: Array, rng: np.random.Generator) -> Array:
-        """The x with F(x) = u uniform, F(x) = (e^xl - 1) / (e^l - 1), shape and dtype of l."""
+        """The quantile of a uniform u, shape and dtype of l: F(x) = (e^xl - 1) / (e^l - 1) = u.
+
+        For l > 0 it is 1 - x with the x of -l, which has the same distribution.
+        """
         u = rng.random(l.shape, np.float32 if l.dtype == np.float32 else np.float64)
         t = np.maximum(np.abs(l), np.finfo(l.dtype).eps)  # nearer to 0 the density is 1
         x = -np.log1p(u * np.expm1(-t)) / t  # of slope -t, so that nothing overflows
@@ -288,7 +291,9 @@ class LearnedGaussian(Likelihood):
 
     def __post_init__(self) -> None:
         if not isinstance(self.logvar, np.ndarray) or self.logvar.shape != (1,):
-            raise ValueError(f"logvar is {self.logvar!r}, must be an array of shape (1,)")
+            raise ValueError(
+                f"logvar is {self.logvar!r}, must be an array of shape (1,): np.log([variance])"
+            )
 
     def nll(self, x: Array, l: Array) -> Array:
         """Σ_d ((x - l)² / v + log(2πv)) / 2, shape of l without its last axis, nats per example."""

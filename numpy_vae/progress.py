@@ -83,9 +83,10 @@ def say(text: str) -> None:
 
 def epoch_line(record: Record, epochs: int) -> str:
     """Return the one plain line about an epoch."""
-    line = (
-        f"epoch {record.epoch:{len(str(epochs))}}/{epochs}  -ELBO train {-record.train_elbo:8.3f}  "
-    )
+    line = f"epoch {record.epoch:{len(str(epochs))}}/{epochs}  "
+    if abs(record.train_bound - record.train_elbo) > 1e-3:  # of another bound, or with a beta
+        line += f"loss train {-record.train_bound:8.3f}  "
+    line += f"-ELBO train {-record.train_elbo:8.3f}  "
     for name, (elbo, reconstruction, kl) in record.held_out().items():
         line += f"{name} {-elbo:8.3f} = reconstruction {reconstruction:8.3f} + KL {kl:7.3f} nats  "
     return f"{line}{record.seconds:.1f} s"

@@ -255,7 +255,7 @@ def train_epochs(
     batch_size = min(check_whole("batch_size", batch_size, 1, MAX_BATCH_SIZE), len(data.train))
     # A Python float: a NumPy float64 would make float64 of the gradient.
     beta = check_real("beta", beta, 0, MAX_BETA, open_below=False)
-    check_whole("warmup", warmup, 0, MAX_EPOCHS)
+    check_whole("warmup", warmup, 0, epochs)
     if data.train.shape[1] != vae.data_dim:
         raise ValueError(f"images have {data.train.shape[1]} pixels, must have {vae.data_dim}")
     data = binarized(data, binarize)

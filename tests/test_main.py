@@ -143,7 +143,7 @@ def test_a_run_is_replaced_only_when_asked(folder, capsys):
         ("--batch-size", "50", "--lr", "0.01", "--latent", "1"),
         ("--likelihood", "continuous_bernoulli", "--output-bias", "data"),
         ("--likelihood", "learned_gaussian", "--variance", "0.5", "--output-bias", "data"),
-        ("--bound", "iwae", "--samples", "3", "--warmup", "2", "--schedule", "cosine"),
+        ("--bound", "iwae", "--samples", "3", "--warmup", "1", "--schedule", "cosine"),
         ("--samples", "2", "--schedule", "burda", "--average", "--output-bias", "data"),
         ("--validation", "10", "--evaluate-every", "2"),
     ],
@@ -224,6 +224,7 @@ def save(name, array):
         (None, ["--hidden", "65536,65536"], "the number of parameters is"),
         (None, ["--variance", "0.5"], "--variance applies to a gaussian --likelihood, not to bern"),
         (None, ["--validation", "50"], "--validation is 50, must be a whole number from 0 to 49"),
+        (None, ["--warmup", "9", "--epochs", "8"], "--warmup is 9, must be a whole number from 0"),
         (None, ["--resume", "none"], "--resume is given with --data, --hidden, --latent, --out,"),
         (None, ["--data-dir", "."], "--data-dir applies to --data mnist, not to --data small"),
         (None, ["--data", "mnist", "--data-dir", "void"], "void"),
@@ -240,7 +241,7 @@ def save(name, array):
          ["--likelihood", "gaussian", "--binarize", "static"], "static"),
     ],
     ids=["missing", "batch-size", "batch-size-left", "parameters", "variance", "validation",
-         "resume", "data-dir", "mnist-dir", "empty-file", "text", "pickle", "empty-array",
+         "warmup", "resume", "data-dir", "mnist-dir", "empty-file", "text", "pickle", "empty-array",
          "one-dimensional", "int64", "nan", "inf", "range", "binarize-range"],
 )  # fmt: skip
 def test_data_that_cannot_be_used_are_refused_in_one_line(folder, capsys, make, words, message):
@@ -346,11 +347,12 @@ def test_a_static_draw_is_the_same_whatever_is_set_aside(folder):
         assert all((row == getattr(static, of)).all(axis=1).any() for row in rows)
 
 
-def test_the_learned_variance_is_reported(folder):
+def test_the_learned_variance_is_reported(folder, capsys):
     assert train("--epochs", "2", "--likelihood", "learned_gaussian", "--out", "out") == 0
     logvar = VAE.load("out/checkpoint.npz").params["likelihood.logvar"]
     assert metrics_of(folder)["likelihood.logvar"] == pytest.approx(logvar.tolist())
     assert logvar[0] != np.log(np.float32(0.1))
+    assert f"learned variance {np.exp(logvar[0]):.4g}" in capsys.readouterr().out
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_end(folder, monkeypatch, capsys):
@@ -572,12 +574,15 @@ def test_ctrl_c_ends_cleanly_with_what_has_been_reached(folder):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert error.splitlines() == ["interrupted: saving the progress so far"]
+    [line] = error.splitlines()
+    assert line.startswith("interrupted: the run is kept as it was after epoch ")
+    assert line.endswith("; go on with: numpy-vae train --resume out")
     metrics = json.loads((folder / "out/metrics.json").read_text())
     assert metrics["interrupted"] is True and metrics["epochs"] >= 1
     checkpoint = load_checkpoint("out/checkpoint.npz")
     assert checkpoint.adam.t == metrics["steps"] >= 50
     assert len(checkpoint.history) == metrics["epochs"]
+    assert metrics["steps"] == 50 * metrics["epochs"]  # no part of an epoch
     assert (folder / "out/figures/samples.png").read_bytes().startswith(PNG)
 
 
@@ -769,7 +774,7 @@ def test_evaluate_says_it_in_words(run, capsys):
     out = capsys.readouterr().out
     assert "run: small, binarize dynamic; 20-7-2 relu, bernoulli; 10 test images, 30 samples" in out
     assert f"log p(x)        {result['log_likelihood']:9.3f}  (standard error " in out
-    assert f"active units    {result['active_units']:5d} of 2" in out
+    assert f"active units    {result['active_units']:5d} of 2" in out and "cross-entropy" not in out
     assert max(map(len, out.splitlines())) <= 100
 
 
@@ -788,9 +793,29 @@ def test_evaluate_takes_some_images_or_the_validation_set(run, capsys):
 
 
 def test_evaluate_of_one_image_knows_no_standard_error(run, capsys):
-    assert evaluated(capsys, "--images", "1")["log_likelihood_se"] is None
+    result = evaluated(capsys, "--images", "1")
+    assert result["log_likelihood_se"] is None and result["active_units"] is None
     assert main(["evaluate", "run", "--samples", "5", "--images", "1"]) == 0
-    assert "standard error" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "standard error" not in out and "active units    unknown of 2" in out
+
+
+def test_evaluate_says_that_a_cross_entropy_is_no_likelihood(folder, capsys):
+    assert train("--epochs", "1", "--binarize", "none", "--out", "run") == 0
+    assert evaluated(capsys)["cross_entropy"] is True
+    assert main(["evaluate", "run", "--samples", "5"]) == 0
+    assert "grey pixels: what is called p(x) here is a cross-entropy" in capsys.readouterr().out
+    train("--epochs", "1", "--binarize", "none", "--likelihood", "gaussian", "--out", "gaussian")
+    capsys.readouterr()
+    assert main(["evaluate", "gaussian", "--samples", "5"]) == 0
+    assert "cross-entropy" not in capsys.readouterr().out
+
+
+def test_evaluate_finds_data_that_have_moved(run, capsys):
+    before = evaluated(capsys)
+    Path("small.npy").rename("elsewhere.npy")
+    after = evaluated(capsys, "--data", "elsewhere.npy")
+    assert after["log_likelihood"] == before["log_likelihood"]
 
 
 @pytest.mark.parametrize(
