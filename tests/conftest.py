@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import contextlib
 import os
 
 # The matrices of the tests are small, and threads that wait for one another on a busy machine make
@@ -13,3 +14,24 @@ import pytest
 @pytest.fixture
 def rng():
     return np.random.default_rng(20_131_220)
+
+
+@pytest.fixture
+def dies_after(monkeypatch):
+    """Return a context in which a training of the command line dies after so many epochs."""
+    from numpy_vae import __main__ as command
+
+    write = command.write_history
+
+    @contextlib.contextmanager
+    def dies_after(epochs):
+        def dies(path, history):
+            write(path, history)
+            if len(history) == epochs:
+                raise SystemError("killed")
+
+        with monkeypatch.context() as patch, pytest.raises(SystemError):
+            patch.setattr(command, "write_history", dies)
+            yield
+
+    return dies_after

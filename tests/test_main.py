@@ -355,21 +355,11 @@ def test_the_learned_variance_is_reported(folder, capsys):
     assert f"learned variance {np.exp(logvar[0]):.4g}" in capsys.readouterr().out
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_end(folder, monkeypatch, capsys):
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(folder, dies_after, capsys):
     words = ["--epochs", "4", "--schedule", "cosine", "--warmup", "3", "--average"]
     words += ["--bound", "iwae", "--samples", "2"]
     assert train(*words, "--out", "whole") == 0
-    from numpy_vae import __main__ as module
-
-    write = module.write_history
-
-    def dies(path, history):
-        write(path, history)
-        if len(history) == 2:
-            raise SystemError("killed")
-
-    with monkeypatch.context() as patch, pytest.raises(SystemError):
-        patch.setattr(module, "write_history", dies)
+    with dies_after(2):
         train(*words, "--out", "stopped")
     assert not (folder / "stopped/metrics.json").exists()
     capsys.readouterr()
