@@ -132,12 +132,11 @@ def draw(vae: VAE, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Ar
     """Draw images that the likelihood accepts, and noise of this shape, off the kinks of relu."""
     low, high = vae.likelihood.support
     for _ in range(100):  # a very large model has some unit close to its kink, whatever is drawn
-        x = rng.standard_normal((EXAMPLES, vae.data_dim))
-        if is_bounded(vae):
-            x = rng.uniform(low, high, x.shape)
-        elif math.isfinite(low):  # counts, and what is positive
+        size = EXAMPLES, vae.data_dim
+        x = rng.uniform(low, high, size) if is_bounded(vae) else rng.standard_normal(size)
+        if math.isinf(high) and math.isfinite(low):  # counts, and what is positive
             x = low + np.abs(x)
-        elif math.isfinite(high):
+        if math.isinf(low) and math.isfinite(high):
             x = high - np.abs(x)
         eps = rng.standard_normal(shape)
         if vae.activation != "relu" or clearance(vae, x, eps) > CLEARANCE:

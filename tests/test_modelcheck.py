@@ -109,7 +109,7 @@ def test_the_importance_weights_say_something_at_every_point(monkeypatch, activa
         terms = vae.terms(trace)
         log_w = bounds.log_weights(terms)
         assert np.abs(log_w).max() < 1000  # so that a weight is known to 1e-13
-        v = bounds.iwae_backward(terms, 1.0).reconstruction * 4
+        v = bounds.iwae_loss_backward(terms, 1.0).reconstruction * 4
         assert (np.sort(v, axis=0)[1] > 0.02).sum() >= 2 and v.std(axis=0).min() > 1e-3
     for (_, trace), sign in zip(visited[2:], (1, -1), strict=True):
         assert (sign * trace.logvar).min() >= 70 and (sign * trace.logvar).max() <= 80

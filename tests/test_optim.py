@@ -360,3 +360,7 @@ def test_around_a_minimum_the_average_is_nearer_to_it_than_the_path():
 def test_an_eta_out_of_range_is_refused(eta):
     with pytest.raises(ValueError, match=r"^eta is .*, must be a number at least 0 and at most 1e"):
         Average(vector([1.0]), eta)
+
+
+def test_every_tenth_step_is_a_member_of_the_average():
+    assert AVERAGE_EVERY == 10

@@ -709,3 +709,33 @@ def test_another_layout_cannot_be_laid_under_a_model(rng):
     vae, other = make(rng), make(rng, latent_dim=Z + 1)
     with pytest.raises(ValueError, match=r"params has blocks .*, must be"):
         vae.over(other.params)
+
+
+def test_a_model_of_one_pixel_and_one_latent_dimension_has_a_gradient(rng):
+    vae = VAE(1, (), 1, dtype=np.float64, rng=0)
+    x, eps = rng.random((B, 1)), rng.standard_normal((B, 1))
+    report = gradcheck(
+        objective_of(vae, 1.0),
+        vae.backward(vae.forward(x, eps)),
+        {**vae.params, "x": x, "eps": eps},
+    )
+    assert report.ok, f"\n{report}"
+
+
+def test_two_traces_are_not_compared_number_by_number(rng):
+    vae = make(rng)
+    one, two = vae.forward(*inputs(rng)), vae.forward(*inputs(rng))
+    assert one == one and one != two
+
+
+def test_a_likelihoods_own_gradient_gets_images_and_logits_in_that_order(rng):
+    seen = []
+
+    class Watched(LearnedGaussian):
+        def nll_backward_params(self, x, l, dnll, grad):
+            seen.append((x, l))
+
+    vae = make(rng, likelihood=Watched())
+    trace = vae.forward(*inputs(rng))
+    vae.backward(trace)
+    assert seen[0][0] is trace.x and seen[0][1] is trace.logits

@@ -74,6 +74,16 @@ EQUIVALENT = {
     " -> array.astype(self._params.dtype)": "memory only: a copy of what need not be copied",
     "vae.VAE._array: array.astype(self._params.dtype, copy=False)"
     " -> array.astype(self._params.dtype, copy=True)": "memory only: as above",
+    "optim.burda: 3280 * share + 1e-06"
+    " -> 3280 * share + 2e-06": "more than a rounding, less than a step: so are both",
+    "optim.burda: epoch >= (3 ** i - 1) / 2"
+    " -> epoch > (3 ** i - 1) / 2": "no share is 1e-6 of an epoch before a border",
+    "optim.burda: float(10 ** (-stage / 7))"
+    " -> 10 ** (-stage / 7)": "a power of Python numbers is a float already",
+    "optim.Average.update: t // AVERAGE_EVERY"
+    " -> t / AVERAGE_EVERY": "t is a multiple there, or less than one",
+    "optim.Average.update: t < AVERAGE_EVERY"
+    " -> t <= AVERAGE_EVERY": "at t = AVERAGE_EVERY the first condition holds",
     "optim: FLUSH_EVERY = 100"
     " -> FLUSH_EVERY = 101": "the threshold of the flush has room for that: 0.84^101 1e8 > 1",
     "optim.Adam.__init__: (self.m, self.v)"
