@@ -88,7 +88,7 @@ def initialise(params: Params, activation: str, rng: np.random.Generator) -> Non
     gains = {"mu": 0.1, reads_z: 0.1, "logvar": 0.0}
     for block, W in params.items():
         name, kind = block.rsplit(".", 1)
-        if kind == "W" and name != "likelihood":
+        if kind == "W":
             in_trunk = name.startswith(("encoder", "decoder"))
             gain = gains.get(name, 2.0 if in_trunk and activation == "relu" else 1.0)
             W[:] = rng.normal(0, (gain / len(W)) ** 0.5, W.shape)
