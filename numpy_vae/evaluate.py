@@ -14,9 +14,9 @@ at 1.
     log p(x) ≈ log 1/S Σ_s w_s         log w_s = log p(x | z_s) + log p(z_s) - log q(z_s | x)
 
 The mean of the weights is p(x) without bias, so that its logarithm is too low on average: a lower
-bound again, that rises to log p(x) as S grows. The sum is taken in log space, and a few draws at a
-time: with the largest log w so far, m, and the sum s = Σ e^(log w - m), a draw that exceeds m
-rescales s. Memory does not grow with S.
+bound again, that rises to log p(x) as S grows. The sum is taken in log space, draw after draw: with
+the largest log w so far, m, and the total Σ e^(log w - m), a draw that exceeds m rescales the
+total. Memory does not grow with S.
 
 A latent dimension is *active* if its posterior mean depends on the image: if the variance of that
 over images exceeds 0.01 [1]. In a trained model the KL of an inactive one is usually near zero.
