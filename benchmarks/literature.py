@@ -29,8 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numpy_vae import VAE, Adam, evaluate_likelihood, load_mnist
-from numpy_vae.__main__ import main
-from numpy_vae.arguments import build_parser
+from numpy_vae.__main__ import build_parser, main
 from numpy_vae.data import Dataset, batch, binarized, left_to_draw, split_validation
 from numpy_vae.evaluate import standard_error
 from numpy_vae.files import atomic_write

@@ -17,9 +17,19 @@ def rng():
 
 
 @pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Work in an empty folder, with 60 small images in it and no MNIST in reach."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("numpy_vae.data.cache_folder", lambda: tmp_path / "cache")
+    np.save("small.npy", np.random.default_rng(0).random((60, 4, 5)).astype(np.float32))
+    return tmp_path
+
+
+@pytest.fixture
 def dies_after(monkeypatch):
     """Return a context in which a training of the command line dies after so many epochs."""
-    from numpy_vae import __main__ as command
+    from numpy_vae.commands import train as command
 
     write = command.write_history
 

@@ -4,7 +4,8 @@ import argparse
 
 import pytest
 
-from numpy_vae.arguments import build_parser, path, real, whole, widths
+from numpy_vae.__main__ import build_parser
+from numpy_vae.arguments import path, real, whole, widths
 
 
 def test_numbers_are_read_within_their_bounds():

@@ -11,7 +11,8 @@ PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
     "checks", "files", "params", "layers", "posterior", "likelihood", "network", "bounds", "vae",
     "optim", "gradcheck", "modelcheck", "data", "digits", "evaluate", "train", "checkpoint", "runs",
-    "progress", "plots", "arguments", "__main__",
+    "progress", "plots", "arguments", "commands.inputs", "commands.train", "commands.evaluate",
+    "commands.gradcheck", "__main__",
 ]  # fmt: skip
 
 
@@ -43,25 +44,46 @@ def test_the_public_contract():
     assert (PACKAGE / "py.typed").exists()
 
 
-def imports(path):
-    """Return the modules of this package that `path` imports, anywhere in it."""
+def name_of(path):
+    """Return the dotted name of a module within the package, such as commands.train."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}
+
+
+def imports(name):
+    """Return the modules of this package that a module of it imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            found |= {node.module} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("numpy_vae"):
-            found.add(node.module.removeprefix("numpy_vae").lstrip("."))
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        module = node.module or ""
+        if node.level:
+            above = name.split(".")[: -node.level]  # the package that the dots stand for
+            module = ".".join([*above, *filter(None, [module])])
+        elif module.startswith("numpy_vae"):
+            module = module.removeprefix("numpy_vae").lstrip(".")
+        else:
+            continue
+        found |= {module, *(f"{module}.{alias.name}".lstrip(".") for alias in node.names)}
     return found & set(ORDER)
 
 
 def test_imports_run_downwards_and_form_no_cycle():
-    assert {path.stem for path in PACKAGE.glob("*.py")} == {*ORDER, "__init__"}
+    assert set(MODULES) == set(ORDER)
     for i, module in enumerate(ORDER):
-        assert imports(PACKAGE / f"{module}.py") <= set(ORDER[:i]), module
+        assert imports(module) <= set(ORDER[:i]), module
+
+
+def test_the_imports_of_a_module_are_seen():
+    assert {"data", "vae", "commands.inputs"} <= imports("commands.train")
+    assert {"commands.train", "commands.inputs"} <= imports("__main__")
+    assert imports("vae") >= {"posterior", "bounds", "params"}
 
 
 def test_only_plots_imports_matplotlib_and_nothing_imports_an_autograd():
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert ("import matplotlib" in text or "from matplotlib" in text) == (path.stem == "plots")
         for name in ("torch", "jax", "autograd", "tensorflow"):
@@ -69,6 +91,6 @@ def test_only_plots_imports_matplotlib_and_nothing_imports_an_autograd():
 
 
 def test_no_global_random_state():
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert "random.seed" not in text and "RandomState" not in text

@@ -1,0 +1,175 @@
+"""``numpy-vae evaluate``: estimate log p(x) of held-out images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+
+from ..arguments import Subparsers, add_data_dir, add_seed, path, whole
+from ..checks import check_whole
+from ..data import left_to_draw
+from ..evaluate import MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
+from ..likelihood import check_values
+from ..params import Array
+from ..progress import Progress, say
+from ..runs import CHECKPOINT, read_config
+from ..vae import VAE
+from .inputs import UsageError, divided, load_images, one_line, sizes
+
+EVALUATE = """\
+Estimate what the model of a run is worth on images that it was not trained on: log p(x) by
+importance sampling, with its standard error over the images, the ELBO, reconstruction and KL apart,
+the KL of each latent dimension, and the number of active ones. All in nats per image; log p(x) and
+the ELBO: higher is better.
+
+  numpy-vae evaluate runs/mnist-1                     5000 samples for each of the test images
+  numpy-vae evaluate runs/mnist-1 --images 1000       a random thousand of them
+  numpy-vae evaluate runs/mnist-1 --json              one JSON object on standard output
+
+The pixels of --binarize dynamic are drawn once, from the seed: two runs that are evaluated with the
+same seed see the same images. Compare only results of the same --binarize and --likelihood.
+"""
+
+
+def add_arguments(commands: Subparsers) -> None:
+    """Add ``numpy-vae evaluate``."""
+    command = commands.add_parser(
+        "evaluate",
+        allow_abbrev=False,
+        help="estimate log p(x) of held-out images",
+        description=EVALUATE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("run", type=path, metavar="RUN", help="the directory of a run")
+    command.add_argument(
+        "--samples",
+        type=whole(1, MAX_IMPORTANCE_SAMPLES),
+        default=5000,
+        metavar="S",
+        help="draws of z for each image; more make the bound of log p(x) tighter (default: 5000)",
+    )
+    command.add_argument(
+        "--images",
+        type=whole(1, 1 << 30),
+        metavar="N",
+        help="a random N of the images, chosen by the seed (default: all)",
+    )
+    command.add_argument(
+        "--on",
+        choices=("test", "validation"),
+        default="test",
+        help="which images: the test set (default), or those that train --validation set aside",
+    )
+    command.add_argument(
+        "--data",
+        type=path,
+        metavar="FILE",
+        help="the file that the run was trained on, where it has moved",
+    )
+    add_data_dir(command)
+    add_seed(
+        command, "seed of the draws, the pixels of --binarize dynamic, and the choice of --images"
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    command.set_defaults(execute=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """``numpy-vae evaluate``; return its exit status."""
+    folder = Path(args.run)
+    try:
+        settings = read_config(folder)
+        vae = VAE.load(folder / CHECKPOINT)
+        name = args.data or settings["data"]
+        data = load_images(name, args.data_dir or settings["data_dir"])
+        data = divided(data, settings["binarize"], settings["validation"])
+        images = data.test if args.on == "test" else data.validation
+        if images is None:
+            raise ValueError(f"--on validation: {args.run} was trained without --validation")
+        if images.shape[1] != vae.data_dim:
+            raise ValueError(f"images have {images.shape[1]} pixels, must have {vae.data_dim}")
+        count = args.images or len(images)
+        check_whole("--images", count, 1, len(images))
+        rng = np.random.default_rng(args.seed)
+        images = images[np.sort(rng.permutation(len(images))[:count])]
+        check_values(vae.likelihood, images, f"--data {name}")
+    except (ValueError, OSError, MemoryError) as error:
+        raise UsageError(one_line(error)) from None
+    if not args.json:
+        say(
+            f"{args.run}: {data.name}, binarize {settings['binarize']}; {sizes(vae)} "
+            f"{vae.activation}, {vae.likelihood.name}; {count} {args.on} images, "
+            f"{args.samples} samples, seed {args.seed}"
+        )
+    progress = Progress(1)
+    start = time.perf_counter()
+
+    def show(done: int) -> None:
+        left = (time.perf_counter() - start) * (count / done - 1)
+        progress.show(f"{done}/{count} images, {left:.0f} s left")
+
+    try:
+        found = evaluate_likelihood(
+            vae,
+            images,
+            samples=args.samples,
+            binarize=left_to_draw(settings["binarize"]),
+            rng=args.seed,
+            on_images=show,
+        )
+    except (FloatingPointError, MemoryError) as error:
+        progress.clear()
+        print(f"numpy-vae evaluate: error: {one_line(error)}", file=sys.stderr)
+        return 1
+    progress.clear()
+    result = found.summary() | {
+        "units": "nats per image",
+        "data": name,
+        "on": args.on,
+        "binarize": settings["binarize"],
+        "likelihood": vae.likelihood.name,
+        "seed": args.seed,
+        "cross_entropy": vae.likelihood.name == "bernoulli" and not is_binary(images, settings),
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    say(json.dumps(result) if args.json else evaluation_text(result))
+    return 0
+
+
+def is_binary(images: Array, settings: Mapping[str, Any]) -> bool:
+    """Return whether the pixels are 0 or 1, so that Bernoulli's is a likelihood of them."""
+    if settings["binarize"] != "none":
+        return True
+    return bool(((images == 0) | (images == (255 if images.dtype == np.uint8 else 1))).all())
+
+
+def evaluation_text(result: Mapping[str, Any]) -> str:
+    """Return the result of an evaluation as a few lines."""
+
+    def mean(name: str) -> str:
+        error = result[f"{name}_se"]
+        return f"{result[name]:9.3f}" + ("" if error is None else f"  (standard error {error:.3f})")
+
+    kls = sorted(result["kl_per_dimension"], reverse=True)
+    active = "unknown" if result["active_units"] is None else f"{result['active_units']:5d}"
+    grey = "grey pixels: what is called p(x) here is a cross-entropy, not a likelihood of them"
+    return "\n".join(
+        [
+            *([grey] if result["cross_entropy"] else []),
+            f"log p(x)        {mean('log_likelihood')}  nats per image (on average a lower bound)",
+            f"ELBO            {mean('elbo')}",
+            f"reconstruction  {result['reconstruction']:9.3f}",
+            f"KL              {result['kl']:9.3f}",
+            f"active units    {active} of {len(kls)} (variance of the posterior mean above 0.01)",
+            *wrap("KL of each dimension: " + " ".join(f"{kl:.2f}" for kl in kls), 80),
+            f"{result['seconds']:.1f} s",
+        ]
+    )

@@ -1,0 +1,30 @@
+"""What the tests of the commands share: a small training, and what it leaves."""
+
+import csv
+import json
+from pathlib import Path
+
+from numpy_vae.__main__ import main
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def train(*words):
+    """Train a small model on the small images of the fixture `folder`."""
+    return main(["train", "--data", "small.npy", "--hidden", "7", "--latent", "2", *words])
+
+
+def listing(path):
+    """Return the files below a folder."""
+    return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+
+
+def metrics_of(name="out"):
+    """Return the result of a run."""
+    return json.loads((Path(name) / "metrics.json").read_text())
+
+
+def rows_of(name="out"):
+    """Return the rows of the history of a run."""
+    with open(f"{name}/history.csv", newline="") as file:
+        return list(csv.DictReader(file))
