@@ -30,10 +30,10 @@ import numpy as np
 
 from numpy_vae import VAE, Adam, evaluate_likelihood, load_mnist
 from numpy_vae.__main__ import build_parser, main
+from numpy_vae.commands.train import EPOCHS
 from numpy_vae.data import Dataset, batch, binarized, left_to_draw, split_validation
 from numpy_vae.evaluate import standard_error
 from numpy_vae.files import atomic_write
-from numpy_vae.runs import read_config
 from numpy_vae.train import train_step
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results.md"
@@ -135,7 +135,9 @@ PAIRS = (("dynamic-k5-100", "dynamic-k1-100"), ("static-k5-100", "static-k1-100"
 
 def settings_of(row: Row) -> argparse.Namespace:
     """Return the settings that the command line makes of the arguments of a row."""
-    return build_parser().parse_args(["train", "--data", "mnist", *row.arguments.split()])
+    args = build_parser().parse_args(["train", "--data", "mnist", *row.arguments.split()])
+    args.epochs = args.epochs or EPOCHS
+    return args
 
 
 # Running a row ------------------------------------------------------------------------------------
@@ -173,9 +175,10 @@ def is_trained(row: Row, folder: Path) -> bool:
     """
     if not (folder / "config.json").exists():
         return False
-    config, args = read_config(folder), settings_of(row)
+    config, args = json.loads((folder / "config.json").read_text()), settings_of(row)
     args.hidden, args.binarize = list(args.hidden), args.binarize or "dynamic"
-    for name in config.keys() & vars(args).keys() - {"data_dir", "batch_size", "variance"}:
+    free = {"data_dir", "image_shape", "batch_size", "variance"}
+    for name in config.keys() & vars(args).keys() - free:
         if config[name] != getattr(args, name):
             raise ValueError(
                 f"{folder}: its {name} is {config[name]!r}, must be {getattr(args, name)!r} as in "
@@ -191,7 +194,7 @@ def is_trained(row: Row, folder: Path) -> bool:
 def evaluate(folder: Path, samples: int, on: str) -> None:
     """Estimate log p(x) of every held-out image, and keep each, so that two rows can be paired."""
     vae = VAE.load(folder / "checkpoint.npz")
-    config = read_config(folder)
+    config = json.loads((folder / "config.json").read_text())
     binarize = config["binarize"]
     data = split_validation(binarized(load_mnist(), binarize), config["validation"])
     images = data.validation if on == "validation" else data.test

@@ -13,7 +13,8 @@ from .likelihood import (
 )
 from .optim import Adam, Average
 from .params import Params
-from .train import fit, train_epochs
+from .progress import Progress
+from .train import Best, fit, train_epochs
 from .vae import VAE, Trace
 
 __all__ = [
@@ -21,12 +22,14 @@ __all__ = [
     "Adam",
     "Average",
     "Bernoulli",
+    "Best",
     "ContinuousBernoulli",
     "Dataset",
     "Gaussian",
     "LearnedGaussian",
     "Likelihood",
     "Params",
+    "Progress",
     "Trace",
     "evaluate_elbo",
     "evaluate_likelihood",

@@ -52,6 +52,17 @@ def widths(text: str) -> tuple[int, ...]:
     return tuple(map(whole(1, MAX_WIDTH), text.split(",")))
 
 
+def image_shape(text: str) -> tuple[int, int]:
+    """Read a height and a width, such as "8x8"."""
+    try:
+        height, width = map(whole(1, MAX_WIDTH), text.split("x"))
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be a height and a width in pixels, such as 28x28"
+        ) from None
+    return height, width
+
+
 def path(text: str) -> str:
     """Read a path or a name, which is not empty."""
     if not text:
@@ -133,4 +144,40 @@ def add_data_dir(command: argparse._ActionsContainer) -> None:
         metavar="DIR",
         help="a folder with the four MNIST files; looked into before $NUMPY_VAE_DATA, the cache "
         "folder and the download",
+    )
+
+
+def add_run(command: argparse.ArgumentParser) -> None:
+    """Add the run, which is read."""
+    command.add_argument("run", type=path, metavar="RUN", help="the directory of a run")
+
+
+def add_moved_data(command: argparse.ArgumentParser) -> None:
+    """Add where the images of the run are now."""
+    command.add_argument(
+        "--data",
+        type=path,
+        metavar="FILE",
+        help="the file that the run was trained on, where it has moved",
+    )
+    add_data_dir(command)
+
+
+def add_image_shape(command: argparse.ArgumentParser) -> None:
+    """Add the shape of an image, for a run that was trained on rows."""
+    command.add_argument(
+        "--image-shape",
+        type=image_shape,
+        metavar="HxW",
+        help="height and width of the images, where the run does not know them, such as 8x8",
+    )
+
+
+def add_out(command: argparse.ArgumentParser, metavar: str, default: str) -> None:
+    """Add the file to write, `default` being a name within the run."""
+    command.add_argument(
+        "--out", type=path, metavar=metavar, help=f"the file to write (default: RUN/{default})"
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the file of --out, if there is one"
     )

@@ -1,63 +1,95 @@
-"""A run on disk: parameters, Adam's moments, the random streams and the history, in one file.
+"""A run in one file: parameters, Adam's moments, the random streams, the history and the settings.
 
-`VAE.load` reads the model out of the same file: the one that is evaluated, over the average of the
-parameters where there is one; the parameters that training goes on from are beside it. Everything
-is an array or JSON text, so that the file can be read with ``allow_pickle=False``; and it is
-written whole or not at all.
+    settings, params              the model that is kept, which `VAE.load` reads
+    trained, average, best        the parameters that training goes on from, their average, those of
+                                  the best epoch; whichever of them is kept is `params` instead
+    adam.m, adam.v                the moments
+    history                       (epochs, 11) the records, NaN where nothing was evaluated
+    clock                         (epochs, 2) their seconds of training and of evaluation
+    training                      the rest, as JSON text
+
+Kept are the parameters of the best epoch, where one is chosen, else the average, where there is
+one, else those that are trained. Everything is an array or JSON text, so that the file can be read
+with ``allow_pickle=False``; and it is written whole or not at all. A run that was stopped and gone
+on with leaves the same bytes as one that was not, the clock apart.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .checks import check_real, check_whole
 from .files import read_arrays
 from .optim import Adam, Average
 from .params import Array, Params
-from .train import Record, Streams, spawn_streams
+from .train import MAX_EPOCHS, Best, Record, Streams, spawn_streams
 from .vae import VAE
 
-VERSION = 1
+VERSION = 2
 STREAMS = ("initialisation", "order", "noise", "pixels")
+# What comes of text that is not what `save_checkpoint` writes.
+_NOT_ONE = (KeyError, TypeError, AttributeError, OverflowError, RecursionError, ValueError)
+CLOCK = ("seconds", "test_seconds")  # of a record; the others are its
+HISTORY = tuple(name for name in Record._fields if name not in CLOCK)
 
 
 class Checkpoint(NamedTuple):
     """What it takes to go on with a run."""
 
-    vae: VAE
+    vae: VAE  # over the parameters that training goes on from
     adam: Adam
     streams: Streams
     history: list[Record]
-    average: Average | None
+    average: Average | None = None
+    best: Best | None = None
+    settings: Mapping[str, Any] = MappingProxyType({})  # of the run, as JSON takes them
+
+    @property
+    def vectors(self) -> dict[str, Params]:
+        """The parameters by name, the best ones once there are any; the last are kept."""
+        vectors = {"trained": self.vae.params}
+        if self.average is not None:
+            vectors["average"] = self.average.mean
+        if self.best is not None and self.best.epoch:
+            vectors["best"] = self.best.params
+        return vectors
+
+    @property
+    def kept(self) -> VAE:
+        """The model that is evaluated, drawn and used: over the last of `vectors`."""
+        *_, params = self.vectors.values()
+        return self.vae.over(params)
 
 
-def save_checkpoint(
-    path: str | os.PathLike[str],
-    vae: VAE,
-    adam: Adam,
-    streams: Streams,
-    history: Sequence[Record],
-    average: Average | None = None,
-) -> None:
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all (OSError)."""
+    _, adam, streams, history, average, best, settings = checkpoint
     training = {
         "version": VERSION,
+        "run": dict(settings),
         "adam": {"t": adam.t, "lr": adam.lr, "beta1": adam.beta1, "beta2": adam.beta2,
                  "eps": adam.eps},
         "test_seed": streams.test_seed,
         "streams": {name: getattr(streams, name).bit_generator.state for name in STREAMS},
-        "history": [record._asdict() for record in history],
-        "eta": None if average is None else average.eta,
+        "average": None if average is None else {"eta": average.eta},
+        "best": None if best is None else
+                {"epoch": best.epoch, "elbo": best.elbo if best.epoch else None},
     }  # fmt: skip
-    arrays = {"adam.m": adam.m.flat, "adam.v": adam.v.flat}
-    if average is not None:
-        arrays["trained"] = vae.params.flat
-        vae = vae.over(average.mean)
-    vae.save(path, arrays | {"training": np.array(json.dumps(training))})
+    *others, _ = checkpoint.vectors.items()
+    checkpoint.kept.save(
+        path,
+        {name: params.flat for name, params in others}
+        | {"adam.m": adam.m.flat, "adam.v": adam.v.flat}
+        | {"history": _table(history, HISTORY), "clock": _table(history, CLOCK)}
+        | {"training": np.array(json.dumps(training))},
+    )
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -66,7 +98,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Raises
     ------
     ValueError
-        If the file is damaged, is no checkpoint, or is of a newer version.
+        If the file is damaged, is no checkpoint, does not agree with itself, or is of another
+        version.
     OSError
         If it cannot be read.
     """
@@ -75,27 +108,71 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         training = json.loads(str(arrays["training"]))
         if training["version"] != VERSION:
-            raise ValueError(f"its version is {training['version']}, must be {VERSION}")
-        average = None
-        if training.get("eta") is not None:
-            average = Average(vae.params, training["eta"])  # of what the file holds: the average
-            _fill(vae.params, arrays, "trained")
+            raise ValueError(f"its version is {training['version']!r}, must be {VERSION}")
+        average = best = None
+        if training["average"] is not None:
+            average = Average(vae.params, **training["average"])
+        if training["best"] is not None:
+            best = _best(vae.params, **training["best"])
         settings = training["adam"]
-        t = settings.pop("t")
+        t = check_whole("the number of steps", settings.pop("t"), 0, 1 << 62)
         adam = Adam(vae.params, **settings)
-        adam.t = int(t)
-        _fill(adam.m, arrays, "adam.m")
-        _fill(adam.v, arrays, "adam.v")
-        streams = spawn_streams(0)._replace(test_seed=int(training["test_seed"]))
+        adam.t = t
+        streams = spawn_streams(0)._replace(
+            test_seed=check_whole("test_seed", training["test_seed"], 0, (1 << 63) - 1)
+        )
         for name in STREAMS:
             getattr(streams, name).bit_generator.state = training["streams"][name]
-        history = [Record(**record) for record in training["history"]]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: not a checkpoint ({error})") from None
-    return Checkpoint(vae, adam, streams, history, average)
+        history = _history(arrays["history"], arrays["clock"])
+        found = Checkpoint(vae, adam, streams, history, average, best, dict(training["run"]))
+        # The last of them is a copy of what VAE.load has read, or the trained ones themselves.
+        *others, _ = found.vectors.items()
+        for name, params in [*others, ("adam.m", adam.m), ("adam.v", adam.v)]:
+            _fill(name, params, arrays)
+    except _NOT_ONE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: not a checkpoint ({reason})") from None
+    return found
 
 
-def _fill(params: Params, arrays: Mapping[str, Array], name: str) -> None:
-    if arrays[name].shape != params.flat.shape:
-        raise ValueError(f"{name} is {arrays[name].shape}, must be {params.flat.shape}")
+def _best(params: Params, epoch: object, elbo: object) -> Best:
+    best = Best(params)
+    best.epoch = check_whole("the best epoch", epoch, 0, MAX_EPOCHS)
+    if best.epoch:
+        best.elbo = check_real("its ELBO", elbo, -math.inf, math.inf, open_below=False)
+    return best
+
+
+def _table(history: Sequence[Record], columns: Sequence[str]) -> Array:
+    """Return columns of the records, (epochs, columns); None is NaN."""
+    rows = [[getattr(record, name) for name in columns] for record in history]
+    return np.array(rows, np.float64).reshape(-1, len(columns))
+
+
+def _history(table: Array, clock: Array) -> list[Record]:
+    """Return the records of epochs 1, 2, ... from what `_table` made of them."""
+    for name, array, columns in ("history", table, HISTORY), ("clock", clock, CLOCK):
+        if array.shape != (len(table), len(columns)) or array.dtype != np.float64:
+            raise ValueError(
+                f"{name} is {array.dtype} {array.shape}, must be float64 (epochs, {len(columns)})"
+            )
+    epochs = table[:, HISTORY.index("epoch")]
+    if not np.array_equal(epochs, np.arange(1, len(table) + 1)):
+        raise ValueError(f"its epochs are {epochs}, must be 1, 2, ...")
+    history = []
+    for row in np.hstack([table, clock]).tolist():
+        values: dict[str, Any] = {
+            name: None if math.isnan(value) else value
+            for name, value in zip(HISTORY + CLOCK, row, strict=True)
+        }
+        history.append(Record(**values | {"epoch": int(row[0])}))
+    return history
+
+
+def _fill(name: str, params: Params, arrays: Mapping[str, Array]) -> None:
+    if (arrays[name].shape, arrays[name].dtype) != (params.flat.shape, params.dtype):
+        raise ValueError(
+            f"{name} is {arrays[name].dtype} {arrays[name].shape}, must be {params.dtype}"
+            f" {params.flat.shape}"
+        )
     params.flat[:] = arrays[name]

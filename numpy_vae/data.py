@@ -69,6 +69,8 @@ MNIST_MIRRORS = (
 )
 BINARIZE = ("none", "threshold", "static", "dynamic")
 
+Part = tuple[NDArray[Any], NDArray[Any] | None]  # images and labels
+
 _SPLIT_SEED = 0
 # Far from any seed a user gives: a run spawns its streams from that one, and they must not be these
 _STATIC_SEED = int.from_bytes(b"static binarisation")
@@ -289,31 +291,64 @@ def load_array(path: str | os.PathLike[str]) -> Dataset:
         If it cannot be read.
     """
     path = Path(path)
+    parts, image_shape = _read_parts(path)
+    if "" in parts:
+        try:
+            return _split(path.stem, *parts[""], image_shape)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    (train, train_labels), (test, test_labels) = parts.values()
+    return Dataset(path.stem, train, test, train_labels, test_labels, image_shape=image_shape)
+
+
+def read_images(path: str | os.PathLike[str]) -> dict[str, Part]:
+    """Read the images of a file that `load_array` takes, in the order in which it holds them.
+
+    Returns
+    -------
+    dict of str to (images, labels)
+        Images (N, D), uint8 or float32, and labels (N,) or None: under "train" and "test" where the
+        file holds a split, else under "".
+
+    Raises
+    ------
+    ValueError, OSError
+        As `load_array`.
+    """
+    return _read_parts(Path(path))[0]
+
+
+def _read_parts(path: Path) -> tuple[dict[str, Part], tuple[int, int] | None]:
+    """Return what a file holds, checked: images and labels by part, and the shape of an image."""
     arrays = read_arrays(path)
     try:
-        return _from_arrays(path.stem, arrays)
+        names = _names_of_parts(arrays)
+        images, image_shape = _images({x or "images": arrays[x] for x, _ in names.values()})
+        parts = {
+            part: (rows, _labels(y or "labels", None if y is None else arrays.get(y), len(rows)))
+            for rows, (part, (_, y)) in zip(images, names.items(), strict=True)
+        }
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    return parts, image_shape
 
 
-def _from_arrays(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
+def _names_of_parts(arrays: dict[str, NDArray[Any]]) -> dict[str, tuple[str, str | None]]:
+    """Return, by part, which array holds the images and which the labels, if any."""
     for x, x_test, y, y_test in (
         ("x_train", "x_test", "y_train", "y_test"),
         ("train", "test", "train_labels", "test_labels"),
     ):
         if {x, x_test} <= arrays.keys() <= {x, x_test, y, y_test}:
-            (train, test), image_shape = _images({x: arrays[x], x_test: arrays[x_test]})
-            train_labels = _labels(y, arrays.get(y), len(train))
-            test_labels = _labels(y_test, arrays.get(y_test), len(test))
-            return Dataset(name, train, test, train_labels, test_labels, image_shape=image_shape)
+            return {"train": (x, y), "test": (x_test, y_test)}
     images = [key for key in arrays if len(arrays) == 1 or key not in ("labels", "label", "y")]
     if len(images) != 1 or len(arrays) > 2:
         raise ValueError(
             f"holds arrays named {sorted(arrays)}, must be x_train and x_test (y_train, y_test),"
             " train and test (train_labels, test_labels), or one array of images (labels)"
         )
-    labels = [array for key, array in arrays.items() if key != images[0]]
-    return dataset_from_array(arrays[images[0]], *labels, name=name)
+    labels = [key for key in arrays if key != images[0]]
+    return {"": (images[0], labels[0] if labels else None)}
 
 
 def dataset_from_array(
@@ -340,11 +375,19 @@ def dataset_from_array(
         or `labels` are not one integer per image.
     """
     (x,), image_shape = _images({"images": np.asarray(x)})
+    return _split(name, x, _labels("labels", labels, len(x)), image_shape)
+
+
+def _split(
+    name: str,
+    x: NDArray[Any],
+    y: NDArray[Any] | None,
+    image_shape: tuple[int, int] | None,
+) -> Dataset:
     if len(x) < 2:
         raise ValueError(
             "there is 1 image, must be 2 or more: one for training and one for testing"
         )
-    y = _labels("labels", labels, len(x))
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(x))
     train, test = np.split(order, [-max(1, len(x) // 6)])
     y_train, y_test = (None, None) if y is None else (y[train], y[test])
@@ -400,6 +443,29 @@ def _labels(what: str, labels: NDArray[Any] | None, n: int) -> NDArray[Any] | No
     if y.dtype.kind not in "iu" or y.shape != (n,):
         raise ValueError(f"{what} are {y.dtype} {y.shape}, must be integers ({n},), one per image")
     return y
+
+
+def guess_image_shape(d: int) -> tuple[int, int]:
+    """Return (height, width), height <= width, of the most square image of d pixels."""
+    height = next(h for h in range(math.isqrt(d), 0, -1) if d % h == 0)
+    return height, d // height
+
+
+def value_range(x: NDArray[Any]) -> tuple[float, float]:
+    """Return what is black and what is white in pictures of x: 0 and 1, if they hold all of it."""
+    low, high = float(x.min()), float(x.max())
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def fingerprint(data: Dataset) -> str:
+    """Return a SHA-256 of the training and the test images, by which a run knows its data."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for x in data.train, data.test:
+        digest.update(f"{x.dtype.str} {x.shape} ".encode())
+        digest.update(np.ascontiguousarray(x).data)
+    return digest.hexdigest()
 
 
 # From pixels to minibatches -------------------------------------------------------------------

@@ -87,7 +87,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     try:
         settings = json.loads(str(arrays.pop("settings")))
         assert isinstance(settings, dict)
-    except (KeyError, ValueError, AssertionError):
+    except (KeyError, ValueError, RecursionError, AssertionError):
         raise ValueError(f"{path}: holds no model settings") from None
     return settings, arrays
 

@@ -1,39 +1,31 @@
 """Figures of a training run and of what the model has learnt.
 
 Every ``plot_`` function draws on the Axes `ax` and returns it; without one it makes a new pyplot
-figure. `save_figures` writes the figures of a run to files and touches neither pyplot nor a
-display. No other module of the package imports matplotlib.
+figure. `figures` puts them together and writes them to files.
 
-Letters of this module: N images, D = height * width pixels of each, one flattened image a row. In a
-picture small values are dark and large ones bright; anything else is blank.
+Letters of this module: N images, D = height * width pixels of each, one flattened image a row; Z
+latent dimensions, which are counted from 0 in the arguments and from 1 in what is drawn. In a
+picture of images small values are dark and large ones bright; anything else is blank.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.cm import ScalarMappable
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
 from .checks import check_choice
-from .data import Dataset
-from .files import atomic_write
-from .vae import VAE
-
-DPI = 150  # dots per inch of the files
-WIDEST = 1130  # dots of the longer side of a picture; twice that where its pixels are that many
+from .evaluate import ACTIVE
 
 # Told apart with each kind of colour vision: the "muted" scheme of P. Tol, "Colour Schemes",
 # SRON/EPS/TN/09-002, 2021, and black.
@@ -41,6 +33,10 @@ COLOURS = (
     "#332288", "#88ccee", "#44aa99", "#117733", "#999933",
     "#ddcc77", "#cc6677", "#882255", "#aa4499", "#000000",
 )  # fmt: skip
+
+INACTIVE: dict[str, Any] = {"facecolor": "white", "edgecolor": COLOURS[6], "hatch": "////"}
+
+REACH = 3  # of the traversals, in standard deviations of the prior
 
 TERMS = {  # of the objective, each with a title and its sign in it
     "elbo": ("$-$ELBO", -1),
@@ -56,6 +52,15 @@ def _axes(ax: Axes | None) -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.subplots(layout="constrained")[1]
+
+
+def _z(dimension: int) -> str:
+    """Return the name of a latent dimension, as the figures have it."""
+    return f"$z_{{{dimension + 1}}}$"
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 # The history ----------------------------------------------------------------------------------
@@ -143,12 +148,6 @@ def _readable(values: NDArray[Any]) -> tuple[float, float]:
 # Images ---------------------------------------------------------------------------------------
 
 
-def guess_image_shape(d: int) -> tuple[int, int]:
-    """Return (height, width), height <= width, of the most square image of d pixels."""
-    height = next(h for h in range(math.isqrt(d), 0, -1) if d % h == 0)
-    return height, d // height
-
-
 def _tiles(
     images: ArrayLike, image_shape: tuple[int, int], value_range: tuple[float, float]
 ) -> NDArray[np.float64]:
@@ -184,7 +183,7 @@ def _show(picture: NDArray[np.float64], ax: Axes | None, value_range: tuple[floa
     ax = _axes(ax)
     low, high = value_range
     ax.imshow(
-        picture, cmap="gray", vmin=low, vmax=high, interpolation="nearest", origin="upper",
+        picture, cmap="gray", vmin=low, vmax=high, interpolation="none", origin="upper",
         aspect="equal",
     )  # fmt: skip
     ax.set_xticks([])
@@ -258,51 +257,210 @@ def plot_reconstructions(
     return ax
 
 
-# The latent plane -----------------------------------------------------------------------------
+def plot_interpolations(
+    decode: Callable[[NDArray[np.float64]], ArrayLike],
+    mu: ArrayLike,
+    originals: ArrayLike,
+    image_shape: tuple[int, int],
+    ax: Axes | None = None,
+    steps: int = 9,
+    value_range: tuple[float, float] = (0, 1),
+) -> Axes:
+    """Draw what lies between two images: a row for each pair of them.
 
-
-def plot_latent(mu: ArrayLike, labels: ArrayLike | None = None, ax: Axes | None = None) -> Axes:
-    """Draw posterior means in the latent plane, and where one and two sd of the prior lie.
+    Between the two originals, set apart, are `steps` decoded images. The k-th, from 0, is decoded
+    at z = (1 - t) mu + t mu', where t = k / (steps - 1): the first and the last are the
+    reconstructions. The horizontal axis is in t.
 
     Parameters
     ----------
-    mu : array_like, shape (N, 2)
-    labels : array_like of int, shape (N,), optional
-        Up to ten different ones have a colour and an entry in the legend each, more have a colour
-        bar.
-    ax : Axes, optional
+    decode : callable
+        From z (n, Z) to images (n, D).
+    mu : array_like, shape (R, 2, Z)
+        The posterior means of the left and the right image of R pairs.
+    originals : array_like, shape (R, 2, D)
+        These images.
+    image_shape, ax, value_range
+        As in `plot_images`.
+    steps : int, at least 2
 
     Returns
     -------
     Axes
     """
-    ax, mu = _axes(ax), np.asarray(mu)
-    z_1, z_2 = mu.T
+    t = np.linspace(0, 1, steps)[:, np.newaxis]
+    ends = np.asarray(mu, np.float64)[:, :, np.newaxis]  # (R, 2, 1, Z)
+    z = (1 - t) * ends[:, 0] + t * ends[:, 1]  # (R, steps, Z)
+    images = _tiles(decode(z.reshape(-1, z.shape[-1])), image_shape, value_range)
+    left, right = (
+        _tiles(x, image_shape, value_range) for x in np.asarray(originals).swapaxes(0, 1)
+    )
+    width = images.shape[2]
+    gap = _gap(images)
+    apart = max(math.ceil(width / 3), 3 * gap)
+    between = _mosaic(images, steps, gap)
+    blank = np.full((len(between), apart), np.nan)
+    columns = [_mosaic(left, 1, gap), blank, between, blank, _mosaic(right, 1, gap)]
+    ax = _show(np.concatenate(columns, axis=1), ax, value_range)
+    first = width + apart + (width - 1) / 2  # the middle of the first that is decoded
+    reach = (steps - 1) * (width + gap)
+    ax.set_xticks([first, first + reach / 2, first + reach], ["0", "0.5", "1"])
+    for middle in (width - 1) / 2, 2 * first + reach - (width - 1) / 2:
+        ax.annotate("original", (middle, 1), (0, 4), xycoords=ax.get_xaxis_transform(),
+                    textcoords="offset points", ha="center")  # fmt: skip
+    ax.set_xlabel(
+        f"$t$, {steps} images decoded at "
+        r"$(1-t)\,\mu(x_\mathrm{left}) + t\,\mu(x_\mathrm{right})$"
+    )
+    return ax
+
+
+def plot_traversals(
+    decode: Callable[[NDArray[np.float64]], ArrayLike],
+    mu: ArrayLike,
+    dimensions: Sequence[int],
+    image_shape: tuple[int, int],
+    ax: Axes | None = None,
+    kl: ArrayLike | None = None,
+    columns: int = 13,
+    value_range: tuple[float, float] = (0, 1),
+) -> Axes:
+    """Draw what single latent dimensions do: a row for each, in which only that one varies.
+
+    It runs from -3 to 3, three standard deviations of the prior, in steps of equal length; the
+    others are held at `mu`. A triangle below a row marks where `mu` itself lies; beyond the ends
+    it points outwards.
+
+    Parameters
+    ----------
+    decode : callable
+        From z (n, Z) to images (n, D).
+    mu : array_like, shape (Z,)
+        The posterior mean of an image, or another point.
+    dimensions : sequence of int, R of them
+        Those to vary, from 0, from the top downwards.
+    image_shape, ax, value_range
+        As in `plot_images`.
+    kl : array_like, shape (Z,), optional
+        KL(q(z_j | x) || p(z_j)) of each dimension, in nats per image, to be named beside its row.
+    columns : int, at least 2
+        Images in a row.
+
+    Returns
+    -------
+    Axes
+    """
+    mu, rows = np.asarray(mu, np.float64), np.arange(len(dimensions))
+    z = np.tile(mu, (len(rows), columns, 1))  # (R, columns, Z)
+    z[rows, :, dimensions] = np.linspace(-REACH, REACH, columns)
+    tiles = _tiles(decode(z.reshape(-1, len(mu))), image_shape, value_range)
+    n, height, width = tiles.shape
+    gap, room = _gap(tiles), math.ceil(max(height, width) / 7)  # below each, for the mark
+    tiles = np.concatenate([tiles, np.full((n, room, width), np.nan)], axis=1)
+    ax = _show(_mosaic(tiles, columns, gap), ax, value_range)
+
+    first, last = (width - 1) / 2, (columns - 1) * (width + gap) + (width - 1) / 2
+    top = rows * (height + room + gap) - 0.5
+    own = mu[list(dimensions)]
+    for marker, chosen in (
+        ("<", own < -REACH),
+        ("^", np.abs(own) <= REACH),
+        (">", own > REACH),
+    ):
+        at = np.interp(own[chosen], (-REACH, REACH), (first, last))
+        ax.plot(at, top[chosen] + height + room / 2, marker, color=COLOURS[6], ms=5, mew=0)
+    ticks = np.arange(-REACH, REACH + 1)
+    ax.set_xticks(
+        np.interp(ticks, (-REACH, REACH), (first, last)), [_signed(f"{z}") for z in ticks]
+    )
+    names = [_z(j) for j in dimensions]
+    if kl is not None:
+        names = [f"{_z(j)}, {np.asarray(kl)[j]:.2f} nats" for j in dimensions]
+    ax.set_yticks(top + height / 2, names)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel("$z_j$ of the row, all others as encoded\n(▲: $z_j$ as encoded)")
+    return ax
+
+
+# The latent plane -----------------------------------------------------------------------------
+
+
+def plot_latent(
+    mu: ArrayLike,
+    labels: ArrayLike | None = None,
+    ax: Axes | None = None,
+    dimensions: tuple[int, int] = (0, 1),
+    values: ArrayLike | None = None,
+    values_label: str = "",
+) -> Axes:
+    """Draw posterior means in a latent plane, and where one and two sd of the prior lie.
+
+    Parameters
+    ----------
+    mu : array_like, shape (N, Z), Z >= 2
+    labels : array_like of int, shape (N,), optional
+        Up to ten different ones have a colour and an entry in the legend each, more have a colour
+        bar.
+    ax : Axes, optional
+    dimensions : (int, int)
+        Those along the horizontal and the vertical axis, from 0.
+    values : array_like of float, shape (N,), optional
+        Colours by a real number in place of the labels, with a colour bar.
+    values_label : str
+        What the values are, and their unit.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        If both labels and values are given.
+    """
+    if labels is not None and values is not None:
+        raise ValueError("labels and values are both given, must be one of the two")
+    ax, mu = _axes(ax), np.asarray(mu)[:, dimensions]
+    across, up = mu.T
     reach = np.max(np.abs(mu), where=np.isfinite(mu), initial=2.0)
     ax.update_datalim([(-reach, -reach), (reach, reach)])  # the origin is the middle
-    size = min(20, max(3, 10_000 / len(mu)))
+    box = ax.get_window_extent()
+    area = box.width * box.height / ax.figure.dpi**2  # square inches
+    size = min(20, max(1.5, 800 * area / len(mu)))
     style: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.8, "rasterized": True}
     kinds, rank = np.unique([0] if labels is None else labels, return_inverse=True)
-    if labels is None:
-        ax.scatter(z_1, z_2, color=COLOURS[2], **style)
+    if values is not None:
+        points = ax.scatter(across, up, c=np.asarray(values), cmap="viridis", **style)
+        _colour_bar(points, ax, values_label)
+    elif labels is None:
+        ax.scatter(across, up, color=COLOURS[2], **style)
     elif len(kinds) <= len(COLOURS):
         # One call for all, so that no label lies on top of another for being drawn later.
-        ax.scatter(z_1, z_2, c=np.array(COLOURS)[rank], **style)
+        ax.scatter(across, up, c=np.array(COLOURS)[rank], **style)
         dots = [Line2D([], [], ls="", marker="o", color=c) for c in COLOURS[: len(kinds)]]
         ax.legend(dots, [str(k) for k in kinds], title="label", frameon=False,
                   loc="center left", bbox_to_anchor=(1, 0.5))  # fmt: skip
     else:
-        points = ax.scatter(z_1, z_2, c=np.asarray(labels), cmap="viridis", **style)
-        ax.figure.colorbar(points, ax=ax, label="label", ticks=MaxNLocator(integer=True))
+        points = ax.scatter(across, up, c=np.asarray(labels), cmap="viridis", **style)
+        _colour_bar(points, ax, "label", ticks=MaxNLocator(integer=True))
     for sd in (1, 2):
         ax.add_patch(Circle((0, 0), sd, fill=False, color="0.4", lw=0.7))
         ax.annotate(
             f"prior, {sd} sd", (0, sd), (0, 2), textcoords="offset points", ha="center",
             size="x-small", color="0.2", path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
-    ax.set_aspect("equal", adjustable="datalim")
-    ax.set(xlabel="$z_1$ (mean)", ylabel="$z_2$ (mean)")
+    ax.set_aspect("equal", adjustable="box")  # "datalim" would forbid shared axes
+    ax.set(xlabel=f"{_z(dimensions[0])} (mean)", ylabel=f"{_z(dimensions[1])} (mean)")
     return ax
+
+
+def _colour_bar(mappable: ScalarMappable, ax: Axes, label: str, ticks: Any = None) -> None:
+    """Give the Axes a colour bar, as high as they are whatever their aspect."""
+    inset = ax.inset_axes((1.03, 0, 0.05, 1))
+    bar = ax.figure.colorbar(mappable, cax=inset, label=label, ticks=ticks)
+    assert bar.solids is not None
+    bar.solids.set_alpha(1)  # the points let others shine through, the bar need not
+    bar.outline.set_visible(False)
 
 
 def plot_manifold(
@@ -337,107 +495,122 @@ def plot_manifold(
     ax = _show(picture, ax, value_range)
     height, width = picture.shape
     ticks = np.arange(-2, 3)
-    names = [f"{z}".replace("-", "\N{MINUS SIGN}") for z in ticks]
+    names = [_signed(f"{z}") for z in ticks]
     ax.set_xticks(ndtr(ticks) * width - 0.5, names)
     ax.set_yticks(ndtr(-ticks) * height - 0.5, names)
     ax.set(xlabel="$z_1$", ylabel="$z_2$")
     return ax
 
 
-# The files of a run ---------------------------------------------------------------------------
+# The latent dimensions ------------------------------------------------------------------------
 
 
-def save_figures(
-    folder: str | os.PathLike[str],
-    vae: VAE,
-    data: Dataset,
-    x: NDArray[Any],
-    history: Sequence[Any],
-    *,
-    rng: np.random.Generator | int | None,
-) -> list[Path]:
-    """Write the figures of a run as PNG files, each whole or not at all.
+def plot_kl(kls: ArrayLike, mus: ArrayLike | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the KL of each latent dimension as a bar, the highest first.
 
-    They are training.png (unless `history` is empty), reconstructions.png, samples.png and, if the
-    latent space is a plane, latent.png and manifold.png. Samples are the means of p(x | z).
+    A dimension is active if the variance of its posterior mean over the images exceeds
+    `numpy_vae.evaluate.ACTIVE`; the legend counts them. Without `mus`, and of a single image, it is
+    not known which are. Above 50 dimensions the bars have no names.
 
     Parameters
     ----------
-    folder : path
-        Must exist.
-    vae : VAE
-    data : Dataset
-        Names the figures, gives the shape of an image and the labels.
-    x : ndarray of float, shape (B, D), B >= 1
-        The first B test images as the model saw them.
-    history : sequence of records
-        As in `plot_training`.
-    rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
-        Draws the samples.
+    kls : array_like, shape (N, Z)
+        KL(q(z_j | x) || p(z_j)) of each image, in nats; what is drawn is the mean over images.
+    mus : array_like, shape (N, Z), optional
+        The posterior means.
+    ax : Axes, optional
 
     Returns
     -------
-    list of Path
-        The files.
-
-    Raises
-    ------
-    OSError
-        If a file cannot be written.
+    Axes
     """
-    shape = data.image_shape or guess_image_shape(vae.data_dim)
-    values = (0.0, 1.0)
-    if vae.likelihood.name != "bernoulli" and (x.min() < 0 or x.max() > 1):
-        values = (float(x.min()), float(x.max()))
-    name = data.name.encode(errors="replace").decode()  # a file's name may be any bytes
-    name = name if len(name) <= 40 else f"{name[:39]}…"
-    paths = []
-
-    def save(stem: str, title: str, *draw: Callable[[Axes], Axes]) -> None:
-        figure = Figure((6, 5.5) if len(draw) == 1 else (10, 3.4), DPI, layout="constrained")
-        space = " " if len(title + name) < 48 else "\n"  # room for one line in the narrowest
-        figure.suptitle(f"{title}{space}({name})", parse_math=False)
-        panels = figure.subplots(1, len(draw), squeeze=False)[0]
-        axes = [on(ax) for on, ax in zip(draw, panels, strict=True)]
-        if axes[0].images:
-            _fit(figure, axes[0])
-        paths.append(Path(folder) / f"{stem}.png")
-        with atomic_write(paths[-1]) as stream:
-            figure.savefig(stream, format="png", dpi=DPI)
-
-    if history:
-        save("training", "Training", *(partial(plot_training, history, term=t) for t in TERMS))
-    save(
-        "reconstructions",
-        "Test images and their reconstructions",
-        lambda ax: plot_reconstructions(x[:36], vae.reconstruct(x[:36]), shape, ax, values),
-    )
-    samples = vae.sample(100, rng=rng)
-    save("samples", "Samples from the prior", lambda ax: plot_samples(samples, shape, ax, values))
-    if vae.latent_dim == 2:
-        mu, _ = vae.encode(x)
-        labels = None if data.test_labels is None else data.test_labels[: len(x)]
-        save("latent", "Test images in the latent plane", lambda ax: plot_latent(mu, labels, ax))
-        side = min(20, max(2, WIDEST // max(shape)))
-        save(
-            "manifold",
-            "Decoded from quantiles of the prior",
-            lambda ax: plot_manifold(vae.decode, shape, ax, side, values),
-        )
-    return paths
+    ax, kl = _axes(ax), np.mean(np.asarray(kls, np.float64), axis=0)
+    order = np.argsort(-kl, kind="stable")
+    ranks = np.arange(1, len(kl) + 1)
+    bars = ax.bar(ranks, kl[order], width=0.8, color=COLOURS[0])
+    handles: list[Patch] = []
+    if mus is not None and len(np.asarray(mus)) > 1:
+        active = np.var(np.asarray(mus), axis=0) > ACTIVE
+        for bar, filled in zip(bars, active[order], strict=True):
+            if not filled:
+                bar.set(**INACTIVE)
+        handles = [
+            Patch(color=COLOURS[0], label=rf"{active.sum()} active, Var $\mu_j$ > {ACTIVE}"),
+            Patch(**INACTIVE, label=f"{(~active).sum()} inactive"),
+        ]
+    # Above the bars, where it hides none.
+    ax.legend(handles=handles, title=f"total {kl.sum():.4g} nats per image", ncols=2, frameon=False,
+              loc="lower center", bbox_to_anchor=(0.5, 1))  # fmt: skip
+    xlabel = "latent dimensions, sorted by KL"
+    if len(kl) <= 50:
+        ax.set_xticks(ranks, [f"{j + 1}" for j in order])
+        ax.tick_params(axis="x", length=0)
+        if len(kl) > 20:
+            ax.tick_params(axis="x", rotation=90, labelsize="x-small")
+        xlabel = "latent dimension $j$, sorted by KL"
+    spare = max(0, 5 - len(kl)) / 2  # few bars are not as wide as the figure
+    ax.set_xlim(0.4 - spare, len(kl) + 0.6 + spare)
+    ax.set(xlabel=xlabel, ylabel="KL, nats per image")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
 
 
-def _fit(figure: Figure, ax: Axes) -> None:
-    """Resize the figure to its picture, a pixel being a whole number of dots if it can.
+def plot_factors(
+    mu: ArrayLike,
+    factors: Mapping[str, ArrayLike],
+    ax: Axes | None = None,
+    dimensions: Sequence[int] | None = None,
+) -> Axes:
+    """Draw how latent dimensions rise and fall with what the images were drawn from.
 
-    Any other number would make some pixels, and some gaps, larger than others.
+    Each cell is Spearman's rank correlation, over the images, of a factor and the posterior mean of
+    a dimension: 1 or -1 where one is a monotonic function of the other. A cell is blank where one
+    of the two is constant.
+
+    Parameters
+    ----------
+    mu : array_like, shape (N, Z), N >= 2
+        The posterior means.
+    factors : mapping of str to array_like of shape (N,)
+        Real numbers by name; a row each.
+    ax : Axes, optional
+    dimensions : sequence of int, optional
+        The columns, from 0, from the left; by default all.
+
+    Returns
+    -------
+    Axes
     """
-    picture = np.array(ax.images[0].get_size())  # height, width
-    dots = min(max(1, min(4, WIDEST // max(picture))), 2 * WIDEST / max(picture))
-    # The layout takes room left beside a picture for room for its labels, so let there be none.
-    ax.set_aspect("auto")
-    for _ in range(3):  # how far tick labels jut out depends a little on the size
-        figure.draw_without_rendering()
-        margins = figure.get_size_inches() * (1 - np.ptp(ax.get_position().get_points(), axis=0))
-        figure.set_size_inches(np.maximum(picture[::-1] * dots / figure.dpi + margins, (4.5, 0)))
-    ax.set_aspect("equal")
+    ax, mu = _axes(ax), np.asarray(mu)
+    dimensions = range(mu.shape[1]) if dimensions is None else dimensions
+    rows = np.array([_scores(np.asarray(value)) for value in factors.values()])
+    columns = np.array([_scores(mu[:, j]) for j in dimensions])
+    correlation = rows @ columns.T  # (factors, dimensions)
+    # Cells, not an image: drawings keep them sharp, and the white lines part them.
+    cells = ax.pcolormesh(correlation, cmap="RdBu_r", vmin=-1, vmax=1, edgecolors="w", lw=1)
+    for (row, column), value in np.ndenumerate(correlation):
+        if np.isfinite(value):
+            colour = "white" if abs(value) > 0.6 else "black"
+            ax.text(column + 0.5, row + 0.5, _signed(f"{round(value, 2) + 0.0:.2f}"), color=colour,
+                    ha="center", va="center", size="small")  # fmt: skip
+    ax.set_xticks(np.arange(len(columns)) + 0.5, [_z(j) for j in dimensions])
+    ax.set_yticks(np.arange(len(rows)) + 0.5, [name.replace("_", " ") for name in factors])
+    ax.tick_params(length=0)
+    ax.set_frame_on(False)
+    ax.invert_yaxis()  # the first factor is the top row
+    ax.set_xlabel("latent dimension (posterior mean)")
+    _colour_bar(cells, ax, f"Spearman's correlation, {len(mu)} images", [-1, -0.5, 0, 0.5, 1])
+    return ax
+
+
+def _scores(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return ranks (N,), ties at their mean, of mean 0 and length 1; NaN for constant values.
+
+    The product of two such is Spearman's correlation; `scipy.stats` takes longer to import than a
+    figure to draw.
+    """
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - counts / 2)[inverse]
+    ranks -= ranks.mean()
+    length = np.linalg.norm(ranks)
+    return ranks / length if length > 0 else np.full(len(ranks), np.nan)

@@ -1,8 +1,13 @@
-"""What a person sees while a model trains, and where Ctrl-C takes effect."""
+"""What a person sees while a model trains, and where Ctrl-C takes effect.
+
+On a terminal and in a notebook there is a live line; in a pipe, a file or a log only the plain line
+about each epoch. Quiet, there is neither.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -10,45 +15,73 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
 
 from .train import Record, Step
 
+TERMINAL_EVERY, NOTEBOOK_EVERY = 0.1, 0.5  # seconds between two live lines
+
 
 class Progress:
-    """One live line on a terminal, and the place where Ctrl-C takes effect: between two steps.
+    """Report on a training: ``fit(vae, data, report=Progress())``.
 
-    It is called after each step (`on_step` of `train_epochs`).
+    Called with a `Step` it shows a live line, which the next one replaces: on standard error where
+    that is a terminal, on standard output in a notebook, and nowhere else. Called with a `Record`
+    it prints a line about the epoch. It is also the place where Ctrl-C takes effect, between two
+    steps: see `catch_interrupt`.
+
+    Parameters
+    ----------
+    quiet : bool
+        Print nothing at all.
     """
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-        self.live = sys.stderr.isatty()
-        self.width = 0
-        self.last = 0.0
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.every = 0.0 if quiet else _every()
+        self.width = 0  # of the live line that is shown
+        self.last = 0.0  # when it was
         self.interrupted = False
+        self.epochs = 0  # of the training, as the last step said
+        self.first: tuple[float, int] | None = None  # the time of the first step, and its number
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, event: Step | Record) -> None:
         """Show how far training has got; raise KeyboardInterrupt if it was asked for."""
+        if isinstance(event, Record):
+            self.clear()
+            self.say(epoch_line(event, max(self.epochs, event.epoch)))
+            return
         if self.interrupted:
             raise KeyboardInterrupt
         now = time.monotonic()
-        if self.live and now - self.last > 0.1:
-            self.last = now
-            self.show(
-                f"epoch {step.epoch}/{self.epochs}  batch {step.batch}/{step.batches}  "
-                f"train loss {-step.train_bound:.2f} nats"
-            )
+        self.epochs = event.epochs
+        done = (event.epoch - 1) * event.batches + event.batch
+        if self.first is None:
+            self.first = now, done
+        if self.every and now - self.last > self.every:
+            start, before = self.first
+            left = event.epochs * event.batches - done
+            seconds = (now - start) / (done - before) * left if done > before else None
+            self.show(step_line(event, seconds))
 
     def show(self, text: str) -> None:
-        """Replace the live line by `text`."""
-        if self.live:
-            print(f"\r{text:{self.width}}", end="", file=sys.stderr, flush=True)
-            self.width = len(text)
+        """Replace the live line by `text`, cut to the width of the terminal."""
+        if self.every:
+            if not _in_notebook():
+                text = text[: shutil.get_terminal_size().columns - 1]
+            print(f"\r{text:{self.width}}", end="", file=_stream(), flush=True)
+            self.width, self.last = len(text), time.monotonic()
 
     def clear(self) -> None:
         """Remove the live line."""
-        self.show("")
-        self.show("")  # the first one wrote blanks, this one goes back to the start of the line
+        if self.width:
+            self.show("")
+            self.show("")  # the first wrote blanks, this one goes back to the start of the line
+
+    def say(self, text: str) -> None:
+        """Print a line, unless quiet."""
+        if not self.quiet:
+            say(text)
 
     @contextmanager
     def catch_interrupt(self) -> Iterator[None]:
@@ -72,6 +105,22 @@ class Progress:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _in_notebook() -> bool:
+    return type(sys.stdout).__module__.startswith("ipykernel.")
+
+
+def _stream() -> TextIO:
+    # A notebook shows standard error on a red ground, as if something were wrong.
+    return sys.stdout if _in_notebook() else sys.stderr
+
+
+def _every() -> float:
+    """Return the seconds between two live lines; 0 where there is none."""
+    if _in_notebook():
+        return NOTEBOOK_EVERY
+    return TERMINAL_EVERY if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else 0.0
+
+
 def say(text: str) -> None:
     """Print a line; that nobody reads any more, or that a log is full, does not stop a training."""
     try:
@@ -79,6 +128,26 @@ def say(text: str) -> None:
     except OSError:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def duration(seconds: float) -> str:
+    """Return a time as 42 s, 3:05 min or 2:03 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"
+
+
+def step_line(step: Step, seconds: float | None) -> str:
+    """Return the live line about a step, with the time left where it is known."""
+    left = "" if seconds is None else f"  {duration(seconds)} left"
+    return (
+        f"epoch {step.epoch}/{step.epochs}  batch {step.batch:{len(str(step.batches))}}/"
+        f"{step.batches}{left}  reconstruction {step.train_reconstruction:.2f} + "
+        f"KL {step.train_kl:.2f} nats"
+    )
 
 
 def epoch_line(record: Record, epochs: int) -> str:

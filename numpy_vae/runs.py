@@ -1,11 +1,12 @@
 """The directory of a run: what is in it, and how it comes into being.
 
-    config.json       the settings                     metrics.json      the result
-    history.csv       a row for each epoch             checkpoint.npz    all it takes to go on
-    figures/*.png
+    checkpoint.npz    the run itself: all it takes to go on with it, or to use its model
+    config.json       the settings                     history.csv       a row for each epoch
+    metrics.json      the result                       figures/          pictures
 
-Each file is written whole or not at all. Of an older run nothing is touched before the checkpoint
-of the new one is on the disk.
+Each file is written whole or not at all. The checkpoint is the one file that is ever read: the
+others are written from it, for people, and come back when the run is gone on with. Of an older run
+nothing is touched before the checkpoint of the new one is on the disk.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .checkpoint import Checkpoint, load_checkpoint
 from .files import write_text
 from .train import Record
 
 CHECKPOINT = "checkpoint.npz"
 FILES = ("config.json", "history.csv", "metrics.json", CHECKPOINT)
-LOOP = (  # of config.json, what `train_epochs` takes as it is
+LOOP = (  # of the settings, what `train_epochs` takes as it is
     "epochs", "batch_size", "schedule", "beta", "warmup", "bound", "samples", "binarize",
-    "evaluate_every",
+    "evaluate_every", "patience",
 )  # fmt: skip
-NEEDED = ("data", "data_dir", "validation", "seed", *LOOP)  # to resume a run, or to evaluate it
-FIGURES = tuple(
-    f"figures/{name}.png"
-    for name in ("training", "reconstructions", "samples", "latent", "manifold")
-)
+NEEDED = ("data", "data_dir", "image_shape", "fingerprint", "validation", "seed", *LOOP)
+FORMATS = ("png", "pdf", "svg")
+FIGURES = (
+    "training", "reconstructions", "samples", "latent", "manifold", "interpolations", "kl",
+    "traversals", "factors", "latent_factors",
+)  # fmt: skip
 
 
 def create_run(out: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> Path:
@@ -50,7 +53,7 @@ def create_run(out: str | os.PathLike[str] | None, name: str, *, overwrite: bool
         If it cannot be written.
     """
     folder = _fresh(name) if out is None else Path(out)
-    held = [file for file in (*FILES, *FIGURES) if (folder / file).exists()]
+    held = [file for file in (*FILES, *_figures()) if (folder / file).exists()]
     if held and not overwrite:
         raise ValueError(f"--out {out} already holds a run ({held[0]}); --overwrite replaces it")
     (folder / "figures").mkdir(parents=True, exist_ok=True)
@@ -72,35 +75,42 @@ def _fresh(name: str) -> Path:
             number += 1
 
 
-def begin_run(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write config.json, and remove the results of the run that was here before."""
-    write_json(folder / "config.json", config)
-    for stale in ("metrics.json", *FIGURES):
+def _figures() -> list[str]:
+    return [f"figures/{name}.{format}" for format in FORMATS for name in FIGURES]
+
+
+def begin_run(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write config.json, and remove what is left of the results of an older run.
+
+    And of one that was killed: what it was just writing stands under a name with a dot in front.
+    """
+    write_json(folder / "config.json", settings)
+    for stale in ("metrics.json", *_figures()):
         (folder / stale).unlink(missing_ok=True)
+    for name in (*FILES, *_figures()):
+        of_file = folder / name
+        for torn in of_file.parent.glob(f".{of_file.name}.*"):
+            torn.unlink(missing_ok=True)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the settings of a run.
+def open_run(folder: Path) -> Checkpoint:
+    """Read the checkpoint of a run, whose settings name its data.
 
     Raises
     ------
     ValueError
-        If `folder` holds no run, or its config.json is damaged or lacks what this version reads.
+        If `folder` holds no run, or its checkpoint is damaged, of another version, or not that of
+        a run.
     OSError
         If it cannot be read.
     """
-    path = folder / "config.json"
+    path = folder / CHECKPOINT
     if not path.is_file():
-        raise ValueError(f"{folder} is no run, must be a directory with config.json")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("no JSON object")
-        if missing := [name for name in NEEDED if name not in config]:
-            raise ValueError(f"no {missing[0]}")
-    except ValueError as error:
-        raise ValueError(f"{path}: not the settings of a run ({error})") from None
-    return config
+        raise ValueError(f"{folder} is no run, must be a directory with {CHECKPOINT}")
+    found = load_checkpoint(path)
+    if missing := [name for name in NEEDED if name not in found.settings]:
+        raise ValueError(f"{path}: not a checkpoint of a run (its settings have no {missing[0]})")
+    return found
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -13,8 +13,9 @@ one of them never shifts another. On the way, beta may rise from 0 (warm-up), lr
 schedule), and the output biases may start at the mean image.
 
 A held-out set is evaluated after each epoch, always with the same draws, and is never trained on:
-the test set, or, where images are set aside for validation, those; the test set is then evaluated
-once, when training ends, so that nothing can be chosen by it.
+the test set, or, where images are set aside for validation, those. The test set is then left alone,
+so that nothing can be chosen by it; what may be chosen, by the validation set, is the epoch whose
+parameters are kept (`Best`), and when to stop.
 """
 
 from __future__ import annotations
@@ -40,8 +41,7 @@ MAX_BATCH_SIZE = 1 << 30
 MAX_BETA = 1e6
 MAX_SAMPLES = 10_000
 
-
-Columns = tuple[float | None, float | None, float | None]  # an Elbo, if there is one
+Columns = tuple[float | None, float | None, float | None]  # of a Record: an Elbo, if there is one
 NOT_EVALUATED: Columns = (None, None, None)
 
 
@@ -86,12 +86,44 @@ class Record(NamedTuple):
 
 
 class Step(NamedTuple):
-    """How far an epoch has got."""
+    """How far an epoch has got; the means are those of it so far, in nats per image."""
 
     epoch: int  # from 1
+    epochs: int
     batch: int  # from 1
     batches: int
-    train_bound: float  # mean so far in this epoch, in nats per image
+    train_bound: float
+    train_reconstruction: float
+    train_kl: float
+
+
+class Best:
+    """The parameters of the epoch with the highest validation ELBO so far.
+
+    Parameters
+    ----------
+    params : Params
+        Gives the layout, and is what is kept until the first epoch.
+
+    Attributes
+    ----------
+    params : Params
+        A copy, in memory of its own.
+    epoch : int
+        From 1; 0 before any.
+    elbo : float
+        Its validation ELBO, in nats per image.
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params.copy()
+        self.epoch, self.elbo = 0, -math.inf
+
+    def update(self, epoch: int, elbo: float, params: Params) -> None:
+        """Keep `params` if `elbo` is higher than any before; of equal ones the first stays."""
+        if elbo > self.elbo:
+            self.params.flat[:] = params.flat
+            self.epoch, self.elbo = epoch, elbo
 
 
 class BatchSums(NamedTuple):
@@ -196,6 +228,8 @@ def train_epochs(
     rng: Streams | np.random.Generator | int | None = None,
     adam: Adam | None = None,
     average: Average | None = None,
+    best: Best | None = None,
+    patience: int | None = None,
     done: int = 0,
     on_step: Callable[[Step], None] | None = None,
 ) -> Iterator[Record]:
@@ -223,12 +257,17 @@ def train_epochs(
         What is done to grey pixels (see `numpy_vae.data`). "none" by default; the command line
         takes "dynamic" for the Bernoulli likelihood.
     evaluate_every : int
-        Epochs from one evaluation to the next; the last epoch is always evaluated.
+        Epochs from one evaluation of the validation set, or without one of the test set, to the
+        next; the last epoch is always evaluated.
     rng : numpy.random.Generator, or what `numpy.random.default_rng` accepts, or Streams
     adam : Adam, optional
         An optimiser of `vae.params`, to go on with its moments.
     average : Average, optional
         An average of `vae.params`; what is evaluated is then the model over it.
+    best : Best, optional
+        Where the parameters with the highest validation ELBO are kept (of the average, if any).
+    patience : int, optional
+        Epochs after the best one after which training ends early. Needs `best`.
     done : int
         Epochs that this training has behind it, to go on with a run that was stopped.
     on_step : callable, optional
@@ -256,6 +295,12 @@ def train_epochs(
     # A Python float: a NumPy float64 would make float64 of the gradient.
     beta = check_real("beta", beta, 0, MAX_BETA, open_below=False)
     check_whole("warmup", warmup, 0, epochs)
+    if best is not None and data.validation is None:
+        raise ValueError("best is chosen by the validation set, and the data have none")
+    if patience is not None:
+        check_whole("patience", patience, 1, MAX_EPOCHS)
+        if best is None:
+            raise ValueError(f"patience is {patience}, must be None where there is no best epoch")
     if data.train.shape[1] != vae.data_dim:
         raise ValueError(f"images have {data.train.shape[1]} pixels, must have {vae.data_dim}")
     data = binarized(data, binarize)
@@ -272,6 +317,11 @@ def train_epochs(
     batches = math.ceil(n / batch_size)
 
     for epoch in range(done + 1, epochs + 1):
+        # By what is in a checkpoint, so that a run that ended here ends here when it is resumed.
+        done = epoch - 1
+        if best is not None and best.epoch and patience is not None:  # noqa: SIM102
+            if done % evaluate_every == 0 and done - best.epoch >= patience:
+                return
         start = time.perf_counter()
         sums, seen = np.zeros(3), 0
         for i, rows in enumerate(minibatches(n, batch_size, streams.order), start=1):
@@ -290,17 +340,20 @@ def train_epochs(
                 average.update(adam.t)
             seen += len(x)
             if on_step is not None:
-                on_step(Step(epoch, i, batches, -float(sums[2]) / seen))
+                reconstruction, kl, loss = (sums / seen).tolist()
+                on_step(Step(epoch, epochs, i, batches, -loss, reconstruction, kl))
         trained = time.perf_counter()
-        last, due = epoch == epochs, epoch % evaluate_every == 0
         test = validation = NOT_EVALUATED
+        due = epoch == epochs or epoch % evaluate_every == 0
         try:
-            if data.validation is not None and (last or due):
+            if due and data.validation is None:
+                test = evaluate_elbo(evaluated, data.test, binarize=draws, rng=streams.test_seed)
+            elif due and data.validation is not None:
                 validation = evaluate_elbo(
                     evaluated, data.validation, binarize=draws, rng=streams.test_seed
                 )
-            if last or (due and data.validation is None):
-                test = evaluate_elbo(evaluated, data.test, binarize=draws, rng=streams.test_seed)
+                if best is not None:
+                    best.update(epoch, validation.elbo, evaluated.params)
         except FloatingPointError as error:
             raise FloatingPointError(f"the evaluation after step {adam.t}: {error}") from None
         reconstruction, kl, loss = (sums / n).tolist()
@@ -325,12 +378,23 @@ def fit(
     evaluate_every: int = 1,
     rng: Streams | np.random.Generator | int | None = None,
     average: Average | None = None,
+    best: Best | None = None,
+    patience: int | None = None,
+    report: Callable[[Step | Record], None] | None = None,
 ) -> list[Record]:
-    """Train in place to the end, and return the records: `train_epochs`, drained."""
-    return list(
-        train_epochs(
-            vae, data, epochs=epochs, batch_size=batch_size, lr=lr, schedule=schedule, beta=beta,
-            warmup=warmup, bound=bound, samples=samples, binarize=binarize,
-            evaluate_every=evaluate_every, rng=rng, average=average,
-        )
-    )  # fmt: skip
+    """Train in place to the end, and return the records: `train_epochs`, drained.
+
+    `report` is called after each step with a `Step`, and after each epoch with its `Record`: such
+    as a `numpy_vae.Progress`.
+    """
+    history = []
+    for record in train_epochs(
+        vae, data, epochs=epochs, batch_size=batch_size, lr=lr, schedule=schedule, beta=beta,
+        warmup=warmup, bound=bound, samples=samples, binarize=binarize,
+        evaluate_every=evaluate_every, rng=rng, average=average, best=best, patience=patience,
+        on_step=report,
+    ):  # fmt: skip
+        history.append(record)
+        if report is not None:
+            report(record)
+    return history

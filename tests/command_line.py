@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from numpy_vae.__main__ import main
+from numpy_vae.checkpoint import load_checkpoint, save_checkpoint
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -14,9 +15,16 @@ def train(*words):
     return main(["train", "--data", "small.npy", "--hidden", "7", "--latent", "2", *words])
 
 
+def change_settings(name, **changes):
+    """Change the settings in the checkpoint of a run."""
+    path = Path(name) / "checkpoint.npz"
+    found = load_checkpoint(path)
+    save_checkpoint(path, found._replace(settings=found.settings | changes))
+
+
 def listing(path):
     """Return the files below a folder."""
-    return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+    return sorted(str(p.relative_to(path)) for p in Path(path).rglob("*") if p.is_file())
 
 
 def metrics_of(name="out"):

@@ -17,8 +17,13 @@ def rng():
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Work in an empty folder, with 60 small images in it and no MNIST in reach."""
+def folder(request, tmp_path, monkeypatch):
+    """Work in an empty folder, with 60 small images in it and no MNIST in reach.
+
+    ``numpy-vae train`` draws no figures there, which takes a second, but for tests marked so.
+    """
+    if request.node.get_closest_marker("figures") is None:
+        monkeypatch.setattr("numpy_vae.commands.train.draw_figures", lambda *args: [])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "nowhere"))
     monkeypatch.setattr("numpy_vae.data.cache_folder", lambda: tmp_path / "cache")

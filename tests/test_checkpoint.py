@@ -1,16 +1,17 @@
 """All that was saved comes back, and nothing else is taken for it."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
 
 from numpy_vae import VAE, Adam, load_digits, train_epochs
-from numpy_vae.checkpoint import load_checkpoint, save_checkpoint
+from numpy_vae.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from numpy_vae.data import split_validation
 from numpy_vae.evaluate import evaluate_elbo
 from numpy_vae.optim import Average
-from numpy_vae.train import spawn_streams
+from numpy_vae.train import Best, spawn_streams
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def run(tmp_path_factory):
     adam = Adam(vae.params, lr=2e-3)
     digits = load_digits(300)
     history = list(train_epochs(vae, digits, epochs=2, binarize="dynamic", rng=streams, adam=adam))
-    save_checkpoint(path, vae, adam, streams, history)
+    save_checkpoint(path, Checkpoint(vae, adam, streams, history, settings={"data": "digits"}))
     return path, digits, vae, adam, streams, history
 
 
@@ -37,7 +38,8 @@ def test_all_that_was_saved_comes_back(run):
     ]:
         np.testing.assert_array_equal(one.flat, two.flat)
         assert one.dtype == two.dtype
-    assert found.adam.params is found.vae.params and found.average is None
+    assert found.adam.params is found.vae.params and found.average is found.best is None
+    assert found.settings == {"data": "digits"} and found.kept.params is found.vae.params
     assert (found.adam.t, found.adam.lr, found.adam.eps) == (adam.t, adam.lr, adam.eps)
     assert found.streams.test_seed == streams.test_seed
     for name in ("initialisation", "order", "noise", "pixels"):
@@ -72,10 +74,14 @@ def rewrite(path, target, **changes):
 @pytest.mark.parametrize(
     "changes",
     [{"training": None}, {"training": np.array("{}")}, {"training": np.array("not json")},
-     {"training": np.array(json.dumps({"version": 99}))}, {"adam.m": np.zeros(5)},
+     {"training": np.array(json.dumps({"version": 99}))}, {"training": np.array("[" * 100_000)},
+     {"history": None}, {"history": np.zeros((2, 7))}, {"history": np.zeros(3)},
+     {"clock": None}, {"clock": np.zeros((3, 2))}, {"clock": np.zeros((2, 2), np.float32)},
+     {"adam.m": np.zeros(5)},
      {"adam.m": np.zeros(1)}, {"adam.v": None}],
-    ids=["no-training", "empty", "no-json", "newer", "moments-of-another-model", "one-moment",
-         "no-moments"],
+    ids=["no-training", "empty", "no-json", "newer", "deep", "no-history", "other-columns",
+         "no-table", "no-clock", "longer-clock", "clock-of-another-dtype",
+         "moments-of-another-model", "one-moment", "no-moments"],
 )  # fmt: skip
 def test_what_is_no_checkpoint_is_refused_by_name(run, tmp_path, changes):
     rewrite(run[0], tmp_path / "odd.npz", **changes)
@@ -97,6 +103,90 @@ def test_a_truncated_checkpoint_is_refused(run, tmp_path):
         load_checkpoint(tmp_path / "cut.npz")
 
 
+def training_of(path):
+    with np.load(path) as arrays:
+        return json.loads(str(arrays["training"]))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("version",), 1, "its version is 1, must be 2"),
+        (("version",), 3, "its version is 3, must be 2"),
+        (("adam", "t"), -1, "the number of steps is -1, must be a whole number"),
+        (("adam", "lr"), "fast", "lr is 'fast', must be a number"),
+        (("test_seed",), 2.5, "test_seed is 2.5, must be a whole number"),
+        (("streams", "noise", "bit_generator"), "MT19937", ""),
+        (("streams", "noise", "state", "state"), "x", ""),
+        (("best",), {"epoch": -1, "elbo": 1.0}, "the best epoch is -1, must be a whole number"),
+        (("best",), {"epoch": 1, "elbo": None}, "its ELBO is None, must be a number"),
+        (("average",), {"eta": -3}, "eta is -3, must be a number"),
+        (("run",), 3, ""),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_a_checkpoint_that_does_not_agree_with_itself_is_refused(
+    run, tmp_path, place, value, message
+):
+    training = training_of(run[0])
+    at = training
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    rewrite(run[0], tmp_path / "odd.npz", training=np.array(json.dumps(training)))
+    with pytest.raises(ValueError, match=r"odd\.npz: not a checkpoint \([^\n]+\)$") as error:
+        load_checkpoint(tmp_path / "odd.npz")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "message"),
+    [([1, 3], r"its epochs are \[1. 3.\], must be 1, 2, ..."), ([0, 1], ""), ([1, np.nan], "")],
+    ids=str,
+)
+def test_a_history_with_a_gap_is_refused(run, tmp_path, epochs, message):
+    with np.load(run[0]) as arrays:
+        history = arrays["history"]
+    history[:, 0] = epochs
+    rewrite(run[0], tmp_path / "odd.npz", history=history)
+    with pytest.raises(ValueError, match=r"odd\.npz: not a checkpoint \(" + message):
+        load_checkpoint(tmp_path / "odd.npz")
+
+
+def test_moments_of_another_dtype_are_refused(run, tmp_path):
+    rewrite(run[0], tmp_path / "odd.npz", **{"adam.m": run[3].m.flat.astype(np.float64)})
+    with pytest.raises(ValueError, match=r"adam\.m is float64 \(\d+,\), must be float32 \(\d+,\)"):
+        load_checkpoint(tmp_path / "odd.npz")
+
+
+def test_any_byte_may_be_damaged(run, tmp_path, rng):
+    # Also where an archive has no checksum: in its directory, and in the headers of its members.
+    whole, path = run[0].read_bytes(), tmp_path / "damaged.npz"
+    with zipfile.ZipFile(run[0]) as archive:
+        headers = [info.header_offset for info in archive.infolist()]
+        directory = archive.start_dir
+    near = np.concatenate([np.arange(start, start + 200) for start in headers])
+    places = np.concatenate(
+        [
+            rng.choice(near, 150),
+            rng.integers(directory, len(whole), 150),
+            rng.integers(len(whole), size=100),
+        ]
+    )
+    refused = 0
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            found = load_checkpoint(path)
+            assert len(found.history) == 2  # it was a byte that nobody reads
+        except ValueError as error:
+            assert "\n" not in str(error) and str(error).startswith(str(path))
+            refused += 1
+    assert refused > 100
+
+
 # With an average --------------------------------------------------------------------------------
 
 SETTINGS = {
@@ -110,90 +200,117 @@ def digits():
     return split_validation(load_digits(300), 50)
 
 
-def started(likelihood="bernoulli"):
-    """Return a model, its optimiser, its streams and its average before the first step."""
+def started(likelihood="bernoulli", parts=("average",)):
+    """Return a run before its first step."""
     streams = spawn_streams(11)
     vae = VAE(784, (9,), 2, "tanh", likelihood, rng=streams.initialisation)
-    return vae, Adam(vae.params, lr=2e-3), streams, Average(vae.params, eta=5.0)
+    adam, average, best = Adam(vae.params, lr=2e-3), Average(vae.params, eta=5.0), Best(vae.params)
+    return Checkpoint(vae, adam, streams, [], average if "average" in parts else None,
+                      best if "best" in parts else None)  # fmt: skip
 
 
-def train(vae, adam, streams, average, digits, done=0, stop=None):
-    """Return the records of the epochs after `done`, up to `stop`, without the times."""
-    records = train_epochs(
-        vae, digits, rng=streams, adam=adam, average=average, done=done, **SETTINGS
-    )
-    found = []
-    for record in records:
-        found.append(record._replace(seconds=0.0, test_seconds=0.0))
+def train(state, digits, stop=None):
+    """Go on with a run up to the end of epoch `stop`, and leave the clock at zero."""
+    vae, adam, streams, history, average, best, _ = state
+    for record in train_epochs(
+        vae, digits, rng=streams, adam=adam, average=average, best=best, done=len(history),
+        **SETTINGS,
+    ):  # fmt: skip
+        history.append(record._replace(seconds=0.0, test_seconds=0.0))
         if record.epoch == stop:
             break
-    return found
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "learned_gaussian"])
-@pytest.mark.parametrize("stops", [(1,), (2,), (4,), (1, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("parts", [(), ("average",), ("best",), ("average", "best")], ids=str)
+@pytest.mark.parametrize("stops", [(0,), (1,), (2,), (4,), (0, 1, 2, 3, 4)], ids=str)
 @pytest.mark.purity
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path, digits, stops, likelihood):
-    whole = started(likelihood)
-    expected = train(*whole, digits)
-
-    path = tmp_path / "checkpoint.npz"
-    vae, adam, streams, average = started(likelihood)
-    history = []
+def test_a_run_that_was_stopped_leaves_the_bytes_of_one_that_was_not(
+    tmp_path, digits, stops, parts, likelihood
+):
+    whole, state, path = started(likelihood, parts), started(likelihood, parts), tmp_path / "c.npz"
+    train(whole, digits)
     for stop in stops:
-        history += train(vae, adam, streams, average, digits, len(history), stop)
-        save_checkpoint(path, vae, adam, streams, history, average)
-        vae, adam, streams, history, average = load_checkpoint(path)
-        assert (len(history), average.params) == (stop, vae.params)
-    history += train(vae, adam, streams, average, digits, len(history))
+        if stop:
+            train(state, digits, stop)
+        save_checkpoint(path, state)
+        state = load_checkpoint(path)
+        assert len(state.history) == stop and state.adam.params is state.vae.params
+        assert state.average is None or state.average.params is state.vae.params
+    train(state, digits)
 
-    assert history == expected
-    assert [sorted(r.held_out()) for r in history] == [
-        [], ["validation"], [], ["validation"], ["test", "validation"]
+    assert state.history == whole.history
+    assert [sorted(r.held_out()) for r in state.history] == [
+        [], ["validation"], [], ["validation"], ["validation"]
     ]  # fmt: skip
-    for one, two in [
-        (vae.params, whole[0].params),
-        (adam.m, whole[1].m),
-        (adam.v, whole[1].v),
-        (average.mean, whole[3].mean),
-    ]:
-        np.testing.assert_array_equal(one.flat, two.flat)
-    assert (adam.t, average.eta) == (whole[1].t, 5.0)
-    for name in ("initialisation", "order", "noise", "pixels"):
-        states = [getattr(s, name).bit_generator.state for s in (streams, whole[2])]
-        assert states[0] == states[1]
+    save_checkpoint(path, state)
+    save_checkpoint(tmp_path / "whole.npz", whole)
+    assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    with np.load(path) as arrays:
+        names = set(arrays) - {"settings", "params", "training", "history", "clock"}
+    assert names == {"adam.m", "adam.v", *["trained", "average", "best"][: len(parts)]} - (
+        {"average"} if parts == ("best",) else set()
+    )
+
+
+def test_only_the_clock_differs_between_two_runs(tmp_path, digits):
+    content = []
+    for seconds in 1.0, 2.0:
+        state = started(parts=("average", "best"))
+        train(state, digits, 2)
+        state.history[:] = [record._replace(seconds=seconds) for record in state.history]
+        save_checkpoint(tmp_path / "c.npz", state)
+        with zipfile.ZipFile(tmp_path / "c.npz") as archive:
+            content.append({name: archive.read(name) for name in archive.namelist()})
+        assert [r.seconds for r in load_checkpoint(tmp_path / "c.npz").history] == [seconds] * 2
+    assert [name for name in content[0] if content[0][name] != content[1][name]] == ["clock.npy"]
+
+
+def test_the_best_epoch_is_kept_once_there_is_one(tmp_path, digits):
+    state, path = started(parts=("average", "best")), tmp_path / "c.npz"
+    for stop, kept in (1, "average"), (2, "best"), (3, "best"):
+        train(state, digits, stop)
+        save_checkpoint(path, state)
+        found = load_checkpoint(path)
+        expected = state.best.params if kept == "best" else state.average.mean
+        np.testing.assert_array_equal(VAE.load(path).params.flat, expected.flat)
+        np.testing.assert_array_equal(found.kept.params.flat, expected.flat)
+        np.testing.assert_array_equal(found.average.mean.flat, state.average.mean.flat)
+        np.testing.assert_array_equal(found.vae.params.flat, state.vae.params.flat)
+        assert (found.best.epoch, found.best.elbo) == (state.best.epoch, state.best.elbo)
+        assert found.best.epoch == (0 if stop == 1 else 2)
+    assert not np.array_equal(state.best.params.flat, state.average.mean.flat)  # of epochs 2 and 3
 
 
 @pytest.fixture(scope="module")
 def with_average(tmp_path_factory, digits):
-    path = tmp_path_factory.mktemp("average") / "checkpoint.npz"
-    vae, adam, streams, average = started()
-    history = train(vae, adam, streams, average, digits, stop=2)
-    before = vae.params.flat.copy()
-    save_checkpoint(path, vae, adam, streams, history, average)
-    np.testing.assert_array_equal(vae.params.flat, before)  # saving is no change
-    return path, vae, average, history, streams
+    path, state = tmp_path_factory.mktemp("average") / "checkpoint.npz", started()
+    train(state, digits, stop=2)
+    before = state.vae.params.flat.copy()
+    save_checkpoint(path, state)
+    np.testing.assert_array_equal(state.vae.params.flat, before)  # saving is no change
+    return path, state
 
 
 @pytest.mark.purity
 def test_the_model_in_the_file_is_the_one_that_was_evaluated(with_average, digits):
-    path, vae, average, history, streams = with_average
+    path, state = with_average
     model = VAE.load(path)
-    np.testing.assert_array_equal(model.params.flat, average.mean.flat)
-    assert not np.array_equal(model.params.flat, vae.params.flat)
-    elbo = evaluate_elbo(model, digits.validation, binarize="dynamic", rng=streams.test_seed)
-    assert elbo == history[-1].held_out()["validation"]
+    np.testing.assert_array_equal(model.params.flat, state.average.mean.flat)
+    assert not np.array_equal(model.params.flat, state.vae.params.flat)
+    elbo = evaluate_elbo(model, digits.validation, binarize="dynamic", rng=state.streams.test_seed)
+    assert elbo == state.history[-1].held_out()["validation"]
 
 
 @pytest.mark.purity
 def test_the_trained_parameters_and_the_average_come_back_apart(with_average):
-    path, vae, average, *_ = with_average
+    path, state = with_average
     found = load_checkpoint(path)
-    np.testing.assert_array_equal(found.vae.params.flat, vae.params.flat)
-    np.testing.assert_array_equal(found.average.mean.flat, average.mean.flat)
+    np.testing.assert_array_equal(found.vae.params.flat, state.vae.params.flat)
+    np.testing.assert_array_equal(found.average.mean.flat, state.average.mean.flat)
     assert found.average.params is found.vae.params is found.adam.params
     assert not np.shares_memory(found.average.mean.flat, found.vae.params.flat)
-    assert found.average.mean.dtype == np.float32 and found.average.eta == average.eta
+    assert found.average.mean.dtype == np.float32 and found.average.eta == state.average.eta
 
 
 @pytest.mark.parametrize(

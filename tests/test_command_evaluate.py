@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import train
+from command_line import change_settings, train
 
 from numpy_vae import VAE, evaluate_likelihood, load_array
 from numpy_vae.__main__ import main
@@ -100,7 +100,7 @@ def test_evaluate_finds_data_that_have_moved(run, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none"], "none is no run, must be a directory with config.json"),
+        (["none"], "none is no run, must be a directory with checkpoint.npz"),
         (["run", "--images", "11"], "--images is 11, must be a whole number from 1 to 10"),
         (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data small.npy"),
         (
@@ -115,8 +115,7 @@ def test_evaluate_finds_data_that_have_moved(run, capsys):
 def test_evaluate_refuses_what_it_cannot_use_in_one_line(run, folder, capsys, words, message):
     assert train("--epochs", "1", "--out", "plain") == 0
     shutil.copytree(run, folder / "moved")
-    config = json.loads((run / "config.json").read_text())
-    (folder / "moved/config.json").write_text(json.dumps(config | {"data": "gone.npy"}))
+    change_settings("moved", data="gone.npy")
     shutil.copytree(run, folder / "torn")
     (folder / "torn/checkpoint.npz").write_bytes(b"PK\3\4")
     capsys.readouterr()
@@ -128,8 +127,8 @@ def test_evaluate_refuses_what_it_cannot_use_in_one_line(run, folder, capsys, wo
 
 def test_evaluate_of_a_model_that_is_not_finite_ends_with_1(run, capsys):
     found = load_checkpoint(run / "checkpoint.npz")
-    found.vae.params["output.b"][:] = np.nan
-    save_checkpoint(run / "checkpoint.npz", *found)
+    found.kept.params["output.b"][:] = np.nan
+    save_checkpoint(run / "checkpoint.npz", found)
     capsys.readouterr()
     assert main(["evaluate", "run", "--samples", "5", "--json"]) == 1
     captured = capsys.readouterr()

@@ -6,30 +6,31 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import PNG, listing, metrics_of, rows_of, train
 
-from numpy_vae import VAE, Average, Gaussian, fit, load_array
+from numpy_vae import VAE, Average, Gaussian, evaluate_elbo, fit, load_array
 from numpy_vae.__main__ import main
 from numpy_vae.checkpoint import load_checkpoint
 from numpy_vae.commands.inputs import divided
 from numpy_vae.data import binarized, split_validation
 from numpy_vae.likelihood import LIKELIHOODS
-from numpy_vae.train import spawn_streams, start_output_bias
+from numpy_vae.train import Best, spawn_streams, start_output_bias
 
 pytestmark = pytest.mark.usefixtures("folder")
 
 
+@pytest.mark.figures
 def test_a_run_writes_its_directory(folder, capsys):
     assert train("--epochs", "3", "--out", "out", "--seed", "5", "--beta", "0.5") == 0
     assert listing(folder / "out") == [
-        "checkpoint.npz", "config.json", "figures/latent.png", "figures/manifold.png",
-        "figures/reconstructions.png", "figures/samples.png", "figures/training.png",
-        "history.csv", "metrics.json",
+        "checkpoint.npz", "config.json", "figures/interpolations.png", "figures/kl.png",
+        "figures/latent.png", "figures/manifold.png", "figures/reconstructions.png",
+        "figures/samples.png", "figures/training.png", "figures/traversals.png", "history.csv",
+        "metrics.json",
     ]  # fmt: skip
     for figure in (folder / "out/figures").iterdir():
         assert figure.read_bytes().startswith(PNG)
@@ -48,6 +49,7 @@ def test_a_run_writes_its_directory(folder, capsys):
     assert (metrics["binarize"], metrics["epochs"], metrics["seed"]) == ("dynamic", 3, 5)
     assert metrics["seconds"] > 0 and metrics["interrupted"] is False
     assert metrics["units"] == "nats per image"
+    assert (metrics["kept_epoch"], metrics["stopped_early"]) == (3, False)
 
     checkpoint = load_checkpoint("out/checkpoint.npz")
     assert len(checkpoint.history) == 3 and checkpoint.adam.t == 3
@@ -74,11 +76,12 @@ def test_the_same_seed_gives_the_same_bits(folder):
 def test_the_same_seed_gives_the_same_bits_with_all_threads(folder):
     # The other tests run the BLAS in one thread (see conftest.py); users do not.
     env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    np.save("wide.npy", np.random.default_rng(0).random((1200, 784), np.float32))
     for name in "ab":
-        words = ["--epochs", "1", "--out", name, "--seed", "3"]
+        words = ["--data", "wide.npy", "--epochs", "2", "--out", name, "--seed", "3"]
         subprocess.run([sys.executable, "-m", "numpy_vae", "train", *words], env=env, check=True)
     a, b = (load_checkpoint(f"{name}/checkpoint.npz") for name in "ab")
-    assert a.adam.t == 79
+    assert a.adam.t == 2 * 8
     assert a.vae.params.flat.tobytes() == b.vae.params.flat.tobytes()
 
 
@@ -98,9 +101,10 @@ def test_a_run_is_replaced_only_when_asked(folder, capsys):
     assert train("--out", "out", "--overwrite", "--batch-size", "9999") == 2
     assert (folder / "out/checkpoint.npz").read_bytes() == before
     (folder / "out/mine.txt").write_text("keep")
+    (folder / "out/figures/manifold.png").write_text("of the old model")
     assert train("--out", "out", "--overwrite", "--epochs", "1", "--latent", "3") == 0
     assert (folder / "out/checkpoint.npz").read_bytes() != before
-    assert not (folder / "out/figures/latent.png").exists()  # it showed the old model
+    assert not (folder / "out/figures/manifold.png").exists()
     assert (folder / "out/mine.txt").read_text() == "keep"
 
 
@@ -167,6 +171,9 @@ def test_the_default_of_binarize_is_a_true_likelihood(folder):
         (["--schedule", "linear"], "argument --schedule: invalid choice: 'linear'"),
         (["--output-bias", "1"], "argument --output-bias: invalid choice: '1'"),
         (["--resume", ""], "argument --resume: '' must not be empty"),
+        (["--patience", "0"], "argument --patience: '0' must be a whole number from 1 to"),
+        (["--image-shape", "4"], "argument --image-shape: '4' must be a height and a width in"),
+        (["--image-shape", "4x0"], "argument --image-shape: '4x0' must be a height and a width"),
         (["--activation", "gelu"], "argument --activation: invalid choice: 'gelu'"),
         (["--likelihood", "poisson"], "argument --likelihood: invalid choice: 'poisson'"),
         (["--binarize", "yes"], "argument --binarize: invalid choice: 'yes'"),
@@ -197,7 +204,11 @@ def save(name, array):
         (None, ["--variance", "0.5"], "--variance applies to a gaussian --likelihood, not to bern"),
         (None, ["--validation", "50"], "--validation is 50, must be a whole number from 0 to 49"),
         (None, ["--warmup", "9", "--epochs", "8"], "--warmup is 9, must be a whole number from 0"),
-        (None, ["--resume", "none"], "--resume is given with --data, --hidden, --latent, --out,"),
+        (None, ["--resume", "none"], "--resume is given with --hidden, --latent, --out: the se"),
+        (None, ["--patience", "2"], "--patience applies to --validation, and no image is set as"),
+        (None, ["--image-shape", "5x4"], "--image-shape is 5x4, must be 4x5, the shape of the im"),
+        (lambda: save("small.npy", np.zeros((9, 5), np.float32)), ["--image-shape", "2x3"],
+         "--image-shape is 2x3, of 6 pixels, must be of the 5 of an image"),
         (None, ["--data-dir", "."], "--data-dir applies to --data mnist, not to --data small"),
         (None, ["--data", "mnist", "--data-dir", "void"], "void"),
         (lambda: Path("small.npy").write_text(""), [], "small.npy: "),
@@ -213,8 +224,9 @@ def save(name, array):
          ["--likelihood", "gaussian", "--binarize", "static"], "static"),
     ],
     ids=["missing", "batch-size", "batch-size-left", "parameters", "variance", "validation",
-         "warmup", "resume", "data-dir", "mnist-dir", "empty-file", "text", "pickle", "empty-array",
-         "one-dimensional", "int64", "nan", "inf", "range", "binarize-range"],
+         "warmup", "resume", "patience", "image-shape", "pixels", "data-dir", "mnist-dir",
+         "empty-file", "text", "pickle", "empty-array", "one-dimensional", "int64", "nan", "inf",
+         "range", "binarize-range"],
 )  # fmt: skip
 def test_data_that_cannot_be_used_are_refused_in_one_line(folder, capsys, make, words, message):
     if make is not None:
@@ -274,23 +286,27 @@ def test_the_flags_of_the_objective_do_what_the_library_does(folder):
     data = split_validation(load_array("small.npy"), 10)
     vae = VAE(20, (7,), 2, rng=streams.initialisation)
     start_output_bias(vae, data.train)
-    average = Average(vae.params)
+    average, best = Average(vae.params), Best(vae.params)
     history = fit(
         vae, data, epochs=4, batch_size=20, bound="iwae", samples=3, warmup=2, beta=0.9,
         schedule="cosine", binarize="dynamic", evaluate_every=3, rng=streams, average=average,
+        best=best,
     )  # fmt: skip
-    np.testing.assert_array_equal(
-        load_checkpoint("out/checkpoint.npz").vae.params.flat, vae.params.flat
-    )
-    np.testing.assert_array_equal(VAE.load("out/checkpoint.npz").params.flat, average.mean.flat)
+    found = load_checkpoint("out/checkpoint.npz")
+    np.testing.assert_array_equal(found.vae.params.flat, vae.params.flat)
+    np.testing.assert_array_equal(found.average.mean.flat, average.mean.flat)
+    np.testing.assert_array_equal(VAE.load("out/checkpoint.npz").params.flat, best.params.flat)
     rows = rows_of("out")
     assert [row["validation_elbo"] != "" for row in rows] == [False, False, True, True]
-    assert [row["test_elbo"] != "" for row in rows] == [False, False, False, True]
+    assert all(row["test_elbo"] == "" for row in rows)
     result = metrics_of()
     config = json.loads((folder / "out/config.json").read_text())
     assert (config["training_images"], config["validation"], config["batch_size"]) == (40, 10, 20)
-    assert result["test_elbo"] == history[-1].test_elbo
-    assert result["validation_elbo"] == history[-1].validation_elbo
+    expected = evaluate_elbo(
+        vae.over(best.params), data.test, binarize="dynamic", rng=streams.test_seed
+    )
+    assert result["test_elbo"] == expected.elbo and result["kept_epoch"] == best.epoch
+    assert result["validation_elbo"] == history[best.epoch - 1].validation_elbo == best.elbo
     assert (result["bound"], result["samples"]) == ("iwae", 3)
 
 
@@ -318,53 +334,6 @@ def test_the_learned_variance_is_reported(folder, capsys):
     assert f"learned variance {np.exp(logvar[0]):.4g}" in capsys.readouterr().out
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_end(folder, dies_after, capsys):
-    words = ["--epochs", "4", "--schedule", "cosine", "--warmup", "3", "--average"]
-    words += ["--bound", "iwae", "--samples", "2"]
-    assert train(*words, "--out", "whole") == 0
-    with dies_after(2):
-        train(*words, "--out", "stopped")
-    assert not (folder / "stopped/metrics.json").exists()
-    capsys.readouterr()
-    assert main(["train", "--resume", "stopped"]) == 0
-    assert "resumed after epoch 2" in capsys.readouterr().out
-    one, two = (load_checkpoint(f"{name}/checkpoint.npz") for name in ("whole", "stopped"))
-    for a, b in [
-        (one.vae.params, two.vae.params), (one.adam.m, two.adam.m), (one.adam.v, two.adam.v),
-        (one.average.mean, two.average.mean),
-    ]:  # fmt: skip
-        assert a.flat.tobytes() == b.flat.tobytes()
-    assert metrics_of("whole")["test_elbo"] == metrics_of("stopped")["test_elbo"]
-    columns = [name for name in rows_of("whole")[0] if "seconds" not in name]
-    for a, b in zip(rows_of("whole"), rows_of("stopped"), strict=True):
-        assert [a[name] for name in columns] == [b[name] for name in columns]
-    assert metrics_of("stopped")["seconds"] > sum(
-        float(row["seconds"]) + float(row["test_seconds"]) for row in rows_of("stopped")
-    )
-    # One that has come to its end has nothing left to do, and stays as it is.
-    assert main(["train", "--resume", "stopped"]) == 0
-    assert load_checkpoint("stopped/checkpoint.npz").adam.t == one.adam.t
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--resume", "nowhere"], "nowhere is no run, must be a directory with config.json"),
-        (["--resume", "out", "--epochs", "9"], "is given with --epochs, must be the only option"),
-        (["--resume", "bad"], "bad/config.json: not the settings of a run"),
-        (["--resume", "empty"], "empty/config.json: not the settings of a run (no data)"),
-    ],
-    ids=["missing", "settings", "damaged", "empty"],
-)  # fmt: skip
-def test_a_run_that_cannot_be_resumed_is_refused_in_one_line(folder, capsys, words, message):
-    for name, text in ("bad", "{"), ("empty", "{}"):
-        (folder / name).mkdir()
-        (folder / name / "config.json").write_text(text)
-    assert main(["train", *words]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and message in error
-
-
 @pytest.mark.skipif(os.name == "nt", reason="there are no POSIX pipes and devices")
 @pytest.mark.parametrize("where", ["closed pipe", "full device"])
 def test_a_training_that_nobody_reads_goes_on(folder, where):
@@ -385,19 +354,16 @@ def test_a_training_that_nobody_reads_goes_on(folder, where):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles only")
 def test_ctrl_c_during_the_figures_lets_them_be_finished(folder, monkeypatch):
-    from numpy_vae import plots
+    before, finished = signal.signal(signal.SIGINT, signal.default_int_handler), []
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def interrupted(*args, **kwargs):
+    def interrupted(state, data, path):
         os.kill(os.getpid(), signal.SIGINT)
-        return save_figures(*args, **kwargs)
+        finished.append(path)
+        return []
 
-    save_figures = plots.save_figures
-    monkeypatch.setattr(plots, "save_figures", interrupted)
+    monkeypatch.setattr("numpy_vae.commands.train.draw_figures", interrupted)
     assert train("--epochs", "1", "--out", "out") == 130
-    assert json.loads((folder / "out/metrics.json").read_text())["interrupted"] is False
-    assert (folder / "out/figures/manifold.png").exists()
+    assert metrics_of()["interrupted"] is False and finished == [Path("out/figures")]
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
@@ -435,26 +401,6 @@ def test_every_flag_reaches_what_it_sets(folder):
     assert result["test_elbo"] == history[-1].test_elbo
 
 
-def test_the_figures_show_test_images_as_the_model_sees_them(folder, monkeypatch):
-    from numpy_vae import plots
-
-    shown = {}
-
-    def spy(path, vae, data, x, history, *, rng):
-        shown.update(name=data.name, x=x, test=data.test)
-        return save_figures(path, vae, data, x, history, rng=rng)
-
-    save_figures = plots.save_figures
-    monkeypatch.setattr(plots, "save_figures", spy)
-    assert train("--epochs", "1", "--binarize", "threshold") == 0
-    np.testing.assert_array_equal(shown["x"], shown["test"] / np.float32(255))
-    assert shown["name"] == "small, binarize threshold"
-    expected = load_array("small.npy").test > 0.5
-    np.testing.assert_array_equal(shown["x"], expected)
-    assert train("--epochs", "1", "--binarize", "dynamic") == 0
-    assert set(np.unique(shown["x"])) == {0, 1}
-
-
 def test_no_network_is_one_line(folder, capsys, monkeypatch):
     monkeypatch.setattr("numpy_vae.data.MNIST_MIRRORS", ((folder / "gone").as_uri() + "/",))
     assert main(["train", "--data", "mnist", "--out", "out"]) == 2
@@ -483,73 +429,6 @@ def test_a_value_that_is_not_finite_ends_with_1_and_the_last_good_checkpoint(
     checkpoint = load_checkpoint("out/checkpoint.npz")
     assert len(checkpoint.history) == 1 and checkpoint.adam.t == 2
     assert np.isfinite(checkpoint.vae.params.flat).all()
-
-
-def test_a_full_disk_ends_with_1_and_the_last_good_checkpoint(folder, capsys, monkeypatch):
-    saves = []
-
-    def full_at_the_third(stream, **arrays):
-        saves.append(1)
-        if len(saves) == 3:
-            stream.write(b"half of it")
-            raise OSError(28, "No space left on device")
-        savez(stream, **arrays)
-
-    savez = np.savez
-    monkeypatch.setattr(np, "savez", full_at_the_third)
-    assert train("--epochs", "5", "--out", "out") == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "out/checkpoint.npz: No space left on device" in error
-    assert len(load_checkpoint("out/checkpoint.npz").history) == 1
-
-
-def start(*words):
-    """Start a run in a process of its own, and return it when its first epoch is done."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "numpy_vae", "train", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell ignores Ctrl-C for what it runs in the background, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    for line in process.stdout:
-        if line.startswith("epoch"):
-            return process
-    raise AssertionError(process.communicate()[1])
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles only")
-def test_ctrl_c_ends_cleanly_with_what_has_been_reached(folder):
-    process = start("--data", "small.npy", "--batch-size", "1", "--epochs", "99999", "--out", "out")
-    try:
-        time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    [line] = error.splitlines()
-    assert line.startswith("interrupted: the run is kept as it was after epoch ")
-    assert line.endswith("; go on with: numpy-vae train --resume out")
-    metrics = json.loads((folder / "out/metrics.json").read_text())
-    assert metrics["interrupted"] is True and metrics["epochs"] >= 1
-    checkpoint = load_checkpoint("out/checkpoint.npz")
-    assert checkpoint.adam.t == metrics["steps"] >= 50
-    assert len(checkpoint.history) == metrics["epochs"]
-    assert metrics["steps"] == 50 * metrics["epochs"]  # no part of an epoch
-    assert (folder / "out/figures/samples.png").read_bytes().startswith(PNG)
-
-
-def test_without_a_terminal_there_is_no_live_line(folder, capsys):
-    assert train("--epochs", "1", "--out", "out") == 0
-    captured = capsys.readouterr()
-    assert captured.err == "" and "\r" not in captured.out
-
-
-def test_a_live_line_on_a_terminal(folder, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    assert train("--epochs", "1", "--out", "out") == 0
-    error = capsys.readouterr().err
-    assert "\repoch 1/1  batch 1/1  train loss" in error and error.endswith("\r")
 
 
 def test_help_names_every_flag_and_default(capsys):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from dataclasses import replace
 from http.client import BadStatusLine
 from pathlib import Path
 from urllib.error import URLError
@@ -27,12 +28,16 @@ from numpy_vae.data import (
     binarized,
     cache_folder,
     dataset_from_array,
+    fingerprint,
+    guess_image_shape,
     load_array,
     load_mnist,
     minibatches,
     read_idx,
+    read_images,
     split_validation,
     to_float,
+    value_range,
 )
 
 PLACE = Path(os.environ.get("NUMPY_VAE_DATA") or "nowhere")
@@ -1044,3 +1049,47 @@ def test_a_dynamic_draw_is_the_same_in_every_dtype():
         for dtype in (np.float32, np.float64)
     )
     np.testing.assert_array_equal(single, double)
+
+
+@pytest.mark.parametrize(
+    ("d", "shape"),
+    [(784, (28, 28)), (64, (8, 8)), (12, (3, 4)), (15, (3, 5)), (13, (1, 13)), (2, (1, 2)),
+     (1, (1, 1)), (800, (25, 32))],
+)  # fmt: skip
+def test_guess_image_shape(d, shape):
+    assert guess_image_shape(d) == shape
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0.2, 0.7], (0, 1)), ([0, 1], (0, 1)), ([-0.5, 0.5], (-0.5, 0.5)), ([0.5, 3], (0.5, 3))],
+)
+def test_value_range(values, expected):
+    assert value_range(np.array([values], np.float32)) == expected
+
+
+def test_the_fingerprint_tells_images_apart(rng):
+    x = rng.random((9, 6), np.float32)
+    one = dataset_from_array(x)
+    assert fingerprint(one) == fingerprint(dataset_from_array(x.copy(), np.arange(9), name="b"))
+    others = [
+        replace(one, train=one.test, test=one.train),
+        replace(one, train=one.train.astype(np.float64)),
+        replace(one, train=one.train.reshape(-1, 3)),
+        replace(one, test=np.nextafter(one.test, np.float32(2))),
+    ]
+    assert len({fingerprint(data) for data in (one, *others)}) == 5
+
+
+def test_images_are_read_in_their_order_and_not_split(tmp_path, rng):
+    x = rng.integers(0, 256, (9, 2, 3), np.uint8)
+    np.savez(tmp_path / "one.npz", faces=x, y=np.arange(9))
+    [(part, (images, labels))] = read_images(tmp_path / "one.npz").items()
+    assert part == ""
+    np.testing.assert_array_equal(images, x.reshape(9, 6))
+    np.testing.assert_array_equal(labels, np.arange(9))
+    np.savez(tmp_path / "two.npz", train=x[:5], test=x[5:], test_labels=np.arange(4))
+    found = read_images(tmp_path / "two.npz")
+    assert list(found) == ["train", "test"] and found["train"][1] is None
+    np.testing.assert_array_equal(found["test"][0], x[5:].reshape(4, 6))
+    np.testing.assert_array_equal(found["test"][1], np.arange(4))

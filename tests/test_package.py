@@ -11,7 +11,8 @@ PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
     "checks", "files", "params", "layers", "posterior", "likelihood", "network", "bounds", "vae",
     "optim", "gradcheck", "modelcheck", "data", "digits", "evaluate", "train", "checkpoint", "runs",
-    "progress", "plots", "arguments", "commands.inputs", "commands.train", "commands.evaluate",
+    "progress", "plots", "figures", "arguments", "commands.inputs", "commands.plot",
+    "commands.train", "commands.evaluate", "commands.sample", "commands.encode",
     "commands.gradcheck", "__main__",
 ]  # fmt: skip
 
@@ -82,10 +83,11 @@ def test_the_imports_of_a_module_are_seen():
     assert imports("vae") >= {"posterior", "bounds", "params"}
 
 
-def test_only_plots_imports_matplotlib_and_nothing_imports_an_autograd():
+def test_only_plots_and_figures_import_matplotlib_and_nothing_imports_an_autograd():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        assert ("import matplotlib" in text or "from matplotlib" in text) == (path.stem == "plots")
+        drawing = path.stem in ("plots", "figures")
+        assert ("import matplotlib" in text or "from matplotlib" in text) == drawing
         for name in ("torch", "jax", "autograd", "tensorflow"):
             assert f"import {name}" not in text and f"from {name}" not in text
 

@@ -1,10 +1,9 @@
 """Figures show what they say: the right pixels in the right place, under the right label."""
 
 import math
-import re
-import struct
 import subprocess
 import sys
+from itertools import pairwise
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -12,10 +11,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from scipy.stats import norm
+from scipy.stats import norm, spearmanr
 
-from numpy_vae import VAE, plots
-from numpy_vae.data import Dataset
+from numpy_vae import plots
 from numpy_vae.train import Record as TrainRecord
 
 
@@ -60,13 +58,22 @@ DRAW = {
     "samples": lambda ax: plots.plot_samples(IMAGES, (5, 6), ax),
     "latent": lambda ax: plots.plot_latent(IMAGES[:, :2], range(7), ax),
     "manifold": lambda ax: plots.plot_manifold(lambda z: np.tile(z, 15), (5, 6), ax, 3),
-}
+    "interpolations": lambda ax: plots.plot_interpolations(
+        lambda z: np.tile(z, 15), IMAGES[:4, :2].reshape(2, 2, 2), IMAGES[:4].reshape(2, 2, 30),
+        (5, 6), ax,
+    ),
+    "traversals": lambda ax: plots.plot_traversals(
+        lambda z: np.tile(z, 15), IMAGES[0, :2], [1, 0], (5, 6), ax
+    ),
+    "kl": lambda ax: plots.plot_kl(IMAGES, IMAGES, ax),
+    "factors": lambda ax: plots.plot_factors(IMAGES, {"slant": range(7)}, ax),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW)
 def test_the_axes_given_are_drawn_on_and_returned(draw, ax):
     assert draw(ax) is ax
-    assert ax.lines or ax.images or ax.collections
+    assert ax.lines or ax.images or ax.collections or ax.patches
     assert plt.get_fignums() == []
 
 
@@ -80,7 +87,7 @@ def test_without_axes_a_new_pyplot_figure_is_made(draw):
 
 @pytest.mark.parametrize(
     ("module", "absent"),
-    [("numpy_vae", "matplotlib"), ("numpy_vae.plots", "matplotlib.pyplot")],
+    [("numpy_vae", "matplotlib"), ("numpy_vae.figures", "matplotlib.pyplot")],
 )
 def test_an_import_loads_no_more_of_matplotlib_than_it_needs(module, absent):
     code = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"
@@ -236,15 +243,6 @@ def shown(ax):
     return image.get_array().filled(np.nan)
 
 
-@pytest.mark.parametrize(
-    ("d", "shape"),
-    [(784, (28, 28)), (64, (8, 8)), (12, (3, 4)), (15, (3, 5)), (13, (1, 13)), (2, (1, 2)),
-     (1, (1, 1)), (800, (25, 32))],
-)  # fmt: skip
-def test_guess_image_shape(d, shape):
-    assert plots.guess_image_shape(d) == shape
-
-
 def test_images_are_laid_out_in_rows_with_thin_gaps_and_a_blank_rest(ax):
     h, w = 30, 20  # not square
     images = np.linspace(0, 1, 5 * h * w).reshape(5, h * w)
@@ -288,7 +286,7 @@ def test_values_outside_the_range_are_clipped(ax):
 def test_images_have_no_ticks_and_are_not_smoothed(ax):
     plots.plot_images(IMAGES, (5, 6), 3, ax)
     assert (len(ax.get_xticks()), len(ax.get_yticks())) == (0, 0)
-    assert ax.images[0].get_interpolation() == "nearest"
+    assert ax.images[0].get_interpolation() == "none"
     assert ax.images[0].get_cmap().name == "gray"
     assert ax.get_aspect() == 1
 
@@ -332,6 +330,116 @@ def test_a_reconstruction_is_not_transposed(ax):
     np.testing.assert_array_equal(shown(ax)[-30:], 1 - image)
 
 
+def blocks(height, width):
+    """Return a decoder: an image has Z blocks of rows, each as grey as its coordinate of z."""
+
+    def decode(z):
+        assert z.ndim == 2 and height % z.shape[1] == 0
+        return z.repeat(height // z.shape[1] * width, axis=1)
+
+    return decode
+
+
+def z_of(tile, latent_dim):
+    """Return the z from which `blocks` has decoded an image (H, W)."""
+    rows = tile.reshape(latent_dim, -1)
+    assert np.ptp(rows, axis=1).max() == 0
+    return rows[:, 0]
+
+
+@pytest.mark.parametrize("steps", [2, 5, 9])
+def test_interpolations_run_from_one_mean_to_the_other(ax, rng, steps):
+    h, w, gap, apart = 30, 24, 1, 8
+    mu, originals = rng.normal(size=(3, 2, 2)), rng.normal(size=(3, 2, h * w))
+    plots.plot_interpolations(blocks(h, w), mu, originals, (h, w), ax, steps, (-9, 9))
+    picture = shown(ax)
+    first = w + apart
+    width = steps * (w + gap) - gap
+    assert picture.shape == (3 * (h + gap) - gap, first + width + apart + w)
+    for row in range(3):
+        strip = picture[row * (h + gap) :][:h]
+        np.testing.assert_array_equal(strip[:, :w].ravel(), originals[row, 0])
+        np.testing.assert_array_equal(strip[:, -w:].ravel(), originals[row, 1])
+        assert np.isnan(strip[:, w:first]).all() and np.isnan(strip[:, -w - apart : -w]).all()
+        for k in range(steps):
+            t = k / (steps - 1)
+            z = z_of(strip[:, first + k * (w + gap) :][:, :w], 2)
+            np.testing.assert_allclose(z, (1 - t) * mu[row, 0] + t * mu[row, 1], atol=1e-12)
+
+
+def test_interpolations_say_where_t_is_and_what_is_original(ax, rng):
+    h, w = 30, 24
+    plots.plot_interpolations(
+        blocks(h, w), rng.normal(size=(2, 2, 2)), rng.normal(size=(2, 2, h * w)), (h, w), ax, 5
+    )
+    assert ax.get_xlabel().startswith("$t$, 5 images")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "0.5", "1"]
+    middle = (w - 1) / 2
+    starts = [32 + k * (w + 1) for k in (0, 2, 4)]  # of the first, the third and the last decoded
+    np.testing.assert_allclose(ax.get_xticks(), np.add(starts, middle))
+    assert [(t.get_text(), t.xy) for t in ax.texts] == [
+        ("original", (middle, 1)),
+        ("original", (shown(ax).shape[1] - 1 - middle, 1)),
+    ]
+
+
+def traversal(ax, mu, dimensions, columns=13, **options):
+    """Draw traversals of `blocks` of 20 x 24 pixels; return the z (R, columns, Z) that are seen."""
+    h, w, gap, room = 20, 24, 1, 4
+    plots.plot_traversals(
+        blocks(h, w), mu, dimensions, (h, w), ax, columns=columns, value_range=(-9, 9), **options
+    )
+    picture = shown(ax)
+    assert picture.shape == (len(dimensions) * (h + room + gap) - gap, columns * (w + gap) - gap)
+    return np.array([
+        [
+            z_of(picture[r * (h + room + gap) :, c * (w + gap) :][:h, :w], len(mu))
+            for c in range(columns)
+        ]
+        for r in range(len(dimensions))
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(("dimensions", "columns"), [([2, 0], 13), ([1], 7), ([3, 1, 2, 0], 3)])
+def test_a_traversal_changes_its_own_dimension_and_no_other(ax, rng, dimensions, columns):
+    mu = rng.normal(size=4)
+    seen = traversal(ax, mu, dimensions, columns)
+    for z, j in zip(seen, dimensions, strict=True):
+        np.testing.assert_allclose(z[:, j], np.linspace(-3, 3, columns), atol=1e-12)
+        others = [k for k in range(4) if k != j]
+        np.testing.assert_array_equal(z[:, others], np.tile(mu[others], (columns, 1)))
+
+
+def test_traversals_name_their_dimension_and_its_kl(ax):
+    traversal(ax, np.zeros(4), [2, 0], kl=[1.234, 9, 5.678, 9])
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["$z_{3}$, 5.68 nats", "$z_{1}$, 1.23 nats"]
+    np.testing.assert_allclose(ax.get_yticks(), [9.5, 34.5])  # the middles of rows of 20 pixels
+    plots.plot_traversals(blocks(20, 24), np.zeros(4), [3], (20, 24), ax)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["$z_{4}$"]
+
+
+def test_traversals_mark_the_values_that_they_start_from(ax):
+    traversal(ax, np.array([0.25, -3.5, 1, 3.5]), [3, 2, 1, 0])
+    marks = {
+        (line.get_marker(), x, y)
+        for line in ax.lines
+        for x, y in zip(*line.get_data(), strict=True)
+    }
+    step = 25 / 0.5  # pixels in one of z
+    below = [k * 25 + 21.5 for k in range(4)]  # in the gaps of four pixels under each row
+    assert marks == {
+        (">", 11.5 + 6 * step, below[0]),
+        ("^", 11.5 + 4 * step, below[1]),
+        ("<", 11.5, below[2]),
+        ("^", 11.5 + 3.25 * step, below[3]),
+    }
+    assert "▲" in ax.get_xlabel()
+    names = [label.get_text() for label in ax.get_xticklabels()]
+    assert names == ["−3", "−2", "−1", "0", "1", "2", "3"]
+    np.testing.assert_allclose(ax.get_xticks(), 11.5 + step * np.arange(7))
+
+
 # The latent plane -------------------------------------------------------------------------------
 
 
@@ -340,7 +448,7 @@ def test_latent_axes(ax, rng):
     mu[7] = -19, 2
     plots.plot_latent(mu, None, ax)
     ax.figure.draw_without_rendering()
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$z_1$ (mean)", "$z_2$ (mean)")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$z_{1}$ (mean)", "$z_{2}$ (mean)")
     assert ax.get_aspect() == 1
     assert ax.get_legend() is None
     (points,) = ax.collections
@@ -380,11 +488,55 @@ def test_many_labels_have_a_colour_bar(ax, rng):
     labels = rng.permutation(np.arange(-30, 30))
     plots.plot_latent(rng.normal(size=(60, 2)), labels, ax)
     ax.figure.draw_without_rendering()
-    _, bar = ax.figure.axes
+    (bar,) = ax.child_axes
     assert bar.get_ylabel() == "label"
     assert bar.get_ylim() == (-30, 29)
     np.testing.assert_array_equal(ax.collections[0].get_array(), labels)
     assert ax.get_legend() is None
+
+
+@pytest.mark.parametrize("dimensions", [(6, 2), (1, 11)])
+def test_latent_draws_the_dimensions_that_it_names(ax, rng, dimensions):
+    mu = rng.normal(size=(50, 12))
+    plots.plot_latent(mu, None, ax, dimensions)
+    i, j = dimensions
+    np.testing.assert_array_equal(ax.collections[0].get_offsets(), mu[:, [i, j]])
+    assert ax.get_xlabel() == f"$z_{{{i + 1}}}$ (mean)"
+    assert ax.get_ylabel() == f"$z_{{{j + 1}}}$ (mean)"
+
+
+def test_values_are_colours_that_the_bar_explains(ax, rng):
+    mu, values = rng.normal(size=(60, 2)), rng.normal(size=60)
+    plots.plot_latent(mu, None, ax, values=values, values_label="slant (radians)")
+    ax.figure.draw_without_rendering()
+    (bar,) = ax.child_axes
+    assert bar.get_ylabel() == "slant (radians)"
+    assert bar.get_ylim() == pytest.approx((values.min(), values.max()))
+    np.testing.assert_array_equal(ax.collections[0].get_array(), values)
+    assert {mesh.get_alpha() for mesh in bar.collections if mesh.get_array() is not None} == {1}
+    height = ax.get_window_extent().height
+    assert bar.get_window_extent().height == pytest.approx(height)
+
+
+def test_labels_and_values_are_not_drawn_at_once(ax):
+    with pytest.raises(ValueError, match="labels and values are both given"):
+        plots.plot_latent(np.zeros((3, 2)), range(3), ax, values=range(3))
+
+
+def test_planes_can_share_their_axes(rng):
+    axes = Figure(layout="constrained").subplots(1, 2, sharex=True, sharey=True)
+    for ax in axes:
+        plots.plot_latent(rng.normal(size=(9, 2)), None, ax)
+    axes[0].figure.draw_without_rendering()
+    assert axes[0].get_xlim() == axes[1].get_ylim()
+
+
+def test_points_are_smaller_in_smaller_axes(rng):
+    axes = [Figure(size).subplots() for size in ((8, 8), (4, 4))]
+    for ax in axes:
+        plots.plot_latent(rng.normal(size=(3000, 2)), None, ax)
+    large, small = (ax.collections[0].get_sizes()[0] for ax in axes)
+    assert large == pytest.approx(4 * small)
 
 
 @pytest.mark.parametrize("side", [1, 4, 7, 20])
@@ -417,140 +569,134 @@ def test_manifold_axes(ax):
             assert edges[cell] - 1e-9 <= z < edges[cell + 1]
 
 
-# The files of a run -----------------------------------------------------------------------------
+# The latent dimensions --------------------------------------------------------------------------
+
+KL = np.array([0.5, 0.02, 3.0, 0.0, 1.5])
 
 
-def run(latent_dim=2, n=40, shape=(8, 8), likelihood="bernoulli", **fields):
-    """Return the arguments of save_figures for an untrained model, 20 of its n test images."""
-    d = math.prod(shape)
-    x = np.random.default_rng(0).random((n, d), np.float32)
-    vae = VAE(d, (16,), latent_dim, likelihood=likelihood, rng=0)
-    fields = {"image_shape": shape, "test_labels": np.arange(n) % 10, **fields}
-    return vae, Dataset("a set", x, x, **fields), x[:20], history(3)
+def kl_arguments():
+    """Return the KLs (2, 5) whose means are `KL`, and posterior means (2, 5), three of them active.
+
+    The variance of (a, -a) is a². One that is active has the lowest KL but one.
+    """
+    spread = np.array([0, 0.01, 1, 0, -1])
+    kls = np.array([KL + spread, KL - spread])
+    mu = np.array([0.0999, 0.1001, 1, 0, 2])
+    return kls, np.array([mu, -mu])
 
 
-def png(path):
-    """Return width, height and dots per inch of a PNG file."""
-    data = path.read_bytes()
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    assert data.endswith(b"IEND\xaeB`\x82")
-    width, height = struct.unpack(">II", data[16:24])
-    across, down, unit = struct.unpack_from(">IIB", data, data.index(b"pHYs") + 4)
-    assert (across, unit) == (down, 1)  # dots per metre
-    return width, height, across * 0.0254
+def legend(ax):
+    found = ax.get_legend()
+    return found.get_title().get_text(), [text.get_text() for text in found.texts]
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """Return the figures that are made, as they are made."""
-    made = []
-
-    class Recorded(Figure):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            made.append(self)
-
-    monkeypatch.setattr(plots, "Figure", Recorded)
-    return made
+def test_bars_are_the_mean_kl_from_the_highest_to_the_lowest(ax):
+    plots.plot_kl(*kl_arguments(), ax)
+    np.testing.assert_allclose([bar.get_height() for bar in ax.patches], [3, 1.5, 0.5, 0.02, 0])
+    centres = [bar.get_x() + bar.get_width() / 2 for bar in ax.patches]
+    np.testing.assert_allclose(centres, ax.get_xticks())
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["3", "5", "1", "2", "4"]
+    assert ax.get_ylabel() == "KL, nats per image"
+    assert legend(ax)[0] == "total 5.02 nats per image"
 
 
-PLANE = ["training", "reconstructions", "samples", "latent", "manifold"]
+def test_active_dimensions_are_told_apart_by_colour_and_hatch(ax):
+    plots.plot_kl(*kl_arguments(), ax)
+    active = [True, True, False, True, False]  # in the order of the bars
+    assert [not bar.get_hatch() for bar in ax.patches] == active
+    assert [bar.get_facecolor() == to_rgba(plots.COLOURS[0]) for bar in ax.patches] == active
+    assert legend(ax)[1] == [r"3 active, Var $\mu_j$ > 0.01", "2 inactive"]
+    handles = ax.get_legend().legend_handles
+    assert [not handle.get_hatch() for handle in handles] == [True, False]
+    assert [h.get_facecolor() for h in handles] == [ax.patches[k].get_facecolor() for k in (0, 2)]
 
 
-@pytest.mark.parametrize(("latent_dim", "names"), [(2, PLANE), (3, PLANE[:3])])
-def test_the_files_are_the_ones_expected(tmp_path, latent_dim, names):
-    paths = plots.save_figures(tmp_path, *run(latent_dim), rng=0)
-    assert paths == [tmp_path / f"{name}.png" for name in names]
-    assert sorted(tmp_path.iterdir()) == sorted(paths)
-    for path in paths:
-        width, height, dpi = png(path)
-        assert dpi == pytest.approx(150, abs=0.1)
-        assert 3 * 150 < width < 12 * 150
-        assert 1 * 150 < height < 12 * 150
-    assert png(paths[0])[:2] == (1500, 510)
-    assert plt.get_fignums() == []
+@pytest.mark.parametrize("case", ["one image", "no means"])
+def test_nothing_is_said_of_activity_that_is_not_known(ax, case):
+    kls, mu = kl_arguments()
+    plots.plot_kl(kls[:1] if case == "one image" else kls, None if case == "no means" else mu[:1],
+                  ax)  # fmt: skip
+    assert legend(ax)[1] == [] and "total" in legend(ax)[0]
+    assert not any(bar.get_hatch() for bar in ax.patches)
+    assert len({bar.get_facecolor() for bar in ax.patches}) == 1
 
 
-@pytest.mark.parametrize("shape", [(3, 5), (30, 12), (1, 60)], ids=str)
-def test_figures_are_titled_unclipped_and_of_even_pixels(tmp_path, figures, shape):
-    name = r"$\a set$ with quite a long name, as files at times have one"  # no formula
-    vae, data, x, records = run(shape=shape)
-    data = Dataset(name, data.train, data.test, test_labels=data.test_labels, image_shape=shape)
-    plots.save_figures(tmp_path, vae, data, x, records, rng=0)
-    titles = [figure.get_suptitle() for figure in figures]
-    assert titles == [
-        f"{what}\n({name[:39]}…)"
-        for what in (
-            "Training",
-            "Test images and their reconstructions",
-            "Samples from the prior",
-            "Test images in the latent plane",
-            "Decoded from quantiles of the prior",
-        )
+@pytest.mark.parametrize("n", [1, 2, 20, 21, 50, 51, 200])
+def test_names_of_dimensions_do_not_overlap(rng, n):
+    ax = Figure((6.5, 3.6), layout="constrained").subplots()
+    plots.plot_kl(rng.random((3, n)), rng.random((3, n)), ax)
+    ax.figure.draw_without_rendering()
+    low, high = ax.get_xlim()
+    assert low + 0.4 < 1 and n < high - 0.4
+    labels = [
+        label
+        for label, at in zip(ax.get_xticklabels(), ax.get_xticks(), strict=True)
+        if low < at < high
     ]
-    assert [len(figure.axes) for figure in figures] == [3, 1, 1, 1, 1]
-    for figure in figures:
-        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-        assert -0.01 < box.x0 < box.x1 < width + 0.01
-        assert -0.01 < box.y0 < box.y1 < height + 0.01
-        for image in figure.axes[0].images:
-            dots = figure.axes[0].get_window_extent().size / image.get_size()[::-1]
-            np.testing.assert_allclose(dots, max(1, round(dots[0])), rtol=1e-4)
+    assert (len(labels) == n) == (n <= 50)
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+    assert ("$j$" in ax.get_xlabel()) == (n <= 50)
+    width = ax.patches[0].get_window_extent().width
+    assert width < ax.get_window_extent().width / 5
+    assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
 
 
-def test_what_is_drawn_is_what_the_model_says(tmp_path, figures):
-    vae, data, x, records = run(shape=(24, 20))
-    plots.save_figures(tmp_path, vae, data, x, records, rng=5)
-    training, reconstructions, samples, latent, manifold = (figure.axes for figure in figures)
-    assert [len(lines(ax)) for ax in training] == [2, 2, 2]
-    assert len({ax.get_title() for ax in training}) == 3
-    picture = shown(reconstructions[0])
-    np.testing.assert_array_equal(picture[:24, :20].ravel(), x[0])
-    np.testing.assert_array_equal(picture[25:49, :20].ravel(), vae.reconstruct(x)[0])
-    drawn = shown(samples[0])[:24, 21:41].ravel()
-    np.testing.assert_array_equal(drawn, vae.sample(100, rng=5)[1])
-    assert shown(samples[0]).shape == (10 * 25 - 1, 10 * 21 - 1)
-    np.testing.assert_allclose(latent[0].collections[0].get_offsets(), vae.encode(x)[0])
-    assert len(latent[0].get_legend().texts) == 10
-    assert shown(manifold[0]).shape == (20 * 24, 20 * 20)
+def correlations(ax):
+    """Return the correlations (factors, dimensions) as they are displayed, rows from the top."""
+    assert ax.yaxis_inverted() and not ax.xaxis_inverted()
+    return ax.collections[0].get_array()
 
 
-def test_one_image_no_labels_no_shape_and_no_history(tmp_path, figures):
-    vae, data, x, _ = run(shape=(3, 4), test_labels=None, image_shape=None)
-    paths = plots.save_figures(tmp_path, vae, data, x[:1], [], rng=0)
-    assert [path.stem for path in paths] == PLANE[1:]
-    assert figures[2].axes[0].get_legend() is None
-    zoom = 5  # of images so small
-    assert shown(figures[1].axes[0]).shape == (10 * (3 * zoom + 1) - 1, 10 * (4 * zoom + 1) - 1)
+@pytest.mark.parametrize("dimensions", [None, [4, 0, 2]])
+def test_factors_are_held_against_dimensions_by_their_ranks(ax, rng, dimensions):
+    mu = rng.normal(size=(40, 5))
+    mu[5:9, 2] = 0.3  # ties
+    factors = {"slant": np.exp(3 * mu[:, 4]), "shift_x": rng.integers(0, 4, 40)}
+    plots.plot_factors(mu, factors, ax, dimensions)
+    columns = range(5) if dimensions is None else dimensions
+    expected = [[spearmanr(f, mu[:, j]).statistic for j in columns] for f in factors.values()]
+    np.testing.assert_allclose(correlations(ax), expected, atol=1e-12)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["slant", "shift x"]
+    names = [label.get_text() for label in ax.get_xticklabels()]
+    assert names == [f"$z_{{{j + 1}}}$" for j in columns]
+    said = {text.get_position(): text.get_text() for text in ax.texts}
+    assert len(said) == 2 * len(columns)
+    for (row, column), value in np.ndenumerate(expected):
+        text = said[column + 0.5, row + 0.5]
+        assert float(text.replace("−", "-")) == pytest.approx(value, abs=0.005001)
+        assert text != "−0.00"
 
 
-@pytest.mark.parametrize(
-    ("likelihood", "scale", "shift", "expected"),
-    [
-        ("bernoulli", 1, 0, (0, 1)),
-        ("bernoulli", 5, -3, (0, 1)),
-        ("gaussian", 0.5, 0.2, (0, 1)),
-        ("gaussian", 5, -3, (-3, 2)),
-    ],
-)
-def test_grey_values_span_the_values_of_the_images(
-    tmp_path, figures, likelihood, scale, shift, expected
-):
-    vae, data, x, _ = run(likelihood=likelihood)
-    x[0, :2] = 0, 1
-    plots.save_figures(tmp_path, vae, data, scale * x + shift, [], rng=0)
-    ranges = [ax.images[0].get_clim() for figure in figures for ax in figure.axes if ax.images]
-    assert ranges == [expected] * 3
+def test_colours_of_correlations_are_symmetric_about_zero(ax, rng):
+    plots.plot_factors(rng.normal(size=(40, 2)), {"scale": rng.random(40)}, ax)
+    cells = ax.collections[0]
+    assert cells.get_clim() == (-1, 1)
+    left, right = (np.mean(cells.cmap(end)[:3]) for end in (0.0, 1.0))
+    assert max(left, right) < 0.6 < 0.9 < np.mean(cells.cmap(0.5)[:3])
+    (bar,) = ax.child_axes
+    assert bar.get_ylabel() == "Spearman's correlation, 40 images"
+    assert bar.get_ylim() == (-1, 1)
 
 
-def test_a_failed_figure_leaves_the_old_file(tmp_path, monkeypatch):
-    (tmp_path / "training.png").write_bytes(b"old")
+def test_numbers_can_be_read_on_their_cells(ax):
+    x = np.arange(9.0)
+    plots.plot_factors(np.column_stack([x, -x, x % 3]), {"scale": x}, ax)
+    assert [(t.get_text(), t.get_color()) for t in ax.texts] == [
+        ("1.00", "white"), ("−1.00", "white"), ("0.32", "black")
+    ]  # fmt: skip
 
-    def half(figure, stream, **_):
-        stream.write(b"half")
-        raise OSError("disk full")
 
-    monkeypatch.setattr(Figure, "savefig", half)
-    with pytest.raises(OSError, match=re.escape("disk full")):
-        plots.save_figures(tmp_path, *run(), rng=0)
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+def test_what_is_rounded_to_zero_has_no_sign(ax):
+    x = np.arange(-50, 51)
+    y = x**2 - 0.01 * x * (abs(x) <= 20)
+    plots.plot_factors(y[:, np.newaxis], {"scale": x}, ax)
+    assert -0.005 < correlations(ax) < 0
+    assert [text.get_text() for text in ax.texts] == ["0.00"]
+
+
+def test_what_is_constant_has_no_correlation(ax, rng):
+    mu = np.column_stack([rng.normal(size=9), np.full(9, 0.1)])
+    plots.plot_factors(mu, {"slant": rng.random(9), "width": np.full(9, 2.5)}, ax)
+    np.testing.assert_array_equal(np.isnan(correlations(ax).filled(np.nan)), [[0, 1], [1, 1]])
+    assert len(ax.texts) == 1

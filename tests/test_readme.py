@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from numpy_vae import VAE
+from numpy_vae.__main__ import COMMANDS
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -49,22 +52,28 @@ def test_the_table_has_its_lines():
 
 
 def test_every_module_is_listed():
-    named = set(
-        re.findall(
-            r"`(\w+\.py)`", "".join(row[0] for row in table("The modules, in reading order"))
-        )
-    )
+    named = "".join(row[0] for row in table("The modules, in reading order"))
     modules = {path.name for path in (ROOT / "numpy_vae").glob("*.py")}
-    assert named == modules - {"__init__.py"}
+    assert set(re.findall(r"`(\w+\.py)`", named)) == modules - {"__init__.py"}
+    assert "`commands/`" in named
+
+
+def test_every_command_is_named():
+    for command in COMMANDS:
+        name = command.__name__.split(".")[-1]
+        assert f".venv/bin/numpy-vae {name} " in README or f"`numpy-vae {name}`" in README
 
 
 def test_the_python_example_runs(tmp_path):
     code = next(block for block in blocks("python") if "load_digits" in block)
-    assert len(code.splitlines()) <= 25
+    assert len([line for line in code.splitlines() if line]) <= 20
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert re.fullmatch(r"-\d+\.\d+ nats per image\n", result.stdout)
+    *epochs, last = result.stdout.splitlines()
+    assert [line[:9] for line in epochs] == [f"epoch {epoch}/5" for epoch in range(1, 6)]
+    assert re.fullmatch(r"-\d+\.\d+ nats per image", last)
+    assert VAE.load(tmp_path / "vae.npz").latent_dim == 8
 
 
 def test_the_foreign_function_fails_as_printed_and_passes_when_mended():

@@ -2,11 +2,14 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
-from numpy_vae.runs import FIGURES, FILES, begin_run, create_run, write_history
-from numpy_vae.train import Record
+from numpy_vae import VAE, Adam
+from numpy_vae.checkpoint import Checkpoint, save_checkpoint
+from numpy_vae.runs import FILES, begin_run, create_run, open_run, write_history
+from numpy_vae.train import Record, spawn_streams
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +28,9 @@ def test_creating_a_run_leaves_nothing_but_the_folders(folder):
     assert [path.name for path in (folder / "a/b").iterdir()] == ["figures"]
 
 
+FIGURES = ["figures/training.png", "figures/kl.pdf", "figures/latent_factors.svg"]
+
+
 @pytest.mark.parametrize("held", [*FILES, *FIGURES])
 def test_a_run_is_not_replaced_unasked(folder, held):
     (folder / "out/figures").mkdir(parents=True)
@@ -38,12 +44,25 @@ def test_a_run_is_not_replaced_unasked(folder, held):
 def test_beginning_a_run_removes_the_results_of_the_last_one_and_nothing_else(folder):
     create_run("out", "digits", overwrite=False)
     stale = ["metrics.json", *FIGURES]
-    for name in [*stale, "figures/mine.png", "notes.txt"]:
+    torn = [".checkpoint.npz.x1y2", ".metrics.json.zz", "figures/.kl.pdf.3_4"]  # by a SIGKILL
+    mine = ["figures/mine.png", "notes.txt", ".gitignore", "figures/.kl", ".checkpoint.npz"]
+    for name in [*stale, *torn, *mine]:
         (folder / "out" / name).write_text("old")
     begin_run(folder / "out", {"seed": 3})
     assert json.loads((folder / "out/config.json").read_text()) == {"seed": 3}
-    assert not any((folder / "out" / name).exists() for name in stale)
-    assert (folder / "out/figures/mine.png").exists() and (folder / "out/notes.txt").exists()
+    assert not any((folder / "out" / name).exists() for name in [*stale, *torn])
+    assert all((folder / "out" / name).exists() for name in mine)
+
+
+def test_what_is_no_run_is_refused(folder):
+    (folder / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"^empty is no run, must be a directory with checkpoint"):
+        open_run(Path("empty"))
+    vae = VAE(5, (), 1, rng=0)
+    state = Checkpoint(vae, Adam(vae.params), spawn_streams(0), [], settings={"data": "digits"})
+    save_checkpoint("empty/checkpoint.npz", state)
+    with pytest.raises(ValueError, match=r"not a checkpoint of a run \(its settings have no d"):
+        open_run(Path("empty"))
 
 
 def test_the_history_is_a_table_with_named_columns(folder):

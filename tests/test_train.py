@@ -11,7 +11,7 @@ from numpy_vae import train as train_module
 from numpy_vae.data import Dataset, binarized, split_validation
 from numpy_vae.evaluate import Elbo, evaluate_elbo
 from numpy_vae.optim import Average
-from numpy_vae.train import Record, Step, spawn_streams, train_step
+from numpy_vae.train import Best, Record, Step, spawn_streams, train_step
 
 
 @pytest.fixture(scope="module")
@@ -177,17 +177,20 @@ def test_on_step_sees_every_step_and_may_stop_the_training(digits):
         pass
 
     def on_step(step):
-        seen.append(step[:3])
+        seen.append(step[:4])
         losses.append(step.train_bound)
+        assert step.train_bound == pytest.approx(-step.train_reconstruction - step.train_kl)
         if len(seen) == 13:
             raise Enough
 
     vae = small()
     adam = Adam(vae.params)
     with pytest.raises(Enough):
-        for _ in train_epochs(vae, digits, batch_size=50, adam=adam, rng=0, on_step=on_step):
+        for _ in train_epochs(
+            vae, digits, epochs=7, batch_size=50, adam=adam, rng=0, on_step=on_step
+        ):
             pass
-    assert seen[:2] == [(1, 1, 10), (1, 2, 10)] and seen[-1] == (2, 3, 10)
+    assert seen[:2] == [(1, 7, 1, 10), (1, 7, 2, 10)] and seen[-1] == (2, 7, 3, 10)
     assert adam.t == 13
     whole = fit(small(), digits, epochs=1, batch_size=50, rng=0)[0]
     assert losses[9] == pytest.approx(whole.train_bound)  # the mean over what has been seen
@@ -417,13 +420,13 @@ def without_times(record):
         (0, 1, ["test"] * 5),
         (0, 2, ["", "test", "", "test", "test"]),
         (0, 9, ["", "", "", "", "test"]),
-        (100, 1, ["validation"] * 4 + ["validation test"]),
-        (100, 2, ["", "validation", "", "validation", "validation test"]),
-        (100, 5, ["", "", "", "", "validation test"]),
+        (100, 1, ["validation"] * 5),
+        (100, 2, ["", "validation", "", "validation", "validation"]),
+        (100, 5, ["", "", "", "", "validation"]),
     ],
 )
 @pytest.mark.mathematics
-def test_with_a_validation_set_the_test_set_is_seen_once(
+def test_with_a_validation_set_the_test_set_is_left_alone(
     digits, evaluations, aside, every, expected
 ):
     data = split_validation(digits, aside)
@@ -440,13 +443,13 @@ def test_with_a_validation_set_the_test_set_is_seen_once(
 
 @pytest.mark.mathematics
 def test_each_set_has_its_own_columns(digits):
-    vae, data, streams = small(), split_validation(digits, 100), spawn_streams(3)
-    record = fit(vae, data, epochs=1, binarize="dynamic", rng=streams)[0]
-    for name in "validation", "test":
+    for name, aside in ("validation", 100), ("test", 0):
+        vae, data, streams = small(), split_validation(digits, aside), spawn_streams(3)
+        record = fit(vae, data, epochs=1, binarize="dynamic", rng=streams)[0]
         images = getattr(data, name)
         expected = evaluate_elbo(vae, images, binarize="dynamic", rng=streams.test_seed)
-        assert record.held_out()[name] == expected
-    assert record.test_elbo != record.validation_elbo
+        assert record.held_out() == {name: expected}
+        assert getattr(record, f"{name}_elbo") == expected.elbo
 
 
 @pytest.mark.mathematics
@@ -481,7 +484,7 @@ def test_the_averaged_model_is_evaluated_and_the_other_one_trained(digits, evalu
             args = {"binarize": "dynamic", "rng": streams.test_seed}
             assert elbo == evaluate_elbo(mean, images, **args)
             assert elbo != evaluate_elbo(vae, images, **args)
-    assert len(evaluations) == 4
+    assert len(evaluations) == 3
     assert {id(model.params) for model, _ in evaluations} == {id(average.mean)}
     # Training is that without an average, to the bit; and the average that of the path.
     fit(twin, data, rng=0, **settings)
@@ -525,3 +528,102 @@ def test_a_training_that_is_done_has_nothing_to_do(digits):
     before = vae.params.flat.copy()
     assert list(train_epochs(vae, digits, epochs=3, done=3, rng=0)) == []
     np.testing.assert_array_equal(vae.params.flat, before)
+
+
+# The best epoch -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Return a function that lets the evaluations find these ELBOs, one after the other."""
+
+    def script(*elbos):
+        left = iter(elbos)
+        monkeypatch.setattr(
+            train_module, "evaluate_elbo", lambda *args, **kwargs: Elbo(next(left), 1.0, 1.0)
+        )
+
+    return script
+
+
+def followed(vae, data, best, **settings):
+    """Return the records of a training, and the parameters at the end of each epoch."""
+    records, path = [], []
+    for record in train_epochs(vae, data, rng=0, batch_size=100, best=best, **settings):
+        records.append(record)
+        path.append(vae.params.flat.copy())
+    return records, path
+
+
+@pytest.mark.parametrize(
+    ("elbos", "kept"),
+    [((-5, -3, -4, -6), 2), ((-5, -4, -3, -2), 4), ((-1, -4, -3, -2), 1), ((-9, -3, -3, -4), 2)],
+    ids=["a-peak", "rising", "falling-first", "equal-ones"],
+)
+def test_the_parameters_of_the_best_epoch_are_kept(digits, scripted, elbos, kept):
+    scripted(*elbos)
+    vae, data = small(), split_validation(digits, 100)
+    best = Best(vae.params)
+    assert best.epoch == 0
+    records, path = followed(vae, data, best, epochs=4)
+    assert [record.validation_elbo for record in records] == list(elbos)
+    assert (best.epoch, best.elbo) == (kept, elbos[kept - 1])
+    np.testing.assert_array_equal(best.params.flat, path[kept - 1])
+    assert not np.shares_memory(best.params.flat, vae.params.flat)
+
+
+@pytest.mark.parametrize(
+    ("patience", "every", "elbos", "epochs", "kept"),
+    [
+        (1, 1, (-5, -4, -6), 3, 2),
+        (2, 1, (-5, -4, -6, -5), 4, 2),
+        (2, 1, (-5, -4, -6, -3, -7, -7), 6, 4),
+        (9, 1, (-5, -6, -7, -8, -9, -9, -9, -9), 8, 1),  # the end comes first
+        (1, 2, (-5, -6), 4, 2),
+        (3, 2, (-5, -6, -7), 6, 2),  # only where there is an evaluation
+        (1, 5, (-5, -4), 8, 8),  # the last epoch is always evaluated
+    ],
+)
+def test_training_ends_when_patience_does(digits, scripted, patience, every, elbos, epochs, kept):
+    scripted(*elbos)
+    vae, data = small(), split_validation(digits, 100)
+    best = Best(vae.params)
+    settings = {"epochs": 8, "patience": patience, "evaluate_every": every}
+    records, path = followed(vae, data, best, **settings)
+    assert (len(records), best.epoch) == (epochs, kept)
+    np.testing.assert_array_equal(best.params.flat, path[kept - 1])
+    # Gone on with, it has nothing left to do.
+    assert followed(vae, data, best, **settings, done=epochs) == ([], [])
+
+
+def test_the_best_of_an_average_is_a_copy_of_the_average(digits, scripted):
+    scripted(-5, -3, -4)
+    vae, data = small(), split_validation(digits, 100)
+    best, average = Best(vae.params), Average(vae.params)
+    means = []
+    for _ in train_epochs(vae, data, rng=0, epochs=3, batch_size=20, best=best, average=average):
+        means.append(average.mean.flat.copy())
+    np.testing.assert_array_equal(best.params.flat, means[1])
+    assert not np.array_equal(means[1], means[2])
+
+
+def test_fit_stops_early_and_reports(digits, scripted):
+    scripted(-5, -6, -7)
+    vae, seen = small(), []
+    history = fit(
+        vae, split_validation(digits, 100), epochs=9, batch_size=200, rng=0, best=Best(vae.params),
+        patience=1, report=seen.append,
+    )  # fmt: skip
+    assert len(history) == 2
+    assert [type(event) for event in seen] == [Step, Step, Record] * 2
+    assert [event for event in seen if isinstance(event, Record)] == history
+
+
+def test_a_best_epoch_needs_a_validation_set_and_patience_a_best_epoch(digits):
+    vae, data = small(), split_validation(digits, 100)
+    with pytest.raises(ValueError, match=r"^best is chosen by the validation set, and the data"):
+        fit(vae, digits, epochs=1, best=Best(vae.params))
+    with pytest.raises(ValueError, match=r"^patience is 3, must be None where there is no best"):
+        fit(vae, data, epochs=1, patience=3)
+    with pytest.raises(ValueError, match=r"^patience is 0, must be a whole number from 1 to"):
+        fit(vae, data, epochs=1, patience=0, best=Best(vae.params))

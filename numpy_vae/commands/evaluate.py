@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import Subparsers, add_data_dir, add_seed, path, whole
+from ..arguments import Subparsers, add_moved_data, add_run, add_seed, whole
 from ..checks import check_whole
 from ..data import left_to_draw
 from ..evaluate import MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
 from ..likelihood import check_values
 from ..params import Array
 from ..progress import Progress, say
-from ..runs import CHECKPOINT, read_config
-from ..vae import VAE
-from .inputs import UsageError, divided, load_images, one_line, sizes
+from ..runs import open_run
+from .inputs import REFUSALS, UsageError, data_of, one_line, sizes
 
 EVALUATE = """\
 Estimate what the model of a run is worth on images that it was not trained on: log p(x) by
@@ -48,7 +47,7 @@ def add_arguments(commands: Subparsers) -> None:
         description=EVALUATE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("run", type=path, metavar="RUN", help="the directory of a run")
+    add_run(command)
     command.add_argument(
         "--samples",
         type=whole(1, MAX_IMPORTANCE_SAMPLES),
@@ -68,13 +67,7 @@ def add_arguments(commands: Subparsers) -> None:
         default="test",
         help="which images: the test set (default), or those that train --validation set aside",
     )
-    command.add_argument(
-        "--data",
-        type=path,
-        metavar="FILE",
-        help="the file that the run was trained on, where it has moved",
-    )
-    add_data_dir(command)
+    add_moved_data(command)
     add_seed(
         command, "seed of the draws, the pixels of --binarize dynamic, and the choice of --images"
     )
@@ -84,24 +77,20 @@ def add_arguments(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae evaluate``; return its exit status."""
-    folder = Path(args.run)
     try:
-        settings = read_config(folder)
-        vae = VAE.load(folder / CHECKPOINT)
+        state = open_run(Path(args.run))
+        settings, vae = state.settings, state.kept
         name = args.data or settings["data"]
-        data = load_images(name, args.data_dir or settings["data_dir"])
-        data = divided(data, settings["binarize"], settings["validation"])
+        data = data_of(state, args.data, args.data_dir)
         images = data.test if args.on == "test" else data.validation
         if images is None:
             raise ValueError(f"--on validation: {args.run} was trained without --validation")
-        if images.shape[1] != vae.data_dim:
-            raise ValueError(f"images have {images.shape[1]} pixels, must have {vae.data_dim}")
         count = args.images or len(images)
         check_whole("--images", count, 1, len(images))
         rng = np.random.default_rng(args.seed)
         images = images[np.sort(rng.permutation(len(images))[:count])]
         check_values(vae.likelihood, images, f"--data {name}")
-    except (ValueError, OSError, MemoryError) as error:
+    except REFUSALS as error:
         raise UsageError(one_line(error)) from None
     if not args.json:
         say(
@@ -109,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             f"{vae.activation}, {vae.likelihood.name}; {count} {args.on} images, "
             f"{args.samples} samples, seed {args.seed}"
         )
-    progress = Progress(1)
+    progress = Progress()
     start = time.perf_counter()
 
     def show(done: int) -> None:

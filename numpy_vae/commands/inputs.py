@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from ..checkpoint import Checkpoint
 from ..checks import check_whole
-from ..data import Dataset, binarized, load_array, load_mnist, split_validation
+from ..data import (
+    Dataset,
+    binarized,
+    guess_image_shape,
+    load_array,
+    load_mnist,
+    split_validation,
+)
 from ..digits import load_digits
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood, make_likelihood
+from ..params import Array
 from ..vae import VAE
+
+# What those that read the arguments may raise: the reason, in one line, is the user's to know.
+REFUSALS = (ValueError, OSError, MemoryError, ImportError)
 
 
 class UsageError(Exception):
@@ -26,17 +39,89 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def load_images(name: str, data_dir: str | None) -> Dataset:
-    """Return the data set of this name, or of this file."""
+def load_images(
+    name: str, data_dir: str | None, image_shape: tuple[int, int] | None = None
+) -> Dataset:
+    """Return the data set of this name, or of this file, its images perhaps of this shape."""
     if data_dir is not None and name != "mnist":
         raise ValueError(f"--data-dir applies to --data mnist, not to --data {name}")
     if name == "digits":
-        return load_digits()
-    if name == "mnist":
-        return load_mnist(data_dir)
-    if not Path(name).exists():
+        data = load_digits()
+    elif name == "mnist":
+        data = load_mnist(data_dir)
+    elif Path(name).exists():
+        data = load_array(name)
+    else:
         raise ValueError(f"--data is {name!r}, must be digits, mnist or an existing file")
-    return load_array(name)
+    if image_shape is None or image_shape == data.image_shape:
+        return data
+    check_image_shape(image_shape, data.train.shape[1])
+    if data.image_shape is not None:
+        raise ValueError(
+            f"--image-shape is {times(image_shape)}, must be {times(data.image_shape)}, the shape "
+            f"of the images of --data {name}"
+        )
+    return replace(data, image_shape=image_shape)
+
+
+def times(image_shape: tuple[int, int]) -> str:
+    """Return a shape such as 8x8."""
+    return "x".join(map(str, image_shape))
+
+
+def check_image_shape(image_shape: tuple[int, int], data_dim: int) -> tuple[int, int]:
+    """Return the shape, if it has as many pixels as an image; else raise ValueError."""
+    height, width = image_shape
+    if height * width != data_dim:
+        raise ValueError(
+            f"--image-shape is {times(image_shape)}, of {height * width} pixels, must be of the "
+            f"{data_dim} of an image"
+        )
+    return image_shape
+
+
+def shape_of(state: Checkpoint, asked: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the shape of an image of a run: the one asked for, its own, or a guess."""
+    data_dim, own = state.vae.data_dim, state.settings["image_shape"]
+    if asked is not None:
+        return check_image_shape(asked, data_dim)
+    return guess_image_shape(data_dim) if own is None else check_image_shape(tuple(own), data_dim)
+
+
+def check_width(images: Array, vae: VAE) -> None:
+    """Raise ValueError unless the images, (N, D), have as many pixels as those of the model."""
+    if images.shape[1] != vae.data_dim:
+        raise ValueError(f"images have {images.shape[1]} pixels, must have {vae.data_dim}")
+
+
+def free_path(out: str | None, default: Path, *, overwrite: bool) -> Path:
+    """Return the file to write: `default`, which is the program's own, or one that is free."""
+    if out is None:
+        return default
+    if Path(out).exists() and not overwrite:
+        raise ValueError(f"--out {out} exists already; --overwrite replaces it")
+    return Path(out)
+
+
+def data_of(
+    state: Checkpoint,
+    name: str | None = None,
+    data_dir: str | None = None,
+    image_shape: tuple[int, int] | None = None,
+) -> Dataset:
+    """Return the data of a run as it was trained on them; `name` and `data_dir` where they are."""
+    settings = state.settings
+    data = load_images(name or settings["data"], data_dir or settings["data_dir"])
+    return as_trained(state, data, image_shape)
+
+
+def as_trained(
+    state: Checkpoint, data: Dataset, image_shape: tuple[int, int] | None = None
+) -> Dataset:
+    """Return the data of a run, as they were loaded, as it was trained on them."""
+    check_width(data.train, state.vae)
+    data = replace(data, image_shape=shape_of(state, image_shape))
+    return divided(data, state.settings["binarize"], state.settings["validation"])
 
 
 def divided(data: Dataset, binarize: str, validation: int) -> Dataset:

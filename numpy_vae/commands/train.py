@@ -7,7 +7,6 @@ import math
 import platform
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -20,40 +19,43 @@ from ..arguments import (
     add_data_dir,
     add_model_arguments,
     add_seed,
+    image_shape,
     path,
     real,
     whole,
 )
-from ..checkpoint import load_checkpoint, save_checkpoint
+from ..checkpoint import Checkpoint, save_checkpoint
 from ..checks import check_whole
-from ..data import BINARIZE, Dataset, batch, left_to_draw
-from ..evaluate import Elbo, evaluate_elbo
+from ..data import BINARIZE, Dataset, fingerprint, left_to_draw
+from ..evaluate import evaluate_elbo
 from ..likelihood import check_values
 from ..optim import MAX_LR, SCHEDULES, Adam, Average
-from ..progress import Progress, epoch_line, say
-from ..runs import (
-    CHECKPOINT,
-    LOOP,
-    begin_run,
-    create_run,
-    read_config,
-    write_history,
-    write_json,
-)
+from ..progress import Progress
+from ..runs import CHECKPOINT, LOOP, begin_run, create_run, open_run, write_history, write_json
 from ..train import (
     MAX_BATCH_SIZE,
     MAX_EPOCHS,
     MAX_SAMPLES,
-    Record,
-    Streams,
+    Best,
     spawn_streams,
     start_output_bias,
     train_epochs,
 )
 from ..vae import VAE
-from .inputs import UsageError, divided, likelihood_of, load_images, one_line, sizes
+from .inputs import (
+    REFUSALS,
+    UsageError,
+    as_trained,
+    divided,
+    likelihood_of,
+    load_images,
+    one_line,
+    sizes,
+)
+from .plot import draw_figures
 
-MOST_IMAGES_IN_FIGURES = 5_000
+EPOCHS = 40
+RESUMED_WITH = ("epochs", "data", "data_dir", "quiet")  # the options that go with --resume
 
 DESCRIPTION = """\
 Train a variational autoencoder on images and write the results to a directory: the parameters, the
@@ -65,13 +67,20 @@ those, in about a minute.
   numpy-vae train --data mnist --latent 2            with pictures of the latent plane
   numpy-vae train --data faces.npy --likelihood learned_gaussian
   numpy-vae train --data mnist --bound iwae --samples 5
+  numpy-vae train --data mnist --epochs 200 --validation 5000 --patience 10
+  numpy-vae train --resume runs/mnist-1              go on with a run that was stopped, or killed
 """
 
 RUN_DIRECTORY = """\
-The run directory holds config.json (the settings), history.csv (a row for each epoch), metrics.json
-(the result), checkpoint.npz (parameters, read with VAE.load) and figures/*.png. The result is
-test_elbo, the evidence lower bound of the test images in nats per image: higher is better. Compare
-it only with results of the same --data, --binarize and --likelihood.
+The run directory holds checkpoint.npz (the run: all it takes to go on with it, and the model, read
+with VAE.load), and, for people, config.json (the settings), history.csv (a row for each epoch),
+metrics.json (the result) and figures/*.png. The result is test_elbo, the evidence lower bound of
+the test images in nats per image: higher is better. Compare it only with results of the same
+--data, --binarize and --likelihood.
+
+The checkpoint is written before the first step and after every epoch, whole or not at all. Stopped
+at any moment and resumed, a run ends with the same bits as one that was never stopped, on the same
+machine and with as many BLAS threads.
 """
 
 
@@ -90,12 +99,18 @@ def add_arguments(commands: Subparsers) -> None:
     data.add_argument(
         "--data",
         type=path,
-        default="digits",
         metavar="digits|mnist|FILE",
         help="synthetic digits (default), real MNIST, or your own .npy or .npz array of shape "
         "(N, D) or (N, height, width): uint8, or floats in the range of the likelihood; one array "
         "is split, five parts for training and one for testing; an .npz may hold train and test "
         "(train_labels, test_labels), or x_train and x_test (y_train, y_test)",
+    )
+    data.add_argument(
+        "--image-shape",
+        type=image_shape,
+        metavar="HxW",
+        help="height and width of the images of a FILE of shape (N, D), such as 8x8; without it "
+        "figures show them as square as D allows",
     )
     add_data_dir(data)
     data.add_argument(
@@ -112,7 +127,8 @@ def add_arguments(commands: Subparsers) -> None:
         default=0,
         metavar="N",
         help="set N training images aside and evaluate them after each epoch, so that settings can "
-        "be chosen on them; the test set is then evaluated once, when training ends (default: 0)",
+        "be chosen on them; the parameters of the best epoch are kept, and the test set is "
+        "evaluated once, with those, when training ends (default: 0)",
     )
 
     model = add_model_arguments(command, "400", 20, 1.0)
@@ -141,9 +157,15 @@ def add_arguments(commands: Subparsers) -> None:
     training.add_argument(
         "--epochs",
         type=whole(1, MAX_EPOCHS),
-        default=40,
         metavar="N",
-        help="passes over the training images (default: 40)",
+        help=f"passes over the training images (default: {EPOCHS}); with --resume, how many there "
+        "are to be in all",
+    )
+    training.add_argument(
+        "--patience",
+        type=whole(1, MAX_EPOCHS),
+        metavar="N",
+        help="stop when the validation ELBO has not risen for N epochs; needs --validation",
     )
     training.add_argument(
         "--batch-size",
@@ -187,8 +209,9 @@ def add_arguments(commands: Subparsers) -> None:
         "--resume",
         type=path,
         metavar="RUN",
-        help="go on with a run that was stopped; its settings are its own, and no other option "
-        "goes with this one",
+        help="go on with a run that was stopped; its settings are its own, and of the other "
+        "options only --epochs, --quiet, and --data or --data-dir (where the images have moved) go "
+        "with it",
     )
 
     output = command.add_argument_group("output")
@@ -201,116 +224,122 @@ def add_arguments(commands: Subparsers) -> None:
     output.add_argument(
         "--overwrite", action="store_true", help="replace the run that --out already holds"
     )
+    output.add_argument("--quiet", action="store_true", help="print nothing but errors")
     command.set_defaults(execute=run, parser=command)
 
 
 class Run(NamedTuple):
     """All that training works on, checked before anything is written."""
 
-    settings: dict[str, Any]
+    state: Checkpoint
     data: Dataset
-    vae: VAE
-    adam: Adam
-    streams: Streams
-    average: Average | None
-    history: list[Record]  # of the epochs that are behind, where a run is resumed
     folder: Path
-
-    @property
-    def result(self) -> VAE:
-        """The model that is evaluated, drawn and kept: over the average, if there is one."""
-        return self.vae if self.average is None else self.vae.over(self.average.mean)
 
 
 def prepare(args: argparse.Namespace) -> Run:
     """Check the arguments, load the data, build the model and, last of all, make the folder."""
     try:
-        from .. import plots  # noqa: F401  # what is wrong with matplotlib shows now, not at the end
+        from .. import figures  # noqa: F401  # what is wrong with matplotlib shows now
 
-        if args.resume is not None:
-            return resume(args)
-        if args.overwrite and args.out is None:
-            raise ValueError("--overwrite applies to --out, and no --out is given")
-        likelihood = likelihood_of(args.likelihood, args.variance)
-        binarize = args.binarize or ("dynamic" if args.likelihood == "bernoulli" else "none")
-        data = load_images(args.data, args.data_dir)
-        for images in data.train, data.test:
-            check_values(likelihood, images, f"--data {args.data}")
-        data = divided(data, binarize, args.validation)
-        check_whole("--warmup", args.warmup, 0, args.epochs)
-        batch_size = args.batch_size or min(128, len(data.train))
-        check_whole("--batch-size", batch_size, 1, len(data.train))
-        streams = spawn_streams(args.seed)
-        vae = VAE(
-            data.train.shape[1],
-            args.hidden,
-            args.latent,
-            args.activation,
-            likelihood,
-            rng=streams.initialisation,
-        )
-        if args.output_bias == "data":
-            start_output_bias(vae, data.train)
-        adam = Adam(vae.params, args.lr)
-        average = Average(vae.params) if args.average else None
-        settings = {
-            "data": args.data,
-            "data_dir": args.data_dir,
-            "training_images": len(data.train),
-            "test_images": len(data.test),
-            "validation": args.validation,
-            "binarize": binarize,
-            "data_dim": vae.data_dim,
-            "hidden": vae.hidden,
-            "latent": vae.latent_dim,
-            "activation": vae.activation,
-            "likelihood": likelihood.name,
-            "variance": getattr(likelihood, "variance", args.variance),
-            "parameters": vae.params.flat.size,
-            "output_bias": args.output_bias,
-            "bound": args.bound,
-            "samples": args.samples,
-            "beta": args.beta,
-            "warmup": args.warmup,
-            "epochs": args.epochs,
-            "batch_size": batch_size,
-            "lr": adam.lr,
-            "schedule": args.schedule,
-            "average": args.average,
-            "evaluate_every": args.evaluate_every,
-            "seed": args.seed,
-            "numpy_vae": __version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        }
-        folder = create_run(args.out, data.name, overwrite=args.overwrite)
-    except (ValueError, OSError, MemoryError, ImportError) as error:
+        return begin(args) if args.resume is None else resume(args)
+    except REFUSALS as error:
         raise UsageError(one_line(error)) from None
-    return Run(settings, data, vae, adam, streams, average, [], folder)
+
+
+def begin(args: argparse.Namespace) -> Run:
+    """Return a new run."""
+    if args.overwrite and args.out is None:
+        raise ValueError("--overwrite applies to --out, and no --out is given")
+    if args.patience is not None and not args.validation:
+        raise ValueError("--patience applies to --validation, and no image is set aside")
+    name, epochs = args.data or "digits", args.epochs or EPOCHS
+    likelihood = likelihood_of(args.likelihood, args.variance)
+    binarize = args.binarize or ("dynamic" if args.likelihood == "bernoulli" else "none")
+    data = load_images(name, args.data_dir, args.image_shape)
+    for images in data.train, data.test:
+        check_values(likelihood, images, f"--data {name}")
+    seen = fingerprint(data)
+    data = divided(data, binarize, args.validation)
+    check_whole("--warmup", args.warmup, 0, epochs)
+    batch_size = args.batch_size or min(128, len(data.train))
+    check_whole("--batch-size", batch_size, 1, len(data.train))
+    streams = spawn_streams(args.seed)
+    vae = VAE(
+        data.train.shape[1],
+        args.hidden,
+        args.latent,
+        args.activation,
+        likelihood,
+        rng=streams.initialisation,
+    )
+    if args.output_bias == "data":
+        start_output_bias(vae, data.train)
+    adam = Adam(vae.params, args.lr)
+    settings = {
+        "data": name,
+        "data_dir": args.data_dir,
+        "fingerprint": seen,
+        "image_shape": data.image_shape,
+        "training_images": len(data.train),
+        "test_images": len(data.test),
+        "validation": args.validation,
+        "binarize": binarize,
+        "data_dim": vae.data_dim,
+        "hidden": vae.hidden,
+        "latent": vae.latent_dim,
+        "activation": vae.activation,
+        "likelihood": likelihood.name,
+        "variance": getattr(likelihood, "variance", args.variance),
+        "parameters": vae.params.flat.size,
+        "output_bias": args.output_bias,
+        "bound": args.bound,
+        "samples": args.samples,
+        "beta": args.beta,
+        "warmup": args.warmup,
+        "epochs": epochs,
+        "patience": args.patience,
+        "batch_size": batch_size,
+        "lr": adam.lr,
+        "schedule": args.schedule,
+        "average": args.average,
+        "evaluate_every": args.evaluate_every,
+        "seed": args.seed,
+        "numpy_vae": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    average = Average(vae.params) if args.average else None
+    best = Best(vae.params) if args.validation else None
+    folder = create_run(args.out, data.name, overwrite=args.overwrite)
+    return Run(Checkpoint(vae, adam, streams, [], average, best, settings), data, folder)
 
 
 def resume(args: argparse.Namespace) -> Run:
     """Return the run of --resume as its last checkpoint has it."""
-    folder = Path(args.resume)
-    others = [n for n, value in vars(args).items() if value != args.parser.get_default(n)]
-    others = [name for name in others if name not in ("command", "parser", "resume")]
+    given = [n for n, value in vars(args).items() if value != args.parser.get_default(n)]
+    others = [n for n in given if n not in (*RESUMED_WITH, "command", "parser", "resume")]
     if others:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
-        raise ValueError(f"--resume is given with {named}, must be the only option")
-    settings = read_config(folder)
+        raise ValueError(f"--resume is given with {named}: the settings of a run are its own")
+    folder = Path(args.resume)
+    state = open_run(folder)
+    settings, done = dict(state.settings), len(state.history)
+    if args.epochs is not None:
+        check_whole("--epochs", args.epochs, done, MAX_EPOCHS)
+        if settings["schedule"] != "constant" and args.epochs != settings["epochs"]:
+            raise ValueError(
+                f"--epochs is {args.epochs}, must be {settings['epochs']}: the schedule "
+                f"{settings['schedule']} of {args.resume} was laid out for as many"
+            )
+        settings["epochs"] = args.epochs
+    settings |= {name: getattr(args, name) for name in ("data", "data_dir") if name in given}
     data = load_images(settings["data"], settings["data_dir"])
-    data = divided(data, settings["binarize"], settings["validation"])
-    found = load_checkpoint(folder / CHECKPOINT)
-    return Run(
-        settings,
-        data,
-        found.vae,
-        found.adam,
-        found.streams,
-        found.average,
-        found.history,
-        folder,
-    )
+    if fingerprint(data) != settings["fingerprint"]:
+        raise ValueError(
+            f"--data {settings['data']} holds other images than {args.resume} was trained on"
+        )
+    state = state._replace(settings=settings)
+    return Run(state, as_trained(state, data), folder)
 
 
 def peak_memory() -> int | None:
@@ -325,84 +354,81 @@ def peak_memory() -> int | None:
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae train``; return its exit status."""
-    run = prepare(args)
-    vae, data, folder, settings = run.vae, run.data, run.folder, run.settings
-    history, epochs, binarize = run.history, settings["epochs"], settings["binarize"]
-    say(heading(run))
-    progress = Progress(epochs)
+    state, data, folder = prepare(args)
+    history = state.history
+    progress = Progress(quiet=args.quiet)
+    progress.say(heading(state, data))
     before = sum(record.seconds + record.test_seconds for record in history)  # of a resumed run
     start = time.perf_counter() - before
-
-    def save() -> None:
-        save_checkpoint(folder / CHECKPOINT, vae, run.adam, run.streams, history, run.average)
-        write_history(folder / "history.csv", history)
+    saved = None  # the epoch of the checkpoint on the disk, once it is one of this run
 
     try:
         with progress.catch_interrupt():
-            save()
-            begin_run(folder, settings)
-            interrupted = False
+            save(folder, state)
+            saved = len(history)
+            begin_run(folder, state.settings)
             try:
                 for record in train_epochs(
-                    vae,
+                    state.vae,
                     data,
-                    **{name: settings[name] for name in LOOP},
-                    rng=run.streams,
-                    adam=run.adam,
-                    average=run.average,
+                    **{name: state.settings[name] for name in LOOP},
+                    rng=state.streams,
+                    adam=state.adam,
+                    average=state.average,
+                    best=state.best,
                     done=len(history),
                     on_step=progress,
                 ):
                     history.append(record)
-                    save()
-                    progress.clear()
-                    say(epoch_line(record, epochs))
-                test = history[-1].held_out()["test"]
+                    save(folder, state)
+                    saved = len(history)
+                    progress(record)
+                interrupted = False
             except KeyboardInterrupt:
                 interrupted = True
                 progress.clear()
-                if history:  # the last whole epoch is a point to go on from with the same bits
-                    found = load_checkpoint(folder / CHECKPOINT)
-                    run = run._replace(vae=found.vae, adam=found.adam, average=found.average)
-                else:
-                    save()
-                print(
-                    f"interrupted: the run is kept as it was after epoch {len(history)}; "
-                    f"go on with: numpy-vae train --resume {folder}",
-                    file=sys.stderr,
-                )
-                test = evaluate_elbo(
-                    run.result,
-                    data.test,
-                    binarize=left_to_draw(binarize),
-                    rng=run.streams.test_seed,
-                )
-            finish(run, test, time.perf_counter() - start, interrupted)
+                # The last whole epoch is what a run can go on from with the same bits.
+                state = open_run(folder)
+                print(f"interrupted; {kept(folder, len(state.history))}", file=sys.stderr)
+            if state.history:
+                finish(folder, state, data, progress, time.perf_counter() - start, interrupted)
     except (FloatingPointError, MemoryError, OSError) as error:
         progress.clear()
         what = one_line(error)
         if isinstance(error, FloatingPointError):
             what = f"training stopped at {what} (a smaller --lr may help)"
-        print(
-            f"numpy-vae train: error: {what}; {folder / CHECKPOINT} is that of epoch "
-            f"{len(history)}, or the last one written whole",
-            file=sys.stderr,
-        )
+        where = "no checkpoint was written" if saved is None else kept(folder, saved)
+        print(f"numpy-vae train: error: {what}; {where}", file=sys.stderr)
         return 1
     return 130 if progress.interrupted else 0
 
 
-def heading(run: Run) -> str:
+def save(folder: Path, state: Checkpoint) -> None:
+    """Write the checkpoint, and the table that follows from it."""
+    save_checkpoint(folder / CHECKPOINT, state)
+    write_history(folder / "history.csv", state.history)
+
+
+def kept(folder: Path, epoch: int) -> str:
+    """Return where a run that has stopped stands."""
+    return (
+        f"the run is kept as it was after epoch {epoch}; go on with: "
+        f"numpy-vae train --resume {folder}"
+    )
+
+
+def heading(state: Checkpoint, data: Dataset) -> str:
     """Return what is trained on what, in one line, or two."""
-    vae, data, settings = run.vae, run.data, run.settings
+    vae, settings = state.vae, state.settings
     held_out = "" if data.validation is None else f"{len(data.validation)} validation, "
     named = {
         "elbo": settings["bound"], "1 samples": f"{settings['samples']} samples",
         "warmup 0": f"warmup {settings['warmup']}", "constant": settings["schedule"],
+        "patience None": f"patience {settings['patience']}",
     }  # fmt: skip
     others = "".join(f", {value}" for default, value in named.items() if value != default)
-    others += ", average" if run.average is not None else ""
-    resumed = f"\nresumed after epoch {len(run.history)}" if run.history else ""
+    others += ", average" if state.average is not None else ""
+    resumed = f"\nresumed after epoch {len(state.history)}" if state.history else ""
     return (
         f"{data.name}: {len(data.train)} training, {held_out}{len(data.test)} test images, "
         f"binarize {settings['binarize']}; {sizes(vae)} {vae.activation}, {vae.likelihood.name}"
@@ -410,44 +436,56 @@ def heading(run: Run) -> str:
     )
 
 
-def finish(run: Run, test: Elbo, seconds: float, interrupted: bool) -> None:
+def finish(
+    folder: Path,
+    state: Checkpoint,
+    data: Dataset,
+    progress: Progress,
+    seconds: float,
+    interrupted: bool,
+) -> None:
     """Write the result and the figures of a run, and say what they are."""
-    from ..plots import save_figures  # matplotlib takes longer to import than all the rest
-
-    vae, data, history, binarize = run.result, run.data, run.history, run.settings["binarize"]
+    vae, history, settings = state.kept, state.history, state.settings
+    kept_epoch = state.best.epoch if state.best is not None and state.best.epoch else len(history)
+    binarize = settings["binarize"]
+    test = evaluate_elbo(
+        vae, data.test, binarize=left_to_draw(binarize), rng=state.streams.test_seed
+    )
     metrics: dict[str, Any] = {
         "test_elbo": test.elbo,
         "test_reconstruction": test.reconstruction,
         "test_kl": test.kl,
         "units": "nats per image",
-        "data": run.settings["data"],
+        "data": settings["data"],
         "binarize": binarize,
-        "likelihood": run.settings["likelihood"],
-        "bound": run.settings["bound"],
-        "samples": run.settings["samples"],
-        "seed": run.settings["seed"],
+        "likelihood": settings["likelihood"],
+        "bound": settings["bound"],
+        "samples": settings["samples"],
+        "seed": settings["seed"],
         "epochs": len(history),
-        "steps": run.adam.t,
+        "kept_epoch": kept_epoch,
+        "steps": state.adam.t,
         "interrupted": interrupted,
+        "stopped_early": not interrupted and len(history) < settings["epochs"],
         "seconds": round(seconds, 3),
+        "seconds_per_epoch": round(median(record.seconds for record in history), 3),
     }
-    if history:
-        metrics["seconds_per_epoch"] = round(median(record.seconds for record in history), 3)
-        validation = history[-1].held_out().get("validation")
-        if validation is not None:
-            metrics |= {f"validation_{k}": value for k, value in validation._asdict().items()}
+    validation = history[kept_epoch - 1].held_out().get("validation")
+    if validation is not None:
+        metrics |= {f"validation_{k}": value for k, value in validation._asdict().items()}
     for block, value in vae.likelihood.parameters().items():
         metrics[block] = value.tolist()
-    write_json(run.folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", metrics)
+    if metrics["stopped_early"]:
+        progress.say(f"stopped: no higher validation ELBO for {settings['patience']} epochs")
     if "likelihood.logvar" in vae.params:
-        say(f"learned variance {math.exp(vae.params['likelihood.logvar'][0]):.4g}")
-    say(f"test ELBO {test.elbo:.3f} nats per image (binarize {binarize}, one draw of the noise)")
-
-    rng = np.random.default_rng(run.streams.test_seed)
-    rows = slice(0, MOST_IMAGES_IN_FIGURES)
-    x = batch(data.test, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
-    titled = replace(data, name=f"{data.name}, binarize {binarize}")
-    written = save_figures(run.folder / "figures", vae, titled, x, history, rng=rng)
+        progress.say(f"learned variance {math.exp(vae.params['likelihood.logvar'][0]):.4g}")
+    best = "" if state.best is None else f"; of epoch {kept_epoch}, the best on the validation set"
+    progress.say(
+        f"test ELBO {test.elbo:.3f} nats per image (binarize {binarize}, one draw of the noise"
+        f"{best})"
+    )
+    written = draw_figures(state, data, folder / "figures")
     # Once more, with the memory that the figures took.
-    write_json(run.folder / "metrics.json", metrics | {"peak_memory_mib": peak_memory()})
-    say(f"written to {run.folder}: {', '.join(f'figures/{path.name}' for path in written)}")
+    write_json(folder / "metrics.json", metrics | {"peak_memory_mib": peak_memory()})
+    progress.say(f"written to {folder}: {', '.join(f'figures/{path.name}' for path in written)}")

@@ -1,0 +1,69 @@
+"""What a checkpoint costs, as a share of an epoch of MNIST.
+
+    python benchmarks/checkpoint.py              784-400-20, 8 epochs: half a minute
+
+After each epoch of the training, checkpoint and history are written as ``numpy-vae train`` writes
+them, five times; the medians are compared. Once with the parameters and Adam's moments alone, three
+vectors; once with an average and a best epoch too, five vectors.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from numpy_vae import VAE, Adam, Average, Best, load_mnist, train_epochs
+from numpy_vae.checkpoint import Checkpoint
+from numpy_vae.commands.train import save
+from numpy_vae.data import split_validation
+from numpy_vae.runs import CHECKPOINT
+from numpy_vae.train import spawn_streams
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What a checkpoint costs.")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--hidden", type=int, default=400)
+    parser.add_argument("--data-dir")
+    parser.add_argument("--folder", help="where the checkpoints go (default: a temporary folder)")
+    args = parser.parse_args()
+    data = split_validation(load_mnist(args.data_dir), 5000)
+    print(f"{os.cpu_count()} cores, OPENBLAS_NUM_THREADS={os.getenv('OPENBLAS_NUM_THREADS', '')}")
+    for everything in False, True:
+        streams = spawn_streams(0)
+        vae = VAE(784, (args.hidden,), 20, rng=streams.initialisation)
+        adam = Adam(vae.params)
+        average, best = (Average(vae.params), Best(vae.params)) if everything else (None, None)
+        state = Checkpoint(vae, adam, streams, [], average, best)
+        epochs, saves = [], []
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            for record in train_epochs(
+                vae,
+                data,
+                epochs=args.epochs,
+                binarize="dynamic",
+                rng=streams,
+                adam=adam,
+                average=average,
+                best=best,
+            ):
+                state.history.append(record)
+                epochs.append(record.seconds)
+                for _ in range(5):
+                    start = time.perf_counter()
+                    save(Path(folder), state)
+                    saves.append(time.perf_counter() - start)
+            size = Path(folder, CHECKPOINT).stat().st_size
+        print(
+            f"784-{args.hidden}-20{', average, best' if everything else ''}: "
+            f"epoch {median(epochs):.3f} s, checkpoint of {size / 1e6:.1f} MB "
+            f"{1e3 * median(saves):.1f} ms (slowest of {len(saves)}: {1e3 * max(saves):.1f} ms), "
+            f"{100 * median(saves) / median(epochs):.2f} % of the epoch",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""``numpy-vae encode``: where images lie in the latent space of a run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arguments import Subparsers, add_data_dir, add_out, add_run, add_seed, path
+from ..data import Dataset, Part, batch, binarized, left_to_draw, read_images
+from ..files import write_arrays
+from ..likelihood import check_values
+from ..params import Array
+from ..progress import say
+from ..runs import open_run
+from ..vae import VAE
+from .inputs import REFUSALS, UsageError, check_width, data_of, free_path, one_line
+
+AT_ONCE = 1000  # images
+
+ENCODE = """\
+Write the mean and the log-variance of q(z|x) for each image x, in the order of the file: mu and
+logvar, (N, Z), and labels, where there are any; of data in two parts train_mu, test_mu and so on.
+
+  numpy-vae encode runs/faces-1 --data more.npy --out latents.npz
+  numpy-vae encode runs/mnist-1                      the images of the run itself
+
+The images are given to the model as it was trained on them: pixels of --binarize dynamic or static
+are drawn, from the seed.
+"""
+
+
+def add_arguments(commands: Subparsers) -> None:
+    """Add ``numpy-vae encode``."""
+    command = commands.add_parser(
+        "encode",
+        allow_abbrev=False,
+        help="write the latent means and log-variances of images",
+        description=ENCODE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_run(command)
+    command.add_argument(
+        "--data",
+        type=path,
+        metavar="FILE",
+        help="a .npy or .npz file of images as train takes them (default: the data of the run, "
+        "without those set aside for validation)",
+    )
+    add_data_dir(command)
+    add_out(command, "FILE.npz", "latents.npz")
+    add_seed(command, "seed of the pixels that are drawn")
+    command.set_defaults(execute=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """``numpy-vae encode``; return its exit status."""
+    try:
+        out = free_path(args.out, Path(args.run, "latents.npz"), overwrite=args.overwrite)
+        if out.suffix != ".npz":
+            raise ValueError(f"--out is {args.out}, must end in .npz")
+        state = open_run(Path(args.run))
+        vae, binarize = state.kept, state.settings["binarize"]
+        if args.data is None:
+            parts = parts_of(data_of(state, data_dir=args.data_dir))
+        elif args.data_dir is not None:
+            raise ValueError("--data-dir applies to the data of a run, not to --data")
+        else:
+            # A static draw belongs to the images of the run; others are drawn like dynamic ones.
+            binarize = "dynamic" if binarize == "static" else binarize
+            parts = {
+                part: (binarized(Dataset(args.data, x, x), binarize).test, labels)
+                for part, (x, labels) in read_images(args.data).items()
+            }
+        for x, _ in parts.values():
+            check_width(x, vae)
+            check_values(vae.likelihood, x, f"--data {args.data or state.settings['data']}")
+    except REFUSALS as error:
+        raise UsageError(one_line(error)) from None
+    try:
+        rng = np.random.default_rng(args.seed)
+        arrays: dict[str, Array] = {}
+        for part, (x, labels) in parts.items():
+            mu, logvar = encoded(vae, x, left_to_draw(binarize), rng)
+            found = {"mu": mu, "logvar": logvar} | ({} if labels is None else {"labels": labels})
+            arrays |= {f"{part}_{name}" if part else name: a for name, a in found.items()}
+        write_arrays(out, arrays)
+    except (OSError, MemoryError) as error:
+        print(f"numpy-vae encode: error: {one_line(error)}", file=sys.stderr)
+        return 1
+    say(f"written: {out} ({', '.join(f'{name} {a.shape}' for name, a in arrays.items())})")
+    return 0
+
+
+def parts_of(data: Dataset) -> dict[str, Part]:
+    """Return the images and the labels of a data set by part."""
+    return {"train": (data.train, data.train_labels), "test": (data.test, data.test_labels)}
+
+
+def encoded(
+    vae: VAE, images: Array, binarize: str, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Return (mu, logvar) of q(z | x) for images (N, D), each (N, Z)."""
+
+    def blocks() -> Iterator[Any]:
+        for start in range(0, len(images), AT_ONCE):
+            rows = slice(start, start + AT_ONCE)
+            yield vae.encode(
+                batch(images, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
+            )
+
+    mu, logvar = map(np.concatenate, zip(*blocks(), strict=True))
+    return mu, logvar

@@ -1,0 +1,338 @@
+"""The figures of a run, as files that one could put in a paper.
+
+`save_figures` puts together what `plots` draws. It touches neither pyplot nor a display. No other
+modules of the package than these two import matplotlib.
+
+Letters of this module: B test images, D pixels, Z latent dimensions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from . import posterior
+from .checks import check_choice
+from .data import Dataset, guess_image_shape, value_range
+from .files import atomic_write
+from .plots import (
+    TERMS,
+    plot_factors,
+    plot_interpolations,
+    plot_kl,
+    plot_latent,
+    plot_manifold,
+    plot_reconstructions,
+    plot_samples,
+    plot_training,
+    plot_traversals,
+)
+from .vae import VAE
+
+DPI = 150  # dots per inch
+WIDEST = 1130  # dots of the longer side of a picture; twice that where its pixels are that many
+SIZE = (6.0, 5.5)  # inches
+NARROWEST = 4.5  # inches, of the figure around a picture
+MOST = 10  # of the most active dimensions, in the figures that do not show all
+
+# The same figure gives the same bytes: no date, and names inside an SVG file that are not random.
+# Text stays text, to be searched and edited.
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"dpi": DPI},
+    "pdf": {"dpi": 2 * DPI, "metadata": {"CreationDate": None}},
+    "svg": {"dpi": 2 * DPI, "metadata": {"Date": None}},
+}
+TEXT: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "numpy_vae"}
+
+UNITS = {  # of the factors of `load_digits`
+    "slant": "radians, to the right",
+    "rotation": "radians, clockwise",
+    "scale": "pixels",
+    "aspect": "ratio",
+    "width": "pixels",
+    "shift_x": "pixels, to the right",
+    "shift_y": "pixels, downwards",
+}
+
+
+def save_figures(
+    folder: str | os.PathLike[str],
+    vae: VAE,
+    data: Dataset,
+    x: NDArray[Any],
+    history: Sequence[Any],
+    *,
+    rng: np.random.Generator | int | None,
+    format: str = "png",
+) -> list[Path]:
+    """Write the figures of a run, each file whole or not at all.
+
+    Of `numpy_vae.runs.FIGURES` those are written that there can be: ``training`` if there is a
+    history, ``latent`` if Z >= 2, ``manifold`` if Z = 2, ``interpolations`` if there are two
+    images, ``factors`` if there are and the data know what they were drawn from, ``latent_factors``
+    if moreover Z = 2. Images that the model makes are means of p(x | z). Dimensions are the more
+    active, the higher their KL, averaged over the images.
+
+    Parameters
+    ----------
+    folder : path
+        Must exist.
+    vae : VAE
+    data : Dataset
+        Names the figures, gives the shape of an image, the labels and the factors.
+    x : ndarray of float, shape (B, D), B >= 1
+        The first B test images as the model saw them.
+    history : sequence of records
+        As in `numpy_vae.plots.plot_training`.
+    rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
+        Draws the samples.
+    format : {"png", "pdf", "svg"}
+        PNG files have 150 dots per inch; in the others text is text and lines are lines.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    ValueError
+        If `format` is another.
+    OSError
+        If a file cannot be written.
+    """
+    check_choice("format", format, FORMATS)
+    shape = data.image_shape or guess_image_shape(vae.data_dim)
+    values = value_range(x)
+    labels = None if data.test_labels is None else data.test_labels[: len(x)]
+    mu, kls = _encode(vae, x)
+    kl = kls.mean(axis=0)
+    active = [int(j) for j in np.argsort(-kl, kind="stable")[:MOST]]
+    paths: list[Path] = []
+
+    def save(
+        stem: str,
+        title: str,
+        draw: Callable[[Figure], object],
+        size: tuple[float, float] = SIZE,
+    ) -> None:
+        paths.append(Path(folder) / f"{stem}.{format}")
+        _write(paths[-1], title, data.name, draw, size)
+
+    def training(figure: Figure) -> None:
+        for ax, term in zip(figure.subplots(1, len(TERMS)), TERMS, strict=True):
+            plot_training(history, ax, term)
+
+    if history:
+        save("training", "Training", training, (10, 3.4))
+    shown = x[:36]
+    save(
+        "reconstructions",
+        "Test images and their reconstructions",
+        lambda f: plot_reconstructions(shown, vae.reconstruct(shown), shape, f.subplots(), values),
+    )
+    samples = vae.sample(100, rng=rng)
+    save(
+        "samples",
+        "Samples from the prior",
+        lambda f: plot_samples(samples, shape, f.subplots(), values),
+    )
+    if vae.latent_dim == 2:
+        save(
+            "latent",
+            "Test images in the latent plane",
+            lambda f: plot_latent(mu, labels, f.subplots()),
+        )
+        side = min(20, max(2, WIDEST // max(shape)))
+        save(
+            "manifold",
+            "Decoded from quantiles of the prior",
+            lambda f: plot_manifold(vae.decode, shape, f.subplots(), side, values),
+        )
+    elif vae.latent_dim > 2:
+        save(
+            "latent",
+            "Test images in the two most active dimensions",
+            lambda f: plot_latent(mu, labels, f.subplots(), (active[0], active[1])),
+        )
+    if len(x) > 1:
+        rows, steps = _grid(shape, 8, (9, 5, 3))
+        pairs = _pairs(labels, len(x), rows)
+        save(
+            "interpolations",
+            "Interpolations between test images",
+            lambda f: plot_interpolations(
+                vae.decode, mu[pairs], x[pairs], shape, f.subplots(), steps, values
+            ),
+        )
+    save(
+        "kl",
+        "KL of each latent dimension",
+        lambda f: plot_kl(kls, mu, f.subplots()),
+        (min(6.5, max(4.5, 2.5 + 0.2 * vae.latent_dim)), 3.6),
+    )
+    rows, columns = _grid(shape, MOST, (13, 7, 3))
+    save(
+        "traversals",
+        "A test image, one latent dimension varied",
+        lambda f: plot_traversals(
+            vae.decode, mu[0], active[:rows], shape, f.subplots(), kl, columns, values
+        ),
+    )
+    factors = _factors(data, len(x))
+    if not factors or len(x) < 2:
+        return paths
+    save(
+        "factors",
+        "Latent dimensions against factors",
+        lambda f: plot_factors(mu, factors, f.subplots(), active),
+        (2.7 + 0.45 * max(4, len(active)), 4),
+    )
+    if vae.latent_dim == 2:
+        save(
+            "latent_factors",
+            "Test images in the latent plane, by what they were drawn from",
+            lambda f: _latent_factors(f, mu, factors),
+            (11, 5.2),
+        )
+    return paths
+
+
+def save_samples(
+    path: str | os.PathLike[str], images: NDArray[Any], image_shape: tuple[int, int], *, name: str
+) -> None:
+    """Write images as one picture, in as many columns as rows; `name` says whose they are.
+
+    Parameters
+    ----------
+    path : path
+        Its suffix, one of `FORMATS`, says what is written.
+    images : ndarray, shape (N, D), N >= 1
+        If values lie outside [0, 1], black is the least and white the greatest.
+    image_shape : (int, int)
+        Height and width, in pixels.
+    name : str
+
+    Raises
+    ------
+    ValueError
+        If the suffix is another.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    check_choice("format", path.suffix.removeprefix("."), FORMATS)
+    values = value_range(images)
+    _write(
+        path,
+        "Samples from the prior",
+        name,
+        lambda f: plot_samples(images, image_shape, f.subplots(), values),
+    )
+
+
+def _write(
+    path: Path,
+    title: str,
+    name: str,
+    draw: Callable[[Figure], object],
+    size: tuple[float, float] = SIZE,
+) -> None:
+    """Write one figure, of `size` in inches unless it is resized to its picture."""
+    figure = Figure(size, DPI, layout="constrained")
+    draw(figure)
+    pictures = figure.axes[0].images
+    name = name.encode(errors="replace").decode()  # a file's name may be any bytes
+    name = name if len(name) <= 40 else f"{name[:39]}…"
+    room = 10.6 * (NARROWEST if pictures else size[0])  # characters in a line
+    space = " " if len(title + name) < room else "\n"
+    figure.suptitle(f"{title}{space}({name})", parse_math=False)
+    if pictures:
+        _fit(figure, figure.axes[0])
+    format = path.suffix.removeprefix(".")
+    with mpl.rc_context(TEXT), atomic_write(path) as stream:
+        figure.savefig(stream, format=format, **FORMATS[format])
+
+
+def _factors(data: Dataset, n: int) -> dict[str, NDArray[Any]]:
+    """Return the factors of the first n test images that are amounts, not kinds, by name."""
+    if data.test_factors is None:
+        return {}
+    fields = data.test_factors.dtype.names or ()
+    table = data.test_factors[:n]
+    return {name: table[name] for name in fields if table[name].dtype.kind == "f"}
+
+
+def _encode(vae: VAE, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return posterior means (B, Z) and the KL of each dimension (B, Z), in nats."""
+    mu, logvar = vae.encode(x)
+    each = mu[..., np.newaxis], logvar[..., np.newaxis]  # each dimension alone
+    return mu, posterior.kl(*each, posterior.standard_deviation(each[1]))
+
+
+def _grid(shape: tuple[int, int], rows: int, columns: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many rows and columns of images fit into a figure, the most if they are small."""
+    height, width = shape
+    across = next((n for n in columns if n * width <= 2 * WIDEST), columns[-1])
+    down = min(2 * WIDEST, 2 * across * width) // height  # at most twice as high as wide
+    return max(1, min(rows, down)), across
+
+
+def _pairs(labels: NDArray[Any] | None, n: int, most: int) -> NDArray[np.intp]:
+    """Return pairs (R, 2) of the first of n images, of different labels where there are such."""
+    if labels is None or len(np.unique(labels)) == 1:
+        labels = np.arange(n)
+    left = list(range(n))
+    pairs: list[tuple[int, int]] = []
+    while left and len(pairs) < most:
+        first = left.pop(0)
+        other = next((i for i in left if labels[i] != labels[first]), None)
+        if other is not None:
+            left.remove(other)
+            pairs.append((first, other))
+    return np.array(pairs)
+
+
+def _latent_factors(figure: Figure, mu: NDArray[Any], factors: dict[str, NDArray[Any]]) -> None:
+    """Draw the latent plane once for each factor, on shared axes."""
+    columns = min(4, len(factors))
+    rows = -(-len(factors) // columns)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for i, (ax, (name, value)) in enumerate(zip(axes, factors.items(), strict=False)):
+        plot_latent(mu, None, ax, values=value, values_label=UNITS.get(name, ""))
+        ax.set_title(name.replace("_", " "))
+        if i % columns:
+            ax.set_ylabel("")
+        if i + columns < len(factors):
+            ax.set_xlabel("")
+        ax.tick_params(labelbottom=i + columns >= len(factors))
+    for ax in axes[len(factors) :]:
+        ax.remove()
+
+
+def _fit(figure: Figure, ax: Axes) -> None:
+    """Resize the figure to its picture, a pixel being a whole number of dots if it can.
+
+    Any other number would make some pixels, and some gaps, larger than others.
+    """
+    picture = np.array(ax.images[0].get_size()[::-1])  # width, height
+    dots = min(max(1, min(4, WIDEST // max(picture))), 2 * WIDEST / max(picture))
+    inside = picture * dots / figure.dpi
+    # The layout takes room left beside a picture for room for its labels, so let there be none.
+    ax.set_aspect("auto")
+    for _ in range(2):  # how far tick labels jut out depends a little on the size
+        figure.draw_without_rendering()
+        size, corners = figure.get_size_inches(), ax.get_position().get_points()
+        below, above = size * corners[0], size * (1 - corners[1])  # left and bottom, right and top
+        size = np.maximum(inside + below + above, (NARROWEST, 0))
+        figure.set_size_inches(size)
+    figure.set_layout_engine("none")
+    ax.set_position((*((below + (size - above - inside)) / 2 / size), *(inside / size)))

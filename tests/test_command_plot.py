@@ -1,0 +1,165 @@
+"""``numpy-vae plot``: which files it writes, and what it refuses."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import PNG, change_settings, listing, train
+
+from numpy_vae import figures, load_array
+from numpy_vae.__main__ import main
+from numpy_vae.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+PLANE = [
+    "interpolations", "kl", "latent", "manifold", "reconstructions", "samples", "training",
+    "traversals",
+]  # fmt: skip
+
+
+@pytest.fixture
+def run(folder):
+    assert train("--epochs", "2", "--out", "run") == 0
+    return folder / "run"
+
+
+def test_the_figures_are_drawn_again_with_the_same_bytes(run, capsys):
+    assert main(["plot", "run"]) == 0
+    out = capsys.readouterr().out
+    assert listing("run/figures") == [f"{name}.png" for name in PLANE]
+    first = {name: (run / "figures" / name).read_bytes() for name in listing("run/figures")}
+    assert all(content.startswith(PNG) for content in first.values())
+    assert all(f"run/figures/{name}.png" in out for name in PLANE)
+    assert main(["plot", "run"]) == 0
+    assert {n: (run / "figures" / n).read_bytes() for n in listing("run/figures")} == first
+
+
+@pytest.mark.figures
+def test_training_draws_what_plot_draws(folder):
+    assert train("--epochs", "2", "--out", "run") == 0
+    first = {name: Path("run/figures", name).read_bytes() for name in listing("run/figures")}
+    assert main(["plot", "run"]) == 0
+    again = {name: Path("run/figures", name).read_bytes() for name in listing("run/figures")}
+    assert first == again and len(first) == len(PLANE)
+
+
+@pytest.mark.parametrize("kind", ["pdf", "svg"])
+def test_other_formats_and_places(run, kind):
+    assert main(["plot", "run", "--format", kind, "--out", "paper/figures"]) == 0
+    assert listing("paper/figures") == [f"{name}.{kind}" for name in PLANE]
+    start = b"%PDF" if kind == "pdf" else b"<?xml"
+    for name in listing("paper/figures"):
+        assert Path("paper/figures", name).read_bytes().startswith(start)
+    assert listing("run/figures") == []
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Return what `save_figures` is called with, once it has been; it draws nothing."""
+    found = {}
+
+    def spy(path, vae, data, x, history, *, rng, format):
+        found.update(vae=vae, data=data, x=x, history=history, format=format)
+        return []
+
+    monkeypatch.setattr(figures, "save_figures", spy)
+    return found
+
+
+@pytest.mark.figures
+@pytest.mark.parametrize("binarize", ["threshold", "dynamic", "static", "none"])
+def test_the_figures_show_test_images_as_the_model_sees_them(shown, binarize):
+    assert train("--epochs", "1", "--binarize", binarize, "--out", "run") == 0
+    drawn = dict(shown)
+    assert drawn["data"].name == f"small, binarize {binarize}" and drawn["format"] == "png"
+    assert drawn["x"].dtype == np.float32 and drawn["x"].shape == (10, 20)
+    grey = load_array("small.npy").test
+    if binarize == "threshold":
+        np.testing.assert_array_equal(drawn["x"], grey > 0.5)
+    elif binarize == "none":
+        np.testing.assert_array_equal(drawn["x"], grey)
+    else:
+        assert set(np.unique(drawn["x"])) == {0, 1}
+    if binarize == "static":
+        np.testing.assert_array_equal(drawn["x"], drawn["data"].test / np.float32(255))
+    # And the command draws the same.
+    assert main(["plot", "run"]) == 0
+    np.testing.assert_array_equal(shown["x"], drawn["x"])
+    assert shown["history"] == drawn["history"] == load_checkpoint("run/checkpoint.npz").history
+
+
+def test_the_figures_are_of_the_model_that_is_kept(shown):
+    assert train("--epochs", "5", "--validation", "9", "--average", "--out", "run") == 0
+    assert main(["plot", "run"]) == 0
+    kept = load_checkpoint("run/checkpoint.npz").best.params
+    np.testing.assert_array_equal(shown["vae"].params.flat, kept.flat)
+
+
+def test_the_shape_of_an_image_is_the_one_asked_for_the_one_known_or_a_guess(folder, shown):
+    np.save("rows.npy", np.load("small.npy").reshape(60, 20))
+    words = ["train", "--data", "rows.npy", "--hidden", "7", "--latent", "2", "--epochs", "1"]
+    assert main([*words, "--out", "guess"]) == 0
+    assert main([*words, "--image-shape", "10x2", "--out", "known"]) == 0
+    for run, asked, shape in [
+        ("guess", [], (4, 5)),
+        ("known", [], (10, 2)),
+        ("guess", ["--image-shape", "2x10"], (2, 10)),
+        ("known", ["--image-shape", "1x20"], (1, 20)),
+    ]:  # fmt: skip
+        assert main(["plot", run, *asked]) == 0
+        assert shown["data"].image_shape == shape
+
+
+def test_images_that_have_moved_are_found(run, shown):
+    Path("small.npy").rename("moved.npy")
+    assert main(["plot", "run", "--data", "moved.npy"]) == 0
+    assert len(shown["x"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none"], "none is no run, must be a directory with checkpoint.npz"),
+        (["torn"], "torn/checkpoint.npz: "),
+        (["gone"], "--data is 'gone.npy', must be digits, mnist or an existing file"),
+        (["run", "--data", "wide.npy"], "images have 30 pixels, must have 20"),
+        (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data small.npy"),
+        (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
+        (["run", "--out", "small.npy"], "small.npy"),
+        (["run", "--format", "gif"], "argument --format: invalid choice: 'gif'"),
+        (["run", "--image-shape", "axb"], "argument --image-shape: 'axb' must be a height and a"),
+    ],
+    ids=["missing", "torn", "gone", "width", "data-dir", "shape", "out", "format", "no-shape"],
+)
+def test_plot_refuses_what_it_cannot_use_in_one_line(run, capsys, words, message):
+    for name in "torn", "gone":
+        shutil.copytree(run, name)
+    Path("torn/checkpoint.npz").write_bytes(b"PK\3\4")
+    change_settings("gone", data="gone.npy")
+    np.save("wide.npy", np.zeros((9, 30), np.float32))
+    capsys.readouterr()
+    try:
+        status = main(["plot", *words])
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert status == 2 and captured.out == ""
+    last = captured.err.splitlines()[-1]
+    assert last.startswith("numpy-vae plot: error: ") and message in last
+    assert listing(run / "figures") == []
+
+
+def test_a_full_disk_ends_with_1_and_keeps_the_old_figure(run, capsys, monkeypatch):
+    (run / "figures/training.png").write_bytes(b"old")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "run/figures/training.png")
+
+    monkeypatch.setattr(figures.Figure, "savefig", full)
+    capsys.readouterr()
+    assert main(["plot", "run"]) == 1
+    error = capsys.readouterr().err
+    assert error == "numpy-vae plot: error: run/figures/training.png: No space left on device\n"
+    assert (run / "figures/training.png").read_bytes() == b"old"
