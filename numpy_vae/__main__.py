@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from . import __version__
-from .commands import encode, evaluate, gradcheck, plot, sample, train
+from .commands import encode, evaluate, explore, gradcheck, plot, sample, train
 from .commands.inputs import UsageError
 
-COMMANDS = (train, evaluate, plot, sample, encode, gradcheck)
+COMMANDS = (train, evaluate, plot, sample, encode, explore, gradcheck)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,9 +11,9 @@ PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
     "checks", "files", "params", "layers", "posterior", "likelihood", "network", "bounds", "vae",
     "optim", "gradcheck", "modelcheck", "data", "digits", "evaluate", "train", "checkpoint", "runs",
-    "progress", "plots", "figures", "arguments", "commands.inputs", "commands.plot",
+    "progress", "plots", "figures", "explorer", "arguments", "commands.inputs", "commands.plot",
     "commands.train", "commands.evaluate", "commands.sample", "commands.encode",
-    "commands.gradcheck", "__main__",
+    "commands.explore", "commands.gradcheck", "__main__",
 ]  # fmt: skip
 
 

@@ -1,0 +1,179 @@
+"""A page in which the pointer moves over the latent plane and the decoder draws the image there.
+
+`explorer_page` fills the template `explorer.html` with one block of JSON: the decoder's weights,
+the posterior means and what the page has to know of the model. Style and script stand in the
+template; the script's `decode` is `VAE.decode` again, in JavaScript. The page asks nothing of the
+network, and its Content-Security-Policy lets it ask nothing.
+
+Letters of this module: N images, D pixels, Z latent dimensions, P weights of the decoder.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from base64 import b64encode
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from .checks import check_choice, check_real, check_whole
+from .params import Array
+from .vae import VAE
+
+LIMIT = 5_000_000  # bytes: the page stays below
+MEANS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian")  # that it computes
+
+_POINTS = 5000  # more than these hide one another
+_COORDINATES = 500_000  # of all points, 1.3 MB of the page
+
+
+def explorer_page(
+    vae: VAE,
+    image_shape: tuple[int, int],
+    *,
+    name: str,
+    mu: Array | None = None,
+    labels: Array | None = None,
+    value_range: tuple[float, float] = (0, 1),
+    dimensions: tuple[int, int] | None = None,
+) -> str:
+    """Return an HTML page, whole in itself, that decodes the z under the pointer.
+
+    Parameters
+    ----------
+    vae : VAE
+        Its decoder goes into the page as float32, or as float16 where the page would else be too
+        large, which the page then says.
+    image_shape : (int, int)
+        Height and width, in pixels.
+    name : str
+        What the model is of, for the title. Any text.
+    mu : ndarray, shape (N, Z), optional
+        Posterior means, to be shown as points: 5000 of them at most (fewer where Z > 100), evenly
+        taken from all, to 16 bits. A row that is not finite is left out. They also say which
+        dimensions are the most active, those whose `mu` varies most; without them the order is
+        that of the numbers.
+    labels : ndarray, shape (N,), optional
+        What the points are coloured by.
+    value_range : (float, float)
+        What is black and what is white; values outside are shown as the nearer of the two.
+    dimensions : (int, int), optional
+        The columns of z, numbered from 0, that are across and up at first; by default the two most
+        active. The page names them as mathematics does, the first one z₁.
+
+    Returns
+    -------
+    str
+        Of less than 5 000 000 bytes as UTF-8.
+
+    Raises
+    ------
+    ValueError
+        If a shape or a setting does not match the model, if the decoder is too large or has
+        weights that are not finite, or if the likelihood is not one of `MEANS`.
+    """
+    check_choice("the likelihood to explore", vae.likelihood.name, MEANS)
+    check_choice("the dtype of the model", vae.params.dtype.name, ("float32", "float64"))
+    height, width = (check_whole("a side of image_shape", n, 1, vae.data_dim) for n in image_shape)
+    if height * width != vae.data_dim:
+        raise ValueError(
+            f"image_shape is {height} x {width}, must have the {vae.data_dim} pixels of the model"
+        )
+    low, high = (check_real("an end of value_range", v, -1e30, 1e30, open_below=False)
+                 for v in value_range)  # fmt: skip
+    if low >= high:
+        raise ValueError(f"value_range is {low:g} to {high:g}, must increase")
+
+    points, variance = _points(mu, labels, vae.latent_dim)
+    order = list(range(vae.latent_dim))  # the most active dimension first
+    if variance is not None:
+        order.sort(key=lambda i: -variance[i])
+    blocks = [block for block in vae.params if block.startswith(("decoder.", "output."))]
+    weights = np.concatenate([vae.params[block].ravel() for block in blocks])  # (P,)
+    data = {
+        "likelihood": vae.likelihood.name,
+        "activation": vae.activation,
+        "sizes": [vae.latent_dim, *reversed(vae.hidden), vae.data_dim],
+        "imageShape": [height, width],
+        "valueRange": [low, high],
+        "order": order,
+        "variance": variance,
+        "dimensions": _plane(dimensions, order),
+        "points": points,
+    }
+    rest = len(_fill(name, data).encode()) + len(', "dtype": "float32", "weights": ""')
+    for dtype in ("float32", "float16"):
+        size = rest + 4 * math.ceil(weights.size * np.dtype(dtype).itemsize / 3)  # of base64
+        if size < LIMIT:
+            with np.errstate(over="ignore"):  # inf is refused in the next line
+                weights = weights.astype(dtype)
+            if not np.isfinite(weights).all():
+                raise ValueError(f"the decoder's weights must be finite as {dtype}, some are not")
+            return _fill(name, data | {"dtype": dtype, "weights": _base64(weights)})
+    raise ValueError(
+        f"the page would have {size:,} bytes, must have less than {LIMIT:,}: "
+        f"the decoder's {weights.size:,} weights are too many, even as float16"
+    )
+
+
+def _plane(dimensions: tuple[int, int] | None, order: list[int]) -> list[int]:
+    """Return the columns that are across and up at first; one alone if Z = 1."""
+    if dimensions is None:
+        return sorted(order[:2])
+    chosen = [check_whole("a dimension of the plane", i, 0, len(order) - 1) for i in dimensions]
+    if len(set(chosen)) != 2 or len(chosen) != 2:
+        raise ValueError(f"dimensions is {dimensions!r}, must be two different columns of z")
+    return chosen
+
+
+def _points(
+    mu: Array | None, labels: Array | None, latent_dim: int
+) -> tuple[dict[str, Any] | None, list[float] | None]:
+    """Return what the page has to know of the points, and the variance of `mu`, length Z."""
+    if mu is None:
+        return None, None
+    mu = np.asarray(mu, np.float64)
+    if mu.ndim != 2 or mu.shape[1] != latent_dim:
+        raise ValueError(f"mu has shape {mu.shape}, must be (N, {latent_dim})")
+    if labels is not None and np.shape(labels) != (len(mu),):
+        raise ValueError(f"labels has shape {np.shape(labels)}, must be ({len(mu)},)")
+    rows = np.flatnonzero(np.isfinite(mu).all(axis=1))
+    if len(rows) == 0:
+        return None, None
+    variance = [float(f"{v:.3g}") for v in mu[rows].var(axis=0)]
+    n = min(len(rows), _POINTS, max(1, _COORDINATES // latent_dim))
+    rows = rows[np.linspace(0, len(rows) - 1, n).astype(int)]
+    steps = np.abs(mu[rows]).max(axis=0) / 32767  # (Z,)
+    steps[steps == 0] = 1
+    points = {
+        "n": n,
+        "steps": steps.tolist(),
+        "codes": _base64(np.rint(mu[rows] / steps).astype("<i2")),  # (n, Z), mu = steps codes
+    }
+    if labels is not None:
+        kinds, rank = np.unique(np.asarray(labels)[rows], return_inverse=True)
+        points |= {"kinds": [_text(k) for k in kinds], "rank": _base64(rank.astype("<i2"))}
+    return points, variance
+
+
+def _fill(name: str, data: dict[str, Any]) -> str:
+    """Return the page of this name and these data."""
+    # "<" could end the block, and is in a JSON text only within a string.
+    block = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    parts = {"{{name}}": html.escape(_text(name)), "{{data}}": block}
+    template = resources.files(__package__).joinpath("explorer.html").read_text("utf-8")
+    return re.sub(r"\{\{(name|data)\}\}", lambda match: parts[match[0]], template)
+
+
+def _text(value: object) -> str:
+    """Return `value` as text that UTF-8 can hold: a file's name may be any bytes."""
+    return str(value).encode(errors="replace").decode()
+
+
+def _base64(array: Array) -> str:
+    """Return the numbers of `array`, row after row, little end first, as base64."""
+    return b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()

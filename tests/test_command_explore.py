@@ -1,0 +1,123 @@
+"""``numpy-vae explore``: the page that it writes, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import listing, train
+
+from numpy_vae.__main__ import main
+from numpy_vae.checkpoint import load_checkpoint
+from numpy_vae.commands import explore
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def run(folder):
+    assert train("--epochs", "2", "--latent", "3", "--out", "run") == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Return what `explorer_page` is called with, once it has been."""
+    found = {}
+
+    def spy(vae, image_shape, **rest):
+        found.update(vae=vae, image_shape=image_shape, **rest)
+        return explorer_page(vae, image_shape, **rest)
+
+    explorer_page = explore.explorer_page
+    monkeypatch.setattr(explore, "explorer_page", spy)
+    return found
+
+
+def test_the_page_is_of_the_model_and_its_training_images(run, shown, capsys):
+    assert main(["explore", "run"]) == 0
+    page = (run / "explorer.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].startswith("written: run/explorer.html (0.")
+    kept = load_checkpoint("run/checkpoint.npz").kept
+    np.testing.assert_array_equal(shown["vae"].params.flat, kept.params.flat)
+    assert shown["mu"].shape == (50, 3) and shown["labels"] is None
+    assert (shown["image_shape"], shown["name"]) == ((4, 5), "small")
+    assert (shown["dimensions"], shown["value_range"]) == (None, (0, 1))
+    assert main(["explore", "run"]) == 0  # again: the same page
+    assert (run / "explorer.html").read_text(encoding="utf-8") == page
+
+
+def test_labels_go_with_their_points(folder, shown):
+    x = np.random.default_rng(0).random((60, 4, 5))
+    np.savez("labelled.npz", x_train=x[:50], y_train=np.arange(50), x_test=x[50:])
+    words = ["--hidden", "7", "--latent", "2", "--epochs", "1", "--binarize", "none"]
+    assert main(["train", "--data", "labelled.npz", *words, "--out", "run"]) == 0
+    assert main(["explore", "run"]) == 0
+    vae = shown["vae"]
+    np.testing.assert_allclose(shown["mu"], vae.encode(x[:50].reshape(50, 20))[0], atol=1e-6)
+    np.testing.assert_array_equal(shown["labels"], np.arange(50))
+
+
+def test_of_many_images_some_are_taken_evenly(run, shown, monkeypatch):
+    assert main(["explore", "run"]) == 0
+    everyone = shown["mu"]
+    for most, step in (50, 1), (49, 2), (17, 3), (16, 4):
+        monkeypatch.setattr(explore, "MOST_POINTS", most)
+        assert main(["explore", "run"]) == 0
+        assert len(shown["mu"]) == len(everyone[::step]) <= most
+
+
+def test_without_points_the_data_are_not_needed(run, shown):
+    Path("small.npy").unlink()
+    assert main(["explore", "run"]) == 2
+    assert main(["explore", "run", "--no-points"]) == 0
+    assert "mu" not in shown and shown["image_shape"] == (4, 5) and shown["name"] == "small"
+
+
+def test_dimensions_are_counted_from_1(run, shown):
+    assert main(["explore", "run", "--dims", "3,1", "--out", "page.html"]) == 0
+    assert shown["dimensions"] == (2, 0) and Path("page.html").stat().st_size > 1000
+
+
+def test_grey_values_beyond_0_and_1_are_shown_between_their_own(folder, shown):
+    np.save("small.npy", 10 * np.load("small.npy") - 3)
+    assert train("--epochs", "1", "--likelihood", "gaussian", "--out", "run") == 0
+    assert main(["explore", "run"]) == 0
+    low, high = shown["value_range"]
+    assert -3 <= low < -2.9 and 6.9 < high <= 7
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none"], "none is no run, must be a directory with checkpoint.npz"),
+        (["run", "--dims", "1,4"], "--dims is 1,4, must be from 1 to 3"),
+        (["run", "--dims", "2,2"], "argument --dims: '2,2' must be the numbers of two latent dim"),
+        (["run", "--dims", "0,1"], "argument --dims: '0,1' must be the numbers of two latent dim"),
+        (["run", "--dims", "1"], "argument --dims: '1' must be the numbers of two latent dimensi"),
+        (["run", "--out", "small.npy"], "--out small.npy exists already; --overwrite replaces it"),
+        (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
+        (["run", "--data", "gone.npy"], "--data is 'gone.npy', must be digits, mnist or an exist"),
+    ],
+    ids=["missing", "dims", "twice", "from-0", "one", "exists", "shape", "gone"],
+)
+def test_explore_refuses_what_it_cannot_do_in_one_line(run, capsys, words, message):
+    before = listing(".")
+    capsys.readouterr()
+    try:
+        status = main(["explore", *words])
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert status == 2 and captured.out == ""
+    last = captured.err.splitlines()[-1]
+    assert last.startswith("numpy-vae explore: error: ") and message in last
+    assert listing(".") == before
+
+
+def test_a_folder_that_cannot_be_written_ends_with_1(run, capsys):
+    capsys.readouterr()
+    assert main(["explore", "run", "--out", "nowhere/page.html"]) == 1
+    error = capsys.readouterr().err
+    assert error == "numpy-vae explore: error: nowhere/page.html: No such file or directory\n"
