@@ -19,9 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from . import posterior
 from .checks import check_choice
 from .data import Dataset, guess_image_shape, value_range
+from .evaluate import kl_per_dimension
 from .files import atomic_write
 from .plots import (
     TERMS,
@@ -113,7 +113,8 @@ def save_figures(
     shape = data.image_shape or guess_image_shape(vae.data_dim)
     values = value_range(x)
     labels = None if data.test_labels is None else data.test_labels[: len(x)]
-    mu, kls = _encode(vae, x)
+    mu, logvar = vae.encode(x)
+    kls = kl_per_dimension(mu, logvar)
     kl = kls.mean(axis=0)
     active = [int(j) for j in np.argsort(-kl, kind="stable")[:MOST]]
     paths: list[Path] = []
@@ -269,13 +270,6 @@ def _factors(data: Dataset, n: int) -> dict[str, NDArray[Any]]:
     fields = data.test_factors.dtype.names or ()
     table = data.test_factors[:n]
     return {name: table[name] for name in fields if table[name].dtype.kind == "f"}
-
-
-def _encode(vae: VAE, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return posterior means (B, Z) and the KL of each dimension (B, Z), in nats."""
-    mu, logvar = vae.encode(x)
-    each = mu[..., np.newaxis], logvar[..., np.newaxis]  # each dimension alone
-    return mu, posterior.kl(*each, posterior.standard_deviation(each[1]))
 
 
 def _grid(shape: tuple[int, int], rows: int, columns: tuple[int, ...]) -> tuple[int, int]:

@@ -375,7 +375,7 @@ def plot_traversals(
     )
     names = [_z(j) for j in dimensions]
     if kl is not None:
-        names = [f"{_z(j)}, {np.asarray(kl)[j]:.2f} nats" for j in dimensions]
+        names = [f"{_z(j)}, KL {np.asarray(kl)[j]:.2f} nats" for j in dimensions]
     ax.set_yticks(top + height / 2, names)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("$z_j$ of the row, all others as encoded\n(▲: $z_j$ as encoded)")

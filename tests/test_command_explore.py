@@ -7,7 +7,7 @@ import pytest
 from command_line import listing, train
 
 from numpy_vae.__main__ import main
-from numpy_vae.checkpoint import load_checkpoint
+from numpy_vae.checkpoint import load_checkpoint, save_checkpoint
 from numpy_vae.commands import explore
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -43,9 +43,24 @@ def test_the_page_is_of_the_model_and_its_training_images(run, shown, capsys):
     np.testing.assert_array_equal(shown["vae"].params.flat, kept.params.flat)
     assert shown["mu"].shape == (50, 3) and shown["labels"] is None
     assert (shown["image_shape"], shown["name"]) == ((4, 5), "small")
-    assert (shown["dimensions"], shown["value_range"]) == (None, (0, 1))
+    assert shown["value_range"] == (0, 1)
     assert main(["explore", "run"]) == 0  # again: the same page
     assert (run / "explorer.html").read_text(encoding="utf-8") == page
+
+
+def test_the_plane_is_that_of_the_two_most_active_dimensions(run, shown):
+    path = run / "checkpoint.npz"
+    found = load_checkpoint(path)
+    for j, variance in enumerate([0.5, 0.01, 0.2]):  # of q: a KL of 0.1, 1.8 and 0.4 nats
+        found.vae.params["logvar.b"][j] = np.log(variance)
+    found.vae.params["mu.W"][:] = 0
+    save_checkpoint(path, found)
+    assert main(["explore", "run"]) == 0
+    assert shown["dimensions"] == (1, 2)
+    for latent in "1", "2":
+        assert train("--epochs", "1", "--latent", latent, "--out", f"of-{latent}") == 0
+        assert main(["explore", f"of-{latent}"]) == 0
+        assert shown["dimensions"] is None
 
 
 def test_labels_go_with_their_points(folder, shown):

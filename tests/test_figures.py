@@ -368,7 +368,7 @@ def test_dimensions_are_in_the_order_of_their_kl(drawn):
     ]  # fmt: skip
 
     names = [label.get_text() for label in made["traversals"].axes[0].get_yticklabels()]
-    assert names == [f"$z_{{{j + 1}}}$, {kl[j]:.2f} nats" for j in order[:10]]
+    assert names == [f"$z_{{{j + 1}}}$, KL {kl[j]:.2f} nats" for j in order[:10]]
     mu, _ = vae.encode(x)
     z = np.tile(mu[0], (13, 1))
     z[:, order[1]] = np.linspace(-3, 3, 13)

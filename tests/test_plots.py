@@ -413,7 +413,7 @@ def test_a_traversal_changes_its_own_dimension_and_no_other(ax, rng, dimensions,
 def test_traversals_name_their_dimension_and_its_kl(ax):
     traversal(ax, np.zeros(4), [2, 0], kl=[1.234, 9, 5.678, 9])
     names = [label.get_text() for label in ax.get_yticklabels()]
-    assert names == ["$z_{3}$, 5.68 nats", "$z_{1}$, 1.23 nats"]
+    assert names == ["$z_{3}$, KL 5.68 nats", "$z_{1}$, KL 1.23 nats"]
     np.testing.assert_allclose(ax.get_yticks(), [9.5, 34.5])  # the middles of rows of 20 pixels
     plots.plot_traversals(blocks(20, 24), np.zeros(4), [3], (20, 24), ax)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["$z_{4}$"]

@@ -12,6 +12,7 @@ import numpy as np
 from ..arguments import Subparsers, add_image_shape, add_moved_data, add_out, add_run, whole
 from ..checkpoint import Checkpoint
 from ..data import Dataset, batch, value_range
+from ..evaluate import kl_per_dimension
 from ..explorer import explorer_page
 from ..files import write_text
 from ..network import MAX_WIDTH
@@ -87,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
         shown: dict[str, Any] = {"name": Path(settings["data"]).stem}
         if not args.no_points:
             shown = points(state, data_of(state, args.data, args.data_dir))
-        page = explorer_page(vae, shape, dimensions=args.dims, **shown)
+        if args.dims is not None:
+            shown["dimensions"] = args.dims
+        page = explorer_page(vae, shape, **shown)
     except REFUSALS as error:
         raise UsageError(one_line(error)) from None
     try:
@@ -110,9 +113,12 @@ def points(state: Checkpoint, data: Dataset) -> dict[str, Any]:
         rng=np.random.default_rng(state.streams.test_seed),
         dtype=state.vae.params.dtype,
     )
+    mu, logvar = state.kept.encode(x)
+    active = np.argsort(-kl_per_dimension(mu, logvar).mean(axis=0)).tolist()
     return {
         "name": data.name,
-        "mu": state.kept.encode(x)[0],
+        "mu": mu,
         "labels": None if data.train_labels is None else data.train_labels[rows],
         "value_range": value_range(x),
+        "dimensions": tuple(active[:2]) if len(active) > 2 else None,  # as in the figure latent
     }
