@@ -16,9 +16,8 @@ from statistics import median
 
 from numpy_vae import VAE, Adam, Average, Best, load_mnist, train_epochs
 from numpy_vae.checkpoint import Checkpoint
-from numpy_vae.commands.train import save
 from numpy_vae.data import split_validation
-from numpy_vae.runs import CHECKPOINT
+from numpy_vae.runs import CHECKPOINT, save_run
 from numpy_vae.train import spawn_streams
 
 
@@ -53,7 +52,7 @@ def main() -> None:
                 epochs.append(record.seconds)
                 for _ in range(5):
                     start = time.perf_counter()
-                    save(Path(folder), state)
+                    save_run(Path(folder), state)
                     saves.append(time.perf_counter() - start)
             size = Path(folder, CHECKPOINT).stat().st_size
         print(

@@ -13,7 +13,7 @@ from io import TextIOWrapper
 
 from . import __version__
 from .commands import encode, evaluate, explore, gradcheck, plot, sample, train
-from .commands.inputs import UsageError
+from .commands.inputs import UsageError, one_line
 
 COMMANDS = (train, evaluate, plot, sample, encode, explore, gradcheck)
 
@@ -37,11 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # a name that the terminal cannot show is no error
             stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
+    args.words = list(sys.argv[1:] if argv is None else argv)
     try:
         status: int = args.execute(args)
     except UsageError as error:
         print(f"numpy-vae {args.command}: error: {error}", file=sys.stderr)
         return 2
+    except (FloatingPointError, MemoryError, OSError) as error:  # on the way
+        print(f"numpy-vae {args.command}: error: {one_line(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

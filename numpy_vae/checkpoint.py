@@ -10,8 +10,8 @@
 
 Kept are the parameters of the best epoch, where one is chosen, else the average, where there is
 one, else those that are trained. Everything is an array or JSON text, so that the file can be read
-with ``allow_pickle=False``; and it is written whole or not at all. A run that was stopped and gone
-on with leaves the same bytes as one that was not, the clock apart.
+with ``allow_pickle=False``; and it is written whole or not at all. A run that was stopped and
+resumed leaves the same bytes as one that was not, the clock apart.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from .train import MAX_EPOCHS, Best, Record, Streams, spawn_streams
 from .vae import VAE
 
 VERSION = 2
-STREAMS = ("initialisation", "order", "noise", "pixels")
-# What comes of text that is not what `save_checkpoint` writes.
-_NOT_ONE = (KeyError, TypeError, AttributeError, OverflowError, RecursionError, ValueError)
-CLOCK = ("seconds", "test_seconds")  # of a record; the others are its
+STREAMS = tuple(name for name in Streams._fields if name != "test_seed")
+# What reading arrays or JSON of another form raises.
+_MALFORMED = (KeyError, TypeError, AttributeError, OverflowError, RecursionError, ValueError)
+CLOCK = ("seconds", "test_seconds")  # of a record: where two runs of the same bits may differ
 HISTORY = tuple(name for name in Record._fields if name not in CLOCK)
 
 
@@ -53,7 +53,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def vectors(self) -> dict[str, Params]:
-        """The parameters by name, the best ones once there are any; the last are kept."""
+        """The parameters by name: trained, average, best, as far as there are; the last is kept."""
         vectors = {"trained": self.vae.params}
         if self.average is not None:
             vectors["average"] = self.average.mean
@@ -69,7 +69,15 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all (OSError)."""
+    """Write a checkpoint, whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        If the likelihood is not in `LIKELIHOODS`: the file could not be loaded.
+    OSError
+        If the file cannot be written.
+    """
     _, adam, streams, history, average, best, settings = checkpoint
     training = {
         "version": VERSION,
@@ -129,13 +137,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         *others, _ = found.vectors.items()
         for name, params in [*others, ("adam.m", adam.m), ("adam.v", adam.v)]:
             _fill(name, params, arrays)
-    except _NOT_ONE as error:
+    except _MALFORMED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: not a checkpoint ({reason})") from None
     return found
 
 
 def _best(params: Params, epoch: object, elbo: object) -> Best:
+    """Return the best epoch with a copy of these parameters."""
     best = Best(params)
     best.epoch = check_whole("the best epoch", epoch, 0, MAX_EPOCHS)
     if best.epoch:
@@ -170,6 +179,7 @@ def _history(table: Array, clock: Array) -> list[Record]:
 
 
 def _fill(name: str, params: Params, arrays: Mapping[str, Array]) -> None:
+    """Fill a vector with the array of this name, if it is one of its layout."""
     if (arrays[name].shape, arrays[name].dtype) != (params.flat.shape, params.dtype):
         raise ValueError(
             f"{name} is {arrays[name].dtype} {arrays[name].shape}, must be {params.dtype}"

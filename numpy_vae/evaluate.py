@@ -157,12 +157,6 @@ class Evaluation:
         }
 
 
-def kl_per_dimension(mu: Array, logvar: Array) -> Array:
-    """Return KL(q(z | x) || p(z)) of each latent dimension alone, in nats, of the shape of `mu`."""
-    mu, logvar = mu[..., np.newaxis], logvar[..., np.newaxis]
-    return posterior.kl(mu, logvar, posterior.standard_deviation(logvar))
-
-
 def standard_error(values: Array) -> float | None:
     """Return the standard error of the mean of independent values; of one it is not known."""
     if len(values) < 2:
@@ -241,6 +235,6 @@ def _evaluate_block(
         most = higher
         reconstruction += terms.reconstruction.sum(axis=0)
     assert trace is not None
-    kls = kl_per_dimension(trace.mu, trace.logvar)
+    kls = posterior.kl_per_dimension(trace.mu, trace.logvar, trace.sigma)
     log_likelihood = most + np.log(total) - math.log(samples)
     return log_likelihood, reconstruction / samples, kls.astype(np.float64), trace.mu

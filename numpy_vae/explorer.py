@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 
 from .checks import check_choice, check_real, check_whole
+from .evaluate import ACTIVE
 from .params import Array
 from .vae import VAE
 
 LIMIT = 5_000_000  # bytes: the page stays below
 MEANS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian")  # that it computes
 
-_POINTS = 5000  # more than these hide one another
+MAX_POINTS = 5000  # more than these hide one another
 _COORDINATES = 500_000  # of all points, 1.3 MB of the page
 
 
@@ -37,6 +38,7 @@ def explorer_page(
     *,
     name: str,
     mu: Array | None = None,
+    kl: Array | None = None,
     labels: Array | None = None,
     value_range: tuple[float, float] = (0, 1),
     dimensions: tuple[int, int] | None = None,
@@ -54,16 +56,18 @@ def explorer_page(
         What the model is of, for the title. Any text.
     mu : ndarray, shape (N, Z), optional
         Posterior means, to be shown as points: 5000 of them at most (fewer where Z > 100), evenly
-        taken from all, to 16 bits. A row that is not finite is left out. They also say which
-        dimensions are the most active, those whose `mu` varies most; without them the order is
-        that of the numbers.
+        taken from all, to 16 bits. A row that is not finite is left out. Sliders of dimensions
+        whose `mu` hardly varies (see `numpy_vae.evaluate.ACTIVE`) are grey.
+    kl : ndarray, shape (Z,), optional
+        KL of each dimension, in nats per image: the higher, the earlier it stands. Without it the
+        order is that of the numbers.
     labels : ndarray, shape (N,), optional
         What the points are coloured by.
     value_range : (float, float)
         What is black and what is white; values outside are shown as the nearer of the two.
     dimensions : (int, int), optional
-        The columns of z, numbered from 0, that are across and up at first; by default the two most
-        active. The page names them as mathematics does, the first one z₁.
+        The columns of z, numbered from 0, that are across and up at first; by default the two of
+        the highest KL. The page names them as mathematics does, the first one z₁.
 
     Returns
     -------
@@ -89,9 +93,12 @@ def explorer_page(
         raise ValueError(f"value_range is {low:g} to {high:g}, must increase")
 
     points, variance = _points(mu, labels, vae.latent_dim)
-    order = list(range(vae.latent_dim))  # the most active dimension first
-    if variance is not None:
-        order.sort(key=lambda i: -variance[i])
+    order = list(range(vae.latent_dim))
+    if kl is not None:
+        kl = np.asarray(kl, np.float64)
+        if kl.shape != (vae.latent_dim,) or not np.isfinite(kl).all():
+            raise ValueError(f"kl has shape {kl.shape}, must be ({vae.latent_dim},) and finite")
+        order = np.argsort(-kl, kind="stable").tolist()
     blocks = [block for block in vae.params if block.startswith(("decoder.", "output."))]
     weights = np.concatenate([vae.params[block].ravel() for block in blocks])  # (P,)
     data = {
@@ -102,6 +109,7 @@ def explorer_page(
         "valueRange": [low, high],
         "order": order,
         "variance": variance,
+        "active": ACTIVE,
         "dimensions": _plane(dimensions, order),
         "points": points,
     }
@@ -145,7 +153,7 @@ def _points(
     if len(rows) == 0:
         return None, None
     variance = [float(f"{v:.3g}") for v in mu[rows].var(axis=0)]
-    n = min(len(rows), _POINTS, max(1, _COORDINATES // latent_dim))
+    n = min(len(rows), MAX_POINTS, max(1, _COORDINATES // latent_dim))
     rows = rows[np.linspace(0, len(rows) - 1, n).astype(int)]
     steps = np.abs(mu[rows]).max(axis=0) / 32767  # (Z,)
     steps[steps == 0] = 1

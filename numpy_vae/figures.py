@@ -19,9 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from . import posterior
 from .checks import check_choice
 from .data import Dataset, guess_image_shape, value_range
-from .evaluate import kl_per_dimension
 from .files import atomic_write
 from .plots import (
     TERMS,
@@ -35,6 +35,7 @@ from .plots import (
     plot_training,
     plot_traversals,
 )
+from .train import Record
 from .vae import VAE
 
 DPI = 150  # dots per inch
@@ -68,7 +69,7 @@ def save_figures(
     vae: VAE,
     data: Dataset,
     x: NDArray[Any],
-    history: Sequence[Any],
+    history: Sequence[Record],
     *,
     rng: np.random.Generator | int | None,
     format: str = "png",
@@ -114,7 +115,7 @@ def save_figures(
     values = value_range(x)
     labels = None if data.test_labels is None else data.test_labels[: len(x)]
     mu, logvar = vae.encode(x)
-    kls = kl_per_dimension(mu, logvar)
+    kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
     kl = kls.mean(axis=0)
     active = [int(j) for j in np.argsort(-kl, kind="stable")[:MOST]]
     paths: list[Path] = []
@@ -162,7 +163,7 @@ def save_figures(
         save(
             "latent",
             "Test images in the two most active dimensions",
-            lambda f: plot_latent(mu, labels, f.subplots(), (active[0], active[1])),
+            lambda f: plot_latent(mu, labels, f.subplots(), (min(active[:2]), max(active[:2]))),
         )
     if len(x) > 1:
         rows, steps = _grid(shape, 8, (9, 5, 3))

@@ -26,6 +26,7 @@ from scipy.special import ndtr, ndtri
 
 from .checks import check_choice
 from .evaluate import ACTIVE
+from .train import Record
 
 # Told apart with each kind of colour vision: the "muted" scheme of P. Tol, "Colour Schemes",
 # SRON/EPS/TN/09-002, 2021, and black.
@@ -66,7 +67,7 @@ def _signed(text: str) -> str:
 # The history ----------------------------------------------------------------------------------
 
 
-def plot_training(history: Sequence[Any], ax: Axes | None = None, term: str = "elbo") -> Axes:
+def plot_training(history: Sequence[Record], ax: Axes | None = None, term: str = "elbo") -> Axes:
     """Draw one term of the objective against the epoch, for the training and the held-out set.
 
     That is the validation set, where there is one, else the test set; an epoch after which it was
@@ -100,7 +101,7 @@ def plot_training(history: Sequence[Any], ax: Axes | None = None, term: str = "e
     title, sign = TERMS[term]
     epochs = np.array([record.epoch for record in history])
     held_out = "test"
-    if any(getattr(record, "validation_elbo", None) is not None for record in history):
+    if any(record.validation_elbo is not None for record in history):
         held_out = "validation"
     columns = [[getattr(r, f"{part}_{term}") for r in history] for part in ("train", held_out)]
     values = sign * np.array(columns, np.float64)  # (2, epochs); None is NaN

@@ -77,6 +77,11 @@ def kl(mu: Array, logvar: Array, sigma: Array) -> Array:
     return (mu * mu + sigma * sigma - 1 - logvar).sum(axis=-1) / 2
 
 
+def kl_per_dimension(mu: Array, logvar: Array, sigma: Array) -> Array:
+    """(mu² + sigma² - 1 - logvar) / 2 of each latent dimension alone, (B, Z), in nats."""
+    return kl(mu[..., np.newaxis], logvar[..., np.newaxis], sigma[..., np.newaxis])
+
+
 def kl_backward(mu: Array, sigma: Array, dkl: Array) -> tuple[Array, Array]:
     """dmu = dkl mu, dlogvar = dkl (sigma² - 1) / 2, both (B, Z), from dkl of shape (B,)."""
     dkl = dkl[..., np.newaxis]

@@ -58,25 +58,27 @@ class Progress:
         done = (event.epoch - 1) * event.batches + event.batch
         if self.first is None:
             self.first = now, done
-        if self.every and now - self.last > self.every:
-            start, before = self.first
-            left = event.epochs * event.batches - done
-            seconds = (now - start) / (done - before) * left if done > before else None
-            self.show(step_line(event, seconds))
+        start, before = self.first
+        left = event.epochs * event.batches - done
+        seconds = (now - start) / (done - before) * left if done > before else None
+        self.show(step_line(event, seconds))
 
     def show(self, text: str) -> None:
-        """Replace the live line by `text`, cut to the width of the terminal."""
-        if self.every:
-            if not _in_notebook():
-                text = text[: shutil.get_terminal_size().columns - 1]
-            print(f"\r{text:{self.width}}", end="", file=_stream(), flush=True)
-            self.width, self.last = len(text), time.monotonic()
+        """Replace the live line by `text`, unless the last one is too fresh to have been read."""
+        now = time.monotonic()
+        if self.every and now - self.last > self.every:
+            self.last = now
+            self._write(text if _in_notebook() else text[: shutil.get_terminal_size().columns - 1])
+
+    def _write(self, text: str) -> None:
+        print(f"\r{text:{self.width}}", end="", file=_stream(), flush=True)
+        self.width = len(text)
 
     def clear(self) -> None:
         """Remove the live line."""
         if self.width:
-            self.show("")
-            self.show("")  # the first wrote blanks, this one goes back to the start of the line
+            self._write("")
+            self._write("")  # the first wrote blanks, this one goes back to the start of the line
 
     def say(self, text: str) -> None:
         """Print a line, unless quiet."""
@@ -122,7 +124,10 @@ def _every() -> float:
 
 
 def say(text: str) -> None:
-    """Print a line; that nobody reads any more, or that a log is full, does not stop a training."""
+    """Print a line. Where standard output is closed or full, it and all that follows go nowhere.
+
+    A training outlives its reader.
+    """
     try:
         print(text, flush=True)
     except OSError:

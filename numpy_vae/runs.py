@@ -5,7 +5,7 @@
     metrics.json      the result                       figures/          pictures
 
 Each file is written whole or not at all. The checkpoint is the one file that is ever read: the
-others are written from it, for people, and come back when the run is gone on with. Of an older run
+others are written from it, for people, and come back when the run is resumed. Of an older run
 nothing is touched before the checkpoint of the new one is on the disk.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import Checkpoint, load_checkpoint
+from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .files import write_text
 from .train import Record
 
@@ -28,6 +28,7 @@ LOOP = (  # of the settings, what `train_epochs` takes as it is
     "evaluate_every", "patience",
 )  # fmt: skip
 NEEDED = ("data", "data_dir", "image_shape", "fingerprint", "validation", "seed", *LOOP)
+# Of the figures; here too, since `figures` loads matplotlib. A test compares.
 FORMATS = ("png", "pdf", "svg")
 FIGURES = (
     "training", "reconstructions", "samples", "latent", "manifold", "interpolations", "kl",
@@ -36,12 +37,14 @@ FIGURES = (
 
 
 def create_run(out: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> Path:
-    """Make the directory of a new run, and see that it can be written to.
+    """Make the directory of a new run, with one for figures, and see that it can be written to.
 
     Parameters
     ----------
     out : path or None
         The directory; None is a fresh one, runs/NAME-1, runs/NAME-2, ...
+    name : str
+        NAME of a fresh one.
     overwrite : bool
         Whether a run that `out` already holds may be replaced. It is not touched yet.
 
@@ -79,10 +82,16 @@ def _figures() -> list[str]:
     return [f"figures/{name}.{format}" for format in FORMATS for name in FIGURES]
 
 
+def save_run(folder: Path, state: Checkpoint) -> None:
+    """Write the checkpoint, and then the history, which follows from it (OSError)."""
+    save_checkpoint(folder / CHECKPOINT, state)
+    write_history(folder / "history.csv", state.history)
+
+
 def begin_run(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write config.json, and remove what is left of the results of an older run.
 
-    And of one that was killed: what it was just writing stands under a name with a dot in front.
+    Also removed are the temporary files (`.NAME.*`, see `files.atomic_write`) of a killed one.
     """
     write_json(folder / "config.json", settings)
     for stale in ("metrics.json", *_figures()):

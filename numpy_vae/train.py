@@ -12,7 +12,7 @@ initial weights, the order of the images, the noise eps and the binarised pixels
 one of them never shifts another. On the way, beta may rise from 0 (warm-up), lr may fall (a
 schedule), and the output biases may start at the mean image.
 
-A held-out set is evaluated after each epoch, always with the same draws, and is never trained on:
+A held-out set is evaluated every so many epochs, always with the same draws, and never trained on:
 the test set, or, where images are set aside for validation, those. The test set is then left alone,
 so that nothing can be chosen by it; what may be chosen, by the validation set, is the epoch whose
 parameters are kept (`Best`), and when to stop.
@@ -69,7 +69,7 @@ class Record(NamedTuple):
     test_reconstruction: float | None
     test_kl: float | None
     seconds: float  # of training
-    test_seconds: float  # of evaluation
+    test_seconds: float  # of evaluation, whichever the set
     train_bound: float  # mean over the epoch of what was maximised: minus the loss, beta included
     validation_elbo: float | None = None  # as test_elbo
     validation_reconstruction: float | None = None
@@ -112,7 +112,7 @@ class Best:
     epoch : int
         From 1; 0 before any.
     elbo : float
-        Its validation ELBO, in nats per image.
+        Its validation ELBO, in nats per image; -inf before any.
     """
 
     def __init__(self, params: Params) -> None:
@@ -257,8 +257,8 @@ def train_epochs(
         What is done to grey pixels (see `numpy_vae.data`). "none" by default; the command line
         takes "dynamic" for the Bernoulli likelihood.
     evaluate_every : int
-        Epochs from one evaluation of the validation set, or without one of the test set, to the
-        next; the last epoch is always evaluated.
+        Evaluate the held-out set, validation if there is one, else test, every so many epochs, and
+        after the last.
     rng : numpy.random.Generator, or what `numpy.random.default_rng` accepts, or Streams
     adam : Adam, optional
         An optimiser of `vae.params`, to go on with its moments.
@@ -267,7 +267,7 @@ def train_epochs(
     best : Best, optional
         Where the parameters with the highest validation ELBO are kept (of the average, if any).
     patience : int, optional
-        Epochs after the best one after which training ends early. Needs `best`.
+        Stop when the best epoch lies this many epochs back. Needs `best`.
     done : int
         Epochs that this training has behind it, to go on with a run that was stopped.
     on_step : callable, optional
@@ -317,20 +317,20 @@ def train_epochs(
     batches = math.ceil(n / batch_size)
 
     for epoch in range(done + 1, epochs + 1):
-        # By what is in a checkpoint, so that a run that ended here ends here when it is resumed.
-        done = epoch - 1
-        if best is not None and best.epoch and patience is not None:  # noqa: SIM102
-            if done % evaluate_every == 0 and done - best.epoch >= patience:
-                return
+        # Before an epoch, and by what a checkpoint holds: a resumed run stops where this one does.
+        behind = epoch - 1
+        waited = behind - best.epoch if best is not None and best.epoch else 0
+        if patience is not None and waited >= patience and behind % evaluate_every == 0:
+            return
         start = time.perf_counter()
         sums, seen = np.zeros(3), 0
         for i, rows in enumerate(minibatches(n, batch_size, streams.order), start=1):
             x = batch(data.train, rows, binarize=draws, rng=streams.pixels, dtype=dtype)
             lead = (samples, len(x)) if samples > 1 else (len(x),)
             eps = streams.noise.standard_normal((*lead, vae.latent_dim), dtype)
-            behind = epoch - 1 + (i - 1) / batches  # epochs, with a fraction
-            beta_now = beta * min(1.0, behind / warmup) if warmup else beta
-            factor = factor_of(behind / epochs)
+            elapsed = epoch - 1 + (i - 1) / batches  # epochs, with a fraction
+            beta_now = beta * min(1.0, elapsed / warmup) if warmup else beta
+            factor = factor_of(elapsed / epochs)
             step = adam.t + 1
             try:
                 sums += train_step(vae, adam, x, eps, grads, beta_now, bound=bound, factor=factor)

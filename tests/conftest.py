@@ -34,9 +34,9 @@ def folder(request, tmp_path, monkeypatch):
 @pytest.fixture
 def dies_after(monkeypatch):
     """Return a context in which a training of the command line dies after so many epochs."""
-    from numpy_vae.commands import train as command
+    from numpy_vae import runs
 
-    write = command.write_history
+    write = runs.write_history
 
     @contextlib.contextmanager
     def dies_after(epochs):
@@ -46,7 +46,7 @@ def dies_after(monkeypatch):
                 raise SystemError("killed")
 
         with monkeypatch.context() as patch, pytest.raises(SystemError):
-            patch.setattr(command, "write_history", dies)
+            patch.setattr(runs, "write_history", dies)
             yield
 
     return dies_after

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from numpy_vae.__main__ import build_parser
-from numpy_vae.arguments import path, real, whole, widths
+from numpy_vae.commands.arguments import path, real, whole, widths
 
 
 def test_numbers_are_read_within_their_bounds():

@@ -15,7 +15,7 @@ from command_line import PNG, listing, metrics_of, rows_of, train
 from numpy_vae import VAE, Average, Gaussian, evaluate_elbo, fit, load_array
 from numpy_vae.__main__ import main
 from numpy_vae.checkpoint import load_checkpoint
-from numpy_vae.commands.inputs import divided
+from numpy_vae.commands.inputs import prepared
 from numpy_vae.data import binarized, split_validation
 from numpy_vae.likelihood import LIKELIHOODS
 from numpy_vae.train import Best, spawn_streams, start_output_bias
@@ -320,7 +320,7 @@ def test_the_output_biases_start_at_the_training_images(folder):
 def test_a_static_draw_is_the_same_whatever_is_set_aside(folder):
     whole = load_array("small.npy")
     static = binarized(whole, "static")
-    parts = divided(whole, "static", 20)
+    parts = prepared(whole, "static", 20)
     for part, of in ("validation", "train"), ("train", "train"):
         rows = getattr(parts, part)
         assert all((row == getattr(static, of)).all(axis=1).any() for row in rows)

@@ -108,13 +108,15 @@ def test_of_many_points_some_are_taken_evenly(latent_dim, kept):
 
 
 def test_the_plane_has_the_most_active_dimensions_or_those_asked_for(rng):
-    vae, mu = model(latent_dim=4), rng.standard_normal((500, 4)) * [1, 0.1, 5, 3]
+    vae, kl = model(latent_dim=4), np.array([1, 0.1, 5, 3])
     for arguments, order, dimensions in (
         ({}, [0, 1, 2, 3], [0, 1]),
-        ({"mu": mu}, [2, 3, 0, 1], [2, 3]),
-        ({"mu": mu[:, [0, 2, 1, 3]]}, [1, 3, 0, 2], [1, 3]),
-        ({"mu": mu[:, ::-1]}, [1, 0, 3, 2], [0, 1]),
-        ({"mu": mu, "dimensions": (3, 1)}, [2, 3, 0, 1], [3, 1]),
+        ({"mu": rng.standard_normal((500, 4)) * kl}, [0, 1, 2, 3], [0, 1]),
+        ({"kl": kl}, [2, 3, 0, 1], [2, 3]),
+        ({"kl": kl[[0, 2, 1, 3]]}, [1, 3, 0, 2], [1, 3]),
+        ({"kl": kl[::-1]}, [1, 0, 3, 2], [0, 1]),
+        ({"kl": np.ones(4)}, [0, 1, 2, 3], [0, 1]),
+        ({"kl": kl, "dimensions": (3, 1)}, [2, 3, 0, 1], [3, 1]),
     ):
         data = read(explorer_page(vae, (3, 4), name="x", **arguments))
         assert (data["order"], data["dimensions"]) == (order, dimensions)
@@ -489,7 +491,9 @@ def walked():
 def visit(browser):
     """Return what a long visit to one page saw."""
     vae, mu, labels = walked()
-    page = explorer_page(vae, (3, 5), name=NAME, mu=mu, labels=labels, value_range=VALUES)
+    page = explorer_page(
+        vae, (3, 5), name=NAME, mu=mu, kl=mu.var(axis=0), labels=labels, value_range=VALUES
+    )
     questions = (
         HELPERS
         + """

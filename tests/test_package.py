@@ -11,8 +11,8 @@ PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
     "checks", "files", "params", "layers", "posterior", "likelihood", "network", "bounds", "vae",
     "optim", "gradcheck", "modelcheck", "data", "digits", "evaluate", "train", "checkpoint", "runs",
-    "progress", "plots", "figures", "explorer", "arguments", "commands.inputs", "commands.plot",
-    "commands.train", "commands.evaluate", "commands.sample", "commands.encode",
+    "progress", "plots", "figures", "explorer", "commands.arguments", "commands.inputs",
+    "commands.plot", "commands.train", "commands.evaluate", "commands.sample", "commands.encode",
     "commands.explore", "commands.gradcheck", "__main__",
 ]  # fmt: skip
 

@@ -4,7 +4,6 @@ import math
 import subprocess
 import sys
 from itertools import pairwise
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,19 +13,7 @@ from matplotlib.figure import Figure
 from scipy.stats import norm, spearmanr
 
 from numpy_vae import plots
-from numpy_vae.train import Record as TrainRecord
-
-
-class Record(NamedTuple):
-    epoch: int
-    train_elbo: float
-    train_reconstruction: float
-    train_kl: float
-    test_elbo: float
-    test_reconstruction: float
-    test_kl: float
-    seconds: float
-    test_seconds: float
+from numpy_vae.train import Record
 
 
 def history(n, first=None):
@@ -34,7 +21,7 @@ def history(n, first=None):
     records = []
     for epoch in range(1, n + 1):
         r, kl = (first if first and epoch == 1 else None) or (80 + 20 / epoch, 25 - 2 / epoch)
-        records.append(Record(epoch, -r - kl, r, kl, -r - kl - 3, r + 2, kl + 1, 1.0, 0.1))
+        records.append(Record(epoch, -r - kl, r, kl, -r - kl - 3, r + 2, kl + 1, 1.0, 0.1, -r - kl))
     return records
 
 
@@ -124,7 +111,7 @@ def held_out(n, every=1, *, validation=True):
         test = r[4:7] if tested else (None,) * 3
         aside = (r.test_elbo - 1, r.test_reconstruction + 1, r.test_kl) if due else (None,) * 3
         aside = aside if validation else (None,) * 3
-        records.append(TrainRecord(*r[:4], *test, 1.0, 0.1, r.train_elbo, *aside))
+        records.append(Record(*r[:4], *test, 1.0, 0.1, r.train_elbo, *aside))
     return records
 
 

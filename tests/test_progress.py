@@ -95,15 +95,18 @@ def test_the_live_line_is_not_drawn_more_often_than_one_can_read(terminal, clock
     assert 9 <= terminal.getvalue().count("\r") <= 11
 
 
-def test_the_live_line_is_replaced_whole_and_cut_to_the_terminal(terminal, monkeypatch):
+def test_the_live_line_is_replaced_whole_and_cut_to_the_terminal(terminal, clock, monkeypatch):
     terminal = terminal()
     show = Progress()
     show.show("a long line")
+    show.show("too fresh")
+    clock[0] += 1
     show.show("short")
     assert terminal.getvalue() == "\ra long line\rshort      "
     show.clear()
     assert terminal.getvalue().endswith("\r     \r")
     monkeypatch.setenv("COLUMNS", "60")
+    clock[0] += 1
     show.show("x" * 200)
     assert terminal.getvalue().split("\r")[-1] == "x" * 59
 

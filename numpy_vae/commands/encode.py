@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..arguments import Subparsers, add_data_dir, add_out, add_run, add_seed, path
 from ..data import Dataset, Part, batch, binarized, left_to_draw, read_images
 from ..files import write_arrays
 from ..likelihood import check_values
@@ -18,9 +14,10 @@ from ..params import Array
 from ..progress import say
 from ..runs import open_run
 from ..vae import VAE
-from .inputs import REFUSALS, UsageError, check_width, data_of, free_path, one_line
+from .arguments import Subparsers, add_command, add_data_dir, add_out, add_run, add_seed, path
+from .inputs import check_width, data_of, free_path, refusals
 
-AT_ONCE = 1000  # images
+IMAGES_AT_ONCE = 1000
 
 ENCODE = """\
 Write the mean and the log-variance of q(z|x) for each image x, in the order of the file: mu and
@@ -36,12 +33,8 @@ are drawn, from the seed.
 
 def add_arguments(commands: Subparsers) -> None:
     """Add ``numpy-vae encode``."""
-    command = commands.add_parser(
-        "encode",
-        allow_abbrev=False,
-        help="write the latent means and log-variances of images",
-        description=ENCODE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = add_command(
+        commands, "encode", run, "write the latent means and log-variances of images", ENCODE
     )
     add_run(command)
     command.add_argument(
@@ -54,12 +47,11 @@ def add_arguments(commands: Subparsers) -> None:
     add_data_dir(command)
     add_out(command, "FILE.npz", "latents.npz")
     add_seed(command, "seed of the pixels that are drawn")
-    command.set_defaults(execute=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae encode``; return its exit status."""
-    try:
+    with refusals():
         out = free_path(args.out, Path(args.run, "latents.npz"), overwrite=args.overwrite)
         if out.suffix != ".npz":
             raise ValueError(f"--out is {args.out}, must end in .npz")
@@ -79,19 +71,13 @@ def run(args: argparse.Namespace) -> int:
         for x, _ in parts.values():
             check_width(x, vae)
             check_values(vae.likelihood, x, f"--data {args.data or state.settings['data']}")
-    except REFUSALS as error:
-        raise UsageError(one_line(error)) from None
-    try:
-        rng = np.random.default_rng(args.seed)
-        arrays: dict[str, Array] = {}
-        for part, (x, labels) in parts.items():
-            mu, logvar = encoded(vae, x, left_to_draw(binarize), rng)
-            found = {"mu": mu, "logvar": logvar} | ({} if labels is None else {"labels": labels})
-            arrays |= {f"{part}_{name}" if part else name: a for name, a in found.items()}
-        write_arrays(out, arrays)
-    except (OSError, MemoryError) as error:
-        print(f"numpy-vae encode: error: {one_line(error)}", file=sys.stderr)
-        return 1
+    rng = np.random.default_rng(args.seed)
+    arrays: dict[str, Array] = {}
+    for part, (x, labels) in parts.items():
+        mu, logvar = encoded(vae, x, left_to_draw(binarize), rng)
+        found = {"mu": mu, "logvar": logvar} | ({} if labels is None else {"labels": labels})
+        arrays |= {f"{part}_{name}" if part else name: a for name, a in found.items()}
+    write_arrays(out, arrays)
     say(f"written: {out} ({', '.join(f'{name} {a.shape}' for name, a in arrays.items())})")
     return 0
 
@@ -105,13 +91,10 @@ def encoded(
     vae: VAE, images: Array, binarize: str, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Return (mu, logvar) of q(z | x) for images (N, D), each (N, Z)."""
-
-    def blocks() -> Iterator[Any]:
-        for start in range(0, len(images), AT_ONCE):
-            rows = slice(start, start + AT_ONCE)
-            yield vae.encode(
-                batch(images, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
-            )
-
-    mu, logvar = map(np.concatenate, zip(*blocks(), strict=True))
+    pairs = []
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        rows = slice(start, start + IMAGES_AT_ONCE)
+        x = batch(images, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
+        pairs.append(vae.encode(x))
+    mu, logvar = map(np.concatenate, zip(*pairs, strict=True))
     return mu, logvar

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import Subparsers, add_moved_data, add_run, add_seed, whole
 from ..checks import check_whole
 from ..data import left_to_draw
-from ..evaluate import MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
+from ..evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
 from ..likelihood import check_values
 from ..params import Array
-from ..progress import Progress, say
+from ..progress import Progress, duration, say
 from ..runs import open_run
-from .inputs import REFUSALS, UsageError, data_of, one_line, sizes
+from .arguments import Subparsers, add_command, add_moved_data, add_run, add_seed, whole
+from .inputs import data_of, described, refusals
 
 EVALUATE = """\
 Estimate what the model of a run is worth on images that it was not trained on: log p(x) by
@@ -40,12 +39,8 @@ same seed see the same images. Compare only results of the same --binarize and -
 
 def add_arguments(commands: Subparsers) -> None:
     """Add ``numpy-vae evaluate``."""
-    command = commands.add_parser(
-        "evaluate",
-        allow_abbrev=False,
-        help="estimate log p(x) of held-out images",
-        description=EVALUATE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = add_command(
+        commands, "evaluate", run, "estimate log p(x) of held-out images", EVALUATE
     )
     add_run(command)
     command.add_argument(
@@ -72,12 +67,11 @@ def add_arguments(commands: Subparsers) -> None:
         command, "seed of the draws, the pixels of --binarize dynamic, and the choice of --images"
     )
     command.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
-    command.set_defaults(execute=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae evaluate``; return its exit status."""
-    try:
+    with refusals():
         state = open_run(Path(args.run))
         settings, vae = state.settings, state.kept
         name = args.data or settings["data"]
@@ -90,20 +84,17 @@ def run(args: argparse.Namespace) -> int:
         rng = np.random.default_rng(args.seed)
         images = images[np.sort(rng.permutation(len(images))[:count])]
         check_values(vae.likelihood, images, f"--data {name}")
-    except REFUSALS as error:
-        raise UsageError(one_line(error)) from None
     if not args.json:
         say(
-            f"{args.run}: {data.name}, binarize {settings['binarize']}; {sizes(vae)} "
-            f"{vae.activation}, {vae.likelihood.name}; {count} {args.on} images, "
-            f"{args.samples} samples, seed {args.seed}"
+            f"{args.run}: {data.name}, binarize {settings['binarize']}; {described(vae)}; "
+            f"{count} {args.on} images, {args.samples} samples, seed {args.seed}"
         )
     progress = Progress()
     start = time.perf_counter()
 
     def show(done: int) -> None:
         left = (time.perf_counter() - start) * (count / done - 1)
-        progress.show(f"{done}/{count} images, {left:.0f} s left")
+        progress.show(f"{done}/{count} images  {duration(left)} left")
 
     try:
         found = evaluate_likelihood(
@@ -114,11 +105,8 @@ def run(args: argparse.Namespace) -> int:
             rng=args.seed,
             on_images=show,
         )
-    except (FloatingPointError, MemoryError) as error:
+    finally:
         progress.clear()
-        print(f"numpy-vae evaluate: error: {one_line(error)}", file=sys.stderr)
-        return 1
-    progress.clear()
     result = found.summary() | {
         "units": "nats per image",
         "data": name,
@@ -157,7 +145,8 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
             f"ELBO            {mean('elbo')}",
             f"reconstruction  {result['reconstruction']:9.3f}",
             f"KL              {result['kl']:9.3f}",
-            f"active units    {active} of {len(kls)} (variance of the posterior mean above 0.01)",
+            f"active units    {active} of {len(kls)} "
+            f"(variance of the posterior mean above {ACTIVE:g})",
             *wrap("KL of each dimension: " + " ".join(f"{kl:.2f}" for kl in kls), 80),
             f"{result['seconds']:.1f} s",
         ]

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..arguments import Subparsers, add_image_shape, add_moved_data, add_out, add_run, whole
-from ..checkpoint import Checkpoint
-from ..data import Dataset, batch, value_range
-from ..evaluate import kl_per_dimension
-from ..explorer import explorer_page
+from .. import posterior
+from ..data import batch, value_range
+from ..explorer import MAX_POINTS, explorer_page
 from ..files import write_text
 from ..network import MAX_WIDTH
 from ..progress import say
 from ..runs import open_run
-from .inputs import REFUSALS, UsageError, data_of, free_path, one_line, shape_of
-
-MOST_POINTS = 5_000
+from .arguments import (
+    Subparsers,
+    add_command,
+    add_image_shape,
+    add_moved_data,
+    add_out,
+    add_run,
+    whole,
+)
+from .inputs import data_of, free_path, refusals, shape_of
 
 EXPLORE = """\
 Write one HTML file with the decoder of a run inside, which needs no network and nothing else:
@@ -47,20 +50,16 @@ def dimensions(text: str) -> tuple[int, int]:
 
 def add_arguments(commands: Subparsers) -> None:
     """Add ``numpy-vae explore``."""
-    command = commands.add_parser(
-        "explore",
-        allow_abbrev=False,
-        help="write a page to walk through the latent space of a run",
-        description=EXPLORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = add_command(
+        commands, "explore", run, "write a page to walk through the latent space of a run", EXPLORE
     )
     add_run(command)
     command.add_argument(
         "--dims",
         type=dimensions,
         metavar="I,J",
-        help="the dimensions of the plane, from 1; the page can change them (default: the two most "
-        "active)",
+        help="the dimensions of the plane, from 1; the page can change them (default: the two of "
+        "the highest KL; with --no-points 1,2)",
     )
     add_out(command, "FILE.html", "explorer.html")
     command.add_argument(
@@ -70,12 +69,11 @@ def add_arguments(commands: Subparsers) -> None:
     )
     add_image_shape(command)
     add_moved_data(command)
-    command.set_defaults(execute=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae explore``; return its exit status."""
-    try:
+    with refusals():
         out = free_path(args.out, Path(args.run, "explorer.html"), overwrite=args.overwrite)
         state = open_run(Path(args.run))
         vae, settings = state.kept, state.settings
@@ -85,40 +83,33 @@ def run(args: argparse.Namespace) -> int:
                 f"{vae.latent_dim}"
             )
         shape = shape_of(state, args.image_shape)
-        shown: dict[str, Any] = {"name": Path(settings["data"]).stem}
-        if not args.no_points:
-            shown = points(state, data_of(state, args.data, args.data_dir))
-        if args.dims is not None:
-            shown["dimensions"] = args.dims
-        page = explorer_page(vae, shape, **shown)
-    except REFUSALS as error:
-        raise UsageError(one_line(error)) from None
-    try:
-        write_text(out, page)
-    except OSError as error:
-        print(f"numpy-vae explore: error: {one_line(error)}", file=sys.stderr)
-        return 1
+        if args.no_points:
+            name = Path(settings["data"]).stem
+            page = explorer_page(vae, shape, name=name, dimensions=args.dims)
+        else:
+            data = data_of(state, args.data, args.data_dir)
+            # Evenly taken: a file may be sorted by label.
+            n, labels = len(data.train), data.train_labels
+            rows = np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(int)
+            x = batch(
+                data.train,
+                rows,
+                binarize=settings["binarize"],
+                rng=np.random.default_rng(state.streams.test_seed),
+                dtype=vae.params.dtype,
+            )
+            mu, logvar = vae.encode(x)
+            kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
+            page = explorer_page(
+                vae,
+                shape,
+                name=data.name,
+                mu=mu,
+                kl=kls.mean(axis=0),
+                labels=None if labels is None else labels[rows],
+                value_range=value_range(x),
+                dimensions=args.dims,
+            )
+    write_text(out, page)
     say(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return 0
-
-
-def points(state: Checkpoint, data: Dataset) -> dict[str, Any]:
-    """Return where training images lie, and what else of them `explorer_page` shows."""
-    # Evenly taken: a file may be sorted by label.
-    rows = np.arange(0, len(data.train), -(-len(data.train) // MOST_POINTS))
-    x = batch(
-        data.train,
-        rows,
-        binarize=state.settings["binarize"],
-        rng=np.random.default_rng(state.streams.test_seed),
-        dtype=state.vae.params.dtype,
-    )
-    mu, logvar = state.kept.encode(x)
-    active = np.argsort(-kl_per_dimension(mu, logvar).mean(axis=0)).tolist()
-    return {
-        "name": data.name,
-        "mu": mu,
-        "labels": None if data.train_labels is None else data.train_labels[rows],
-        "value_range": value_range(x),
-        "dimensions": tuple(active[:2]) if len(active) > 2 else None,  # as in the figure latent
-    }

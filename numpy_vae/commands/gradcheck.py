@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from itertools import groupby
 
-from ..arguments import Subparsers, add_model_arguments, add_seed, whole
 from ..modelcheck import EXAMPLES, Check, check_model, point_table, summary
 from ..network import MAX_WIDTH
 from ..progress import say
 from ..vae import VAE
-from .inputs import UsageError, likelihood_of, one_line, sizes
+from .arguments import Subparsers, add_command, add_model_arguments, add_seed, whole
+from .inputs import described, likelihood_of, refusals
 
 SMALL_MODEL = 5_000  # parameters, of which the check looks at every one
 
@@ -63,13 +62,13 @@ gradient is right, 1 where it is wrong, inf where the function is linear)"""
 
 def add_arguments(commands: Subparsers) -> None:
     """Add ``numpy-vae gradcheck``."""
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "gradcheck",
-        allow_abbrev=False,
-        help="prove the gradient of the model, or see how to prove yours",
-        description=GRADCHECK,
-        epilog=FOREIGN,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        run,
+        "prove the gradient of the model, or see how to prove yours",
+        GRADCHECK,
+        FOREIGN,
     )
     model = add_model_arguments(command, "16,12", 3, 0.7)
     model.add_argument(
@@ -87,12 +86,11 @@ def add_arguments(commands: Subparsers) -> None:
         f"through all of it (default: all of a model of up to {SMALL_MODEL} parameters, else 20)",
     )
     add_seed(command, "seed of the weights, the images and the noise")
-    command.set_defaults(execute=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae gradcheck``; return its exit status."""
-    try:
+    with refusals():
         vae = VAE(
             args.data_dim,
             args.hidden,
@@ -101,26 +99,18 @@ def run(args: argparse.Namespace) -> int:
             likelihood_of(args.likelihood, args.variance),
             rng=args.seed,
         )
-    except (ValueError, MemoryError) as error:
-        raise UsageError(one_line(error)) from None
     entries = args.entries or (vae.params.flat.size if vae.params.flat.size <= SMALL_MODEL else 20)
     say(
-        f"{sizes(vae)} {args.activation}, {args.likelihood}, {args.bound}, beta {args.beta:g}, "
-        f"seed {args.seed}; "
-        f"{EXAMPLES} examples"
+        f"{described(vae)}, {args.bound}, beta {args.beta:g}, seed {args.seed}; {EXAMPLES} examples"
     )
     say(LEGEND)
     start = time.perf_counter()
     checks: list[Check] = []
-    try:
-        found = check_model(vae, args.beta, bound=args.bound, max_entries=entries, rng=args.seed)
-        for _, group in groupby(found, lambda check: check.point):
-            of_point = list(group)
-            checks += of_point
-            say("\n" + point_table(of_point))
-    except (ValueError, FloatingPointError, MemoryError) as error:
-        print(f"numpy-vae gradcheck: error: {one_line(error)}", file=sys.stderr)
-        return 1
+    found = check_model(vae, args.beta, bound=args.bound, max_entries=entries, rng=args.seed)
+    for _, group in groupby(found, lambda check: check.point):
+        of_point = list(group)
+        checks += of_point
+        say("\n" + point_table(of_point))
     failed = sum(not check.report.ok for check in checks)
     say(f"\n{summary(checks)}; {time.perf_counter() - start:.1f} s")
     if failed:

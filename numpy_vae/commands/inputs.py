@@ -1,7 +1,9 @@
-"""What a command was asked for, checked before anything is written, and refused in one line."""
+"""What a command was asked for, found and checked before anything is written, or refused."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from ..checks import check_whole
 from ..data import (
     Dataset,
     binarized,
+    fingerprint,
     guess_image_shape,
     load_array,
     load_mnist,
@@ -22,12 +25,18 @@ from ..likelihood import Gaussian, LearnedGaussian, Likelihood, make_likelihood
 from ..params import Array
 from ..vae import VAE
 
-# What those that read the arguments may raise: the reason, in one line, is the user's to know.
-REFUSALS = (ValueError, OSError, MemoryError, ImportError)
-
 
 class UsageError(Exception):
     """What the user asked for cannot be done; the message is one line."""
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Refuse in one line what the block finds wrong with what the user asked for (UsageError)."""
+    try:
+        yield
+    except (ValueError, OSError, MemoryError, ImportError) as error:
+        raise UsageError(one_line(error)) from None
 
 
 def one_line(error: Exception) -> str:
@@ -120,20 +129,23 @@ def as_trained(
 ) -> Dataset:
     """Return the data of a run, as they were loaded, as it was trained on them."""
     check_width(data.train, state.vae)
+    if fingerprint(data) != state.settings["fingerprint"]:
+        raise ValueError(f"the images of {data.name} are others than those the run was trained on")
     data = replace(data, image_shape=shape_of(state, image_shape))
-    return divided(data, state.settings["binarize"], state.settings["validation"])
+    return prepared(data, state.settings["binarize"], state.settings["validation"])
 
 
-def divided(data: Dataset, binarize: str, validation: int) -> Dataset:
+def prepared(data: Dataset, binarize: str, validation: int) -> Dataset:
     """Return the data as they are trained on: binarized, and some set aside for validation."""
     check_whole("--validation", validation, 0, len(data.train) - 1)
     # In this order, so that a training image is drawn alike whatever is set aside.
     return split_validation(binarized(data, binarize), validation)
 
 
-def sizes(vae: VAE) -> str:
-    """Return the widths from the image to z, such as 784-400-20."""
-    return "-".join(map(str, (vae.data_dim, *vae.hidden, vae.latent_dim)))
+def described(vae: VAE) -> str:
+    """Return what a model is, such as 784-400-20 relu, bernoulli."""
+    sizes = "-".join(map(str, (vae.data_dim, *vae.hidden, vae.latent_dim)))
+    return f"{sizes} {vae.activation}, {vae.likelihood.name}"
 
 
 def likelihood_of(name: str, variance: float | None) -> Likelihood:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..arguments import Subparsers, add_image_shape, add_moved_data, add_run, path
 from ..checkpoint import Checkpoint
 from ..data import Dataset, batch
 from ..progress import say
-from ..runs import FORMATS, open_run
-from .inputs import REFUSALS, UsageError, data_of, one_line
+from ..runs import FIGURES, FORMATS, open_run
+from .arguments import Subparsers, add_command, add_image_shape, add_moved_data, add_run, path
+from .inputs import data_of, refusals
 
-MOST_IMAGES = 5_000  # of the test set, in the figures
+MAX_SHOWN = 5_000  # test images, in the figures
 
 PLOT = """\
 Draw the figures of a run: the training curves, reconstruction and KL apart; reconstructions of test
@@ -32,13 +31,7 @@ and for the synthetic digits the latent dimensions against the factors that they
 
 def add_arguments(commands: Subparsers) -> None:
     """Add ``numpy-vae plot``."""
-    command = commands.add_parser(
-        "plot",
-        allow_abbrev=False,
-        help="draw the figures of a run",
-        description=PLOT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    command = add_command(commands, "plot", run, "draw the figures of a run", PLOT)
     add_run(command)
     command.add_argument(
         "--format", choices=FORMATS, default="png", help="of the files (default: png, at 150 dpi)"
@@ -47,29 +40,30 @@ def add_arguments(commands: Subparsers) -> None:
         "--out",
         type=path,
         metavar="DIR",
-        help="where the files go, and replace those of their names (default: figures of the run)",
+        help="the folder that they go to (default: RUN/figures)",
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the figures that --out already holds"
     )
     add_image_shape(command)
     add_moved_data(command)
-    command.set_defaults(execute=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae plot``; return its exit status."""
-    try:
+    with refusals():
         from .. import figures  # noqa: F401  # what is wrong with matplotlib shows now
 
         state = open_run(Path(args.run))
         data = data_of(state, args.data, args.data_dir, args.image_shape)
         folder = Path(args.run, "figures") if args.out is None else Path(args.out)
+        held = [name for name in FIGURES if (folder / f"{name}.{args.format}").exists()]
+        if held and args.out is not None and not args.overwrite:
+            raise ValueError(
+                f"--out {args.out} already holds {held[0]}.{args.format}; --overwrite replaces it"
+            )
         folder.mkdir(parents=True, exist_ok=True)
-    except REFUSALS as error:
-        raise UsageError(one_line(error)) from None
-    try:
-        written = draw_figures(state, data, folder, args.format)
-    except (OSError, MemoryError, FloatingPointError) as error:
-        print(f"numpy-vae plot: error: {one_line(error)}", file=sys.stderr)
-        return 1
+    written = draw_figures(state, data, folder, args.format)
     say("written: " + ", ".join(map(str, written)))
     return 0
 
@@ -80,7 +74,7 @@ def draw_figures(state: Checkpoint, data: Dataset, folder: Path, format: str = "
 
     vae, binarize = state.kept, state.settings["binarize"]
     rng = np.random.default_rng(state.streams.test_seed)
-    rows = slice(0, MOST_IMAGES)
+    rows = slice(0, MAX_SHOWN)
     x = batch(data.test, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
     titled = replace(data, name=f"{data.name}, binarize {binarize}")
     return save_figures(folder, vae, titled, x, state.history, rng=rng, format=format)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from ..arguments import Subparsers, add_image_shape, add_out, add_run, add_seed, whole
 from ..files import write_arrays
 from ..progress import say
 from ..runs import FORMATS, open_run
-from .inputs import REFUSALS, UsageError, free_path, one_line, shape_of
+from .arguments import Subparsers, add_command, add_image_shape, add_out, add_run, add_seed, whole
+from .inputs import free_path, refusals, shape_of
 
-MOST, MOST_IN_A_PICTURE = 1_000_000, 2_500
+MAX_SAMPLED, MAX_PICTURED = 1_000_000, 2_500
 
 SAMPLE = """\
 Draw z from the prior N(0, I) and decode it: the images are the means of p(x|z).
@@ -26,49 +25,36 @@ Draw z from the prior N(0, I) and decode it: the images are the means of p(x|z).
 
 def add_arguments(commands: Subparsers) -> None:
     """Add ``numpy-vae sample``."""
-    command = commands.add_parser(
-        "sample",
-        allow_abbrev=False,
-        help="draw images from the model of a run",
-        description=SAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    command = add_command(commands, "sample", run, "draw images from the model of a run", SAMPLE)
     add_run(command)
     command.add_argument(
-        "-n", type=whole(1, MOST), default=64, metavar="N", help="how many (default: 64)"
+        "-n", type=whole(1, MAX_SAMPLED), default=64, metavar="N", help="how many (default: 64)"
     )
     add_out(command, f"FILE.npz|{'|'.join(FORMATS)}", "samples.png")
     add_image_shape(command)
     add_seed(command, "seed of the draws")
-    command.set_defaults(execute=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae sample``; return its exit status."""
-    try:
+    with refusals():
         out = free_path(args.out, Path(args.run, "samples.png"), overwrite=args.overwrite)
         kind = out.suffix.removeprefix(".")
         if kind not in ("npz", *FORMATS):
             raise ValueError(f"--out is {args.out}, must end in .npz, .{', .'.join(FORMATS)}")
-        if kind != "npz" and args.n > MOST_IN_A_PICTURE:
+        if kind != "npz" and args.n > MAX_PICTURED:
             raise ValueError(
-                f"-n is {args.n}, must be at most {MOST_IN_A_PICTURE} in a picture: --out FILE.npz"
+                f"-n is {args.n}, must be at most {MAX_PICTURED} in a picture: --out FILE.npz"
             )
         state = open_run(Path(args.run))
         shape = shape_of(state, args.image_shape)
-    except REFUSALS as error:
-        raise UsageError(one_line(error)) from None
-    try:
-        z = np.random.default_rng(args.seed).standard_normal((args.n, state.vae.latent_dim))
-        images = state.kept.decode(z)
-        if kind == "npz":
-            write_arrays(out, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})
-        else:
-            from ..figures import save_samples
+    z = np.random.default_rng(args.seed).standard_normal((args.n, state.vae.latent_dim))
+    images = state.kept.decode(z)
+    if kind == "npz":
+        write_arrays(out, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})
+    else:
+        from ..figures import save_samples
 
-            save_samples(out, images, shape, name=Path(state.settings["data"]).stem)
-    except (OSError, MemoryError) as error:
-        print(f"numpy-vae sample: error: {one_line(error)}", file=sys.stderr)
-        return 1
+        save_samples(out, images, shape, name=Path(state.settings["data"]).stem)
     say(f"written: {out}")
     return 0

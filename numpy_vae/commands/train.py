@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import platform
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -14,24 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import __version__
-from ..arguments import (
-    Subparsers,
-    add_data_dir,
-    add_model_arguments,
-    add_seed,
-    image_shape,
-    path,
-    real,
-    whole,
-)
-from ..checkpoint import Checkpoint, save_checkpoint
+from ..checkpoint import Checkpoint
 from ..checks import check_whole
 from ..data import BINARIZE, Dataset, fingerprint, left_to_draw
 from ..evaluate import evaluate_elbo
 from ..likelihood import check_values
 from ..optim import MAX_LR, SCHEDULES, Adam, Average
 from ..progress import Progress
-from ..runs import CHECKPOINT, LOOP, begin_run, create_run, open_run, write_history, write_json
+from ..runs import LOOP, begin_run, create_run, open_run, save_run, write_json
 from ..train import (
     MAX_BATCH_SIZE,
     MAX_EPOCHS,
@@ -42,20 +33,31 @@ from ..train import (
     train_epochs,
 )
 from ..vae import VAE
+from .arguments import (
+    Subparsers,
+    add_command,
+    add_data_dir,
+    add_model_arguments,
+    add_seed,
+    given,
+    image_shape,
+    path,
+    real,
+    whole,
+)
 from .inputs import (
-    REFUSALS,
-    UsageError,
-    as_trained,
-    divided,
+    data_of,
+    described,
     likelihood_of,
     load_images,
     one_line,
-    sizes,
+    prepared,
+    refusals,
 )
 from .plot import draw_figures
 
 EPOCHS = 40
-RESUMED_WITH = ("epochs", "data", "data_dir", "quiet")  # the options that go with --resume
+RESUMED_WITH = ("resume", "epochs", "data", "data_dir", "quiet")
 
 DESCRIPTION = """\
 Train a variational autoencoder on images and write the results to a directory: the parameters, the
@@ -68,7 +70,7 @@ those, in about a minute.
   numpy-vae train --data faces.npy --likelihood learned_gaussian
   numpy-vae train --data mnist --bound iwae --samples 5
   numpy-vae train --data mnist --epochs 200 --validation 5000 --patience 10
-  numpy-vae train --resume runs/mnist-1              go on with a run that was stopped, or killed
+  numpy-vae train --resume runs/mnist-1              go on with a run that was stopped or killed
 """
 
 RUN_DIRECTORY = """\
@@ -79,20 +81,20 @@ the test images in nats per image: higher is better. Compare it only with result
 --data, --binarize and --likelihood.
 
 The checkpoint is written before the first step and after every epoch, whole or not at all. Stopped
-at any moment and resumed, a run ends with the same bits as one that was never stopped, on the same
-machine and with as many BLAS threads.
+at any moment and resumed, a run ends with the same bits as one that was never stopped (the clock
+apart), on the same machine and with as many BLAS threads.
 """
 
 
 def add_arguments(commands: Subparsers) -> None:
     """Add ``numpy-vae train``."""
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "train",
-        allow_abbrev=False,
-        help="train a model and write a run directory",
-        description=DESCRIPTION,
-        epilog=RUN_DIRECTORY,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        run,
+        "train a model and write a run directory",
+        DESCRIPTION,
+        RUN_DIRECTORY,
     )
 
     data = command.add_argument_group("data")
@@ -225,7 +227,6 @@ def add_arguments(commands: Subparsers) -> None:
         "--overwrite", action="store_true", help="replace the run that --out already holds"
     )
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    command.set_defaults(execute=run, parser=command)
 
 
 class Run(NamedTuple):
@@ -238,12 +239,10 @@ class Run(NamedTuple):
 
 def prepare(args: argparse.Namespace) -> Run:
     """Check the arguments, load the data, build the model and, last of all, make the folder."""
-    try:
+    with refusals():
         from .. import figures  # noqa: F401  # what is wrong with matplotlib shows now
 
         return begin(args) if args.resume is None else resume(args)
-    except REFUSALS as error:
-        raise UsageError(one_line(error)) from None
 
 
 def begin(args: argparse.Namespace) -> Run:
@@ -259,7 +258,7 @@ def begin(args: argparse.Namespace) -> Run:
     for images in data.train, data.test:
         check_values(likelihood, images, f"--data {name}")
     seen = fingerprint(data)
-    data = divided(data, binarize, args.validation)
+    data = prepared(data, binarize, args.validation)
     check_whole("--warmup", args.warmup, 0, epochs)
     batch_size = args.batch_size or min(128, len(data.train))
     check_whole("--batch-size", batch_size, 1, len(data.train))
@@ -316,9 +315,8 @@ def begin(args: argparse.Namespace) -> Run:
 
 def resume(args: argparse.Namespace) -> Run:
     """Return the run of --resume as its last checkpoint has it."""
-    given = [n for n, value in vars(args).items() if value != args.parser.get_default(n)]
-    others = [n for n in given if n not in (*RESUMED_WITH, "command", "parser", "resume")]
-    if others:
+    present = given(args)
+    if others := [name for name in present if name not in RESUMED_WITH]:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise ValueError(f"--resume is given with {named}: the settings of a run are its own")
     folder = Path(args.resume)
@@ -332,14 +330,9 @@ def resume(args: argparse.Namespace) -> Run:
                 f"{settings['schedule']} of {args.resume} was laid out for as many"
             )
         settings["epochs"] = args.epochs
-    settings |= {name: getattr(args, name) for name in ("data", "data_dir") if name in given}
-    data = load_images(settings["data"], settings["data_dir"])
-    if fingerprint(data) != settings["fingerprint"]:
-        raise ValueError(
-            f"--data {settings['data']} holds other images than {args.resume} was trained on"
-        )
+    settings |= {name: getattr(args, name) for name in ("data", "data_dir") if name in present}
     state = state._replace(settings=settings)
-    return Run(state, as_trained(state, data), folder)
+    return Run(state, data_of(state), folder)
 
 
 def peak_memory() -> int | None:
@@ -360,13 +353,12 @@ def run(args: argparse.Namespace) -> int:
     progress.say(heading(state, data))
     before = sum(record.seconds + record.test_seconds for record in history)  # of a resumed run
     start = time.perf_counter() - before
-    saved = None  # the epoch of the checkpoint on the disk, once it is one of this run
-
+    begun = cut_short = False
     try:
         with progress.catch_interrupt():
-            save(folder, state)
-            saved = len(history)
+            save_run(folder, state)
             begin_run(folder, state.settings)
+            begun = True
             try:
                 for record in train_epochs(
                     state.vae,
@@ -380,59 +372,54 @@ def run(args: argparse.Namespace) -> int:
                     on_step=progress,
                 ):
                     history.append(record)
-                    save(folder, state)
-                    saved = len(history)
+                    save_run(folder, state)
                     progress(record)
-                interrupted = False
             except KeyboardInterrupt:
-                interrupted = True
+                cut_short = True
                 progress.clear()
                 # The last whole epoch is what a run can go on from with the same bits.
                 state = open_run(folder)
-                print(f"interrupted; {kept(folder, len(state.history))}", file=sys.stderr)
+                print(f"interrupted; {standing(folder)}", file=sys.stderr)
             if state.history:
-                finish(folder, state, data, progress, time.perf_counter() - start, interrupted)
+                finish(folder, state, data, progress, time.perf_counter() - start, cut_short)
     except (FloatingPointError, MemoryError, OSError) as error:
         progress.clear()
         what = one_line(error)
         if isinstance(error, FloatingPointError):
             what = f"training stopped at {what} (a smaller --lr may help)"
-        where = "no checkpoint was written" if saved is None else kept(folder, saved)
-        print(f"numpy-vae train: error: {what}; {where}", file=sys.stderr)
+        where = f"; {standing(folder)}" if begun or args.resume is not None else ""
+        print(f"numpy-vae train: error: {what}{where}", file=sys.stderr)
         return 1
     return 130 if progress.interrupted else 0
 
 
-def save(folder: Path, state: Checkpoint) -> None:
-    """Write the checkpoint, and the table that follows from it."""
-    save_checkpoint(folder / CHECKPOINT, state)
-    write_history(folder / "history.csv", state.history)
-
-
-def kept(folder: Path, epoch: int) -> str:
-    """Return where a run that has stopped stands."""
+def standing(folder: Path) -> str:
+    """Return where a run that has stopped stands, by what is on the disk."""
+    try:
+        epoch = len(open_run(folder).history)
+    except (ValueError, OSError, MemoryError):  # say at least what has stopped it
+        return f"see {folder}"
     return (
         f"the run is kept as it was after epoch {epoch}; go on with: "
-        f"numpy-vae train --resume {folder}"
+        f"numpy-vae train --resume {shlex.quote(str(folder))}"
     )
 
 
 def heading(state: Checkpoint, data: Dataset) -> str:
     """Return what is trained on what, in one line, or two."""
-    vae, settings = state.vae, state.settings
+    settings = state.settings
     held_out = "" if data.validation is None else f"{len(data.validation)} validation, "
-    named = {
-        "elbo": settings["bound"], "1 samples": f"{settings['samples']} samples",
-        "warmup 0": f"warmup {settings['warmup']}", "constant": settings["schedule"],
-        "patience None": f"patience {settings['patience']}",
-    }  # fmt: skip
-    others = "".join(f", {value}" for default, value in named.items() if value != default)
-    others += ", average" if state.average is not None else ""
+    words = [described(state.vae)]
+    words += [settings["bound"]] * (settings["bound"] != "elbo")
+    words += [f"{settings['samples']} samples"] * (settings["samples"] > 1)
+    words += [f"warmup {settings['warmup']}"] * (settings["warmup"] > 0)
+    words += [settings["schedule"]] * (settings["schedule"] != "constant")
+    words += [f"patience {settings['patience']}"] * (settings["patience"] is not None)
+    words += ["average"] * (state.average is not None)
     resumed = f"\nresumed after epoch {len(state.history)}" if state.history else ""
     return (
         f"{data.name}: {len(data.train)} training, {held_out}{len(data.test)} test images, "
-        f"binarize {settings['binarize']}; {sizes(vae)} {vae.activation}, {vae.likelihood.name}"
-        f"{others}; seed {settings['seed']}{resumed}"
+        f"binarize {settings['binarize']}; {', '.join(words)}; seed {settings['seed']}{resumed}"
     )
 
 
@@ -442,7 +429,7 @@ def finish(
     data: Dataset,
     progress: Progress,
     seconds: float,
-    interrupted: bool,
+    cut_short: bool,
 ) -> None:
     """Write the result and the figures of a run, and say what they are."""
     vae, history, settings = state.kept, state.history, state.settings
@@ -465,8 +452,8 @@ def finish(
         "epochs": len(history),
         "kept_epoch": kept_epoch,
         "steps": state.adam.t,
-        "interrupted": interrupted,
-        "stopped_early": not interrupted and len(history) < settings["epochs"],
+        "interrupted": cut_short,
+        "stopped_early": not cut_short and len(history) < settings["epochs"],
         "seconds": round(seconds, 3),
         "seconds_per_epoch": round(median(record.seconds for record in history), 3),
     }

@@ -1,4 +1,4 @@
-"""The readers of values, and the options that several commands share."""
+"""What the commands take: the readers of values, and the options that several of them share."""
 
 from __future__ import annotations
 
@@ -6,14 +6,43 @@ import argparse
 from collections.abc import Callable
 from typing import TypeAlias
 
-from .bounds import BOUNDS
-from .checks import check_real, check_whole
-from .layers import ACTIVATIONS
-from .likelihood import LIKELIHOODS
-from .network import MAX_WIDTH
-from .train import MAX_BETA
+from ..bounds import BOUNDS
+from ..checks import check_real, check_whole
+from ..layers import ACTIVATIONS
+from ..likelihood import LIKELIHOODS
+from ..network import MAX_WIDTH
+from ..train import MAX_BETA
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_command(
+    commands: Subparsers,
+    name: str,
+    execute: Callable[[argparse.Namespace], int],
+    help: str,
+    description: str,
+    epilog: str | None = None,
+) -> argparse.ArgumentParser:
+    """Add a command that `execute` does, returning its exit status."""
+    command = commands.add_parser(
+        name,
+        allow_abbrev=False,
+        help=help,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(execute=execute, parser=command)
+    return command
+
+
+def given(args: argparse.Namespace) -> list[str]:
+    """Return the names of the options in a command line, also of those at their defaults."""
+    for action in args.parser._actions:  # an option without a default is left out
+        action.default = argparse.SUPPRESS
+    names = {action.dest for action in args.parser._actions}
+    return [name for name in vars(args.parser.parse_args(args.words[1:])) if name in names]
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
@@ -164,12 +193,13 @@ def add_moved_data(command: argparse.ArgumentParser) -> None:
 
 
 def add_image_shape(command: argparse.ArgumentParser) -> None:
-    """Add the shape of an image, for a run that was trained on rows."""
+    """Add the shape in which images are shown."""
     command.add_argument(
         "--image-shape",
         type=image_shape,
         metavar="HxW",
-        help="height and width of the images, where the run does not know them, such as 8x8",
+        help="height and width to show the images in, such as 8x8 (default: those of the run, else "
+        "as square as can be)",
     )
 
 
