@@ -197,3 +197,14 @@ def test_extreme_log_variances_are_finite_in_value_and_gradient(logvar, dtype):
     for array in (sigma, value, ratio, *gradients):
         assert np.isfinite(array).all() and array.dtype == dtype
     np.testing.assert_allclose(value, (1 + np.exp(logvar) - 1 - logvar) / 2, rtol=1e-5)
+
+
+@pytest.mark.mathematics
+def test_the_kl_of_each_dimension_is_that_of_two_normals(rng):
+    mu, logvar = rng.standard_normal((2, 5, 3))
+    found = posterior.kl_per_dimension(mu, logvar, np.exp(logvar / 2))
+    assert found.shape == (5, 3)
+    for m, s, value in zip(mu.ravel(), np.exp(logvar / 2).ravel(), found.ravel(), strict=True):
+        q = stats.norm(m, s)
+        assert value == pytest.approx(q.expect(lambda z: q.logpdf(z) - stats.norm.logpdf(z)))
+    np.testing.assert_allclose(found.sum(axis=1), posterior.kl(mu, logvar, np.exp(logvar / 2)))
