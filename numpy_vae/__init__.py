@@ -1,6 +1,6 @@
 """numpy_vae: a variational autoencoder in NumPy, every gradient derived by hand and proven."""
 
-from .data import Dataset, load_array, load_mnist, to_float
+from .data import Dataset, load_array, load_mnist, split_validation, to_float
 from .digits import load_digits
 from .evaluate import evaluate_elbo, evaluate_likelihood
 from .gradcheck import gradcheck
@@ -38,6 +38,7 @@ __all__ = [
     "load_array",
     "load_digits",
     "load_mnist",
+    "split_validation",
     "to_float",
     "train_epochs",
 ]

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .checks import check_real, check_whole
-from .files import read_arrays
+from .files import read_model
 from .optim import Adam, Average
 from .params import Array, Params
 from .train import MAX_EPOCHS, Best, Record, Streams, spawn_streams
@@ -36,6 +36,7 @@ VERSION = 2
 STREAMS = tuple(name for name in Streams._fields if name != "test_seed")
 # What reading arrays or JSON of another form raises.
 _MALFORMED = (KeyError, TypeError, AttributeError, OverflowError, RecursionError, ValueError)
+ADAM = ("lr", "beta1", "beta2", "eps")
 CLOCK = ("seconds", "test_seconds")  # of a record: where two runs of the same bits may differ
 HISTORY = tuple(name for name in Record._fields if name not in CLOCK)
 
@@ -82,8 +83,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     training = {
         "version": VERSION,
         "run": dict(settings),
-        "adam": {"t": adam.t, "lr": adam.lr, "beta1": adam.beta1, "beta2": adam.beta2,
-                 "eps": adam.eps},
+        "adam": {name: getattr(adam, name) for name in ("t", *ADAM)},
         "test_seed": streams.test_seed,
         "streams": {name: getattr(streams, name).bit_generator.state for name in STREAMS},
         "average": None if average is None else {"eta": average.eta},
@@ -111,21 +111,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     OSError
         If it cannot be read.
     """
-    vae = VAE.load(path)
-    arrays = read_arrays(path)
+    model, arrays = read_model(path)  # once: a run that is being trained may replace the file
     try:
+        vae = VAE._build(model, arrays["params"])
         training = json.loads(str(arrays["training"]))
         if training["version"] != VERSION:
             raise ValueError(f"its version is {training['version']!r}, must be {VERSION}")
         average = best = None
         if training["average"] is not None:
-            average = Average(vae.params, **training["average"])
+            average = Average(vae.params, training["average"]["eta"])
         if training["best"] is not None:
             best = _best(vae.params, **training["best"])
-        settings = training["adam"]
-        t = check_whole("the number of steps", settings.pop("t"), 0, 1 << 62)
-        adam = Adam(vae.params, **settings)
-        adam.t = t
+        adam = Adam(vae.params, *(training["adam"][name] for name in ADAM))
+        adam.t = check_whole("the number of steps", training["adam"]["t"], 0, 1 << 62)
         streams = spawn_streams(0)._replace(
             test_seed=check_whole("test_seed", training["test_seed"], 0, (1 << 63) - 1)
         )
@@ -137,6 +135,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         *others, _ = found.vectors.items()
         for name, params in [*others, ("adam.m", adam.m), ("adam.v", adam.v)]:
             _fill(name, params, arrays)
+        for name, params in {**found.vectors, "adam.m": adam.m, "adam.v": adam.v}.items():
+            if not np.isfinite(params.flat).all() or (name == "adam.v" and params.flat.min() < 0):
+                raise ValueError(f"{name} holds values that no training leaves")
+        if best is not None and best.epoch > len(history):
+            raise ValueError(f"its best epoch is {best.epoch}, of {len(history)}")
     except _MALFORMED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: not a checkpoint ({reason})") from None
@@ -165,6 +168,8 @@ def _history(table: Array, clock: Array) -> list[Record]:
             raise ValueError(
                 f"{name} is {array.dtype} {array.shape}, must be float64 (epochs, {len(columns)})"
             )
+    if not np.isfinite(clock).all():
+        raise ValueError("its clock is not finite")
     epochs = table[:, HISTORY.index("epoch")]
     if not np.array_equal(epochs, np.arange(1, len(table) + 1)):
         raise ValueError(f"its epochs are {epochs}, must be 1, 2, ...")

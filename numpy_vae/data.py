@@ -454,7 +454,9 @@ def guess_image_shape(d: int) -> tuple[int, int]:
 def value_range(x: NDArray[Any]) -> tuple[float, float]:
     """Return what is black and what is white in pictures of x: 0 and 1, if they hold all of it."""
     low, high = float(x.min()), float(x.max())
-    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return low, high if high > low else low + 1
 
 
 def fingerprint(data: Dataset) -> str:

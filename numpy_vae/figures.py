@@ -73,6 +73,7 @@ def save_figures(
     *,
     rng: np.random.Generator | int | None,
     format: str = "png",
+    kept_epoch: int | None = None,
 ) -> list[Path]:
     """Write the figures of a run, each file whole or not at all.
 
@@ -97,6 +98,8 @@ def save_figures(
         Draws the samples.
     format : {"png", "pdf", "svg"}
         PNG files have 150 dots per inch; in the others text is text and lines are lines.
+    kept_epoch : int, optional
+        The epoch whose parameters `vae` has, where that was chosen; the training curves mark it.
 
     Returns
     -------
@@ -118,6 +121,7 @@ def save_figures(
     kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
     kl = kls.mean(axis=0)
     active = [int(j) for j in np.argsort(-kl, kind="stable")[:MOST]]
+    name = _named(data.name, values)
     paths: list[Path] = []
 
     def save(
@@ -127,11 +131,11 @@ def save_figures(
         size: tuple[float, float] = SIZE,
     ) -> None:
         paths.append(Path(folder) / f"{stem}.{format}")
-        _write(paths[-1], title, data.name, draw, size)
+        _write(paths[-1], title, name, draw, size)
 
     def training(figure: Figure) -> None:
         for ax, term in zip(figure.subplots(1, len(TERMS)), TERMS, strict=True):
-            plot_training(history, ax, term)
+            plot_training(history, ax, term, kept_epoch)
 
     if history:
         save("training", "Training", training, (10, 3.4))
@@ -162,7 +166,7 @@ def save_figures(
     elif vae.latent_dim > 2:
         save(
             "latent",
-            "Test images in the two most active dimensions",
+            "Test images in the two dimensions of the highest KL",
             lambda f: plot_latent(mu, labels, f.subplots(), (min(active[:2]), max(active[:2]))),
         )
     if len(x) > 1:
@@ -236,7 +240,7 @@ def save_samples(
     _write(
         path,
         "Samples from the prior",
-        name,
+        _named(name, values),
         lambda f: plot_samples(images, image_shape, f.subplots(), values),
     )
 
@@ -252,8 +256,6 @@ def _write(
     figure = Figure(size, DPI, layout="constrained")
     draw(figure)
     pictures = figure.axes[0].images
-    name = name.encode(errors="replace").decode()  # a file's name may be any bytes
-    name = name if len(name) <= 40 else f"{name[:39]}…"
     room = 10.6 * (NARROWEST if pictures else size[0])  # characters in a line
     space = " " if len(title + name) < room else "\n"
     figure.suptitle(f"{title}{space}({name})", parse_math=False)
@@ -262,6 +264,13 @@ def _write(
     format = path.suffix.removeprefix(".")
     with mpl.rc_context(TEXT), atomic_write(path) as stream:
         figure.savefig(stream, format=format, **FORMATS[format])
+
+
+def _named(name: str, values: tuple[float, float]) -> str:
+    """Return what a title says of the data: their name, and black and white if not 0 and 1."""
+    name = name.encode(errors="replace").decode()  # a file's name may be any bytes
+    name = name if len(name) <= 40 else f"{name[:39]}…"
+    return name if values == (0, 1) else f"{name}; black {values[0]:.3g}, white {values[1]:.3g}"
 
 
 def _factors(data: Dataset, n: int) -> dict[str, NDArray[Any]]:

@@ -83,7 +83,7 @@ def write_model(
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read what `write_model` has written; raises as `read_arrays`."""
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, packed=False)
     try:
         settings = json.loads(str(arrays.pop("settings")))
         assert isinstance(settings, dict)
@@ -92,8 +92,11 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     return settings, arrays
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+def read_arrays(path: str | os.PathLike[str], *, packed: bool = True) -> dict[str, NDArray[Any]]:
     """Read a `.npy` file (one array, under the name ``""``) or a `.npz` file (arrays by name).
+
+    Memory may grow to a thousand times the size of a packed file; with ``packed=False``, which
+    refuses those, not beyond the size of the file.
 
     Raises
     ------
@@ -111,9 +114,12 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         try:
             if start.startswith(b"PK"):
                 with zipfile.ZipFile(stream) as archive:
+                    members = archive.infolist()
+                    if not packed and sum(info.file_size for info in members) > size:
+                        raise ValueError("it holds packed arrays, must hold plain ones")
                     return {
                         info.filename.removesuffix(".npy"): _read_member(archive, info, size)
-                        for info in archive.infolist()
+                        for info in members
                     }
             if start == b"\x93NUMPY":
                 return {"": _read_array(stream, size)}

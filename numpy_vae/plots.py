@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.lines import Line2D
@@ -37,6 +38,7 @@ COLOURS = (
 
 INACTIVE: dict[str, Any] = {"facecolor": "white", "edgecolor": COLOURS[6], "hatch": "////"}
 
+GAP = "#d9e2ec"  # between images: no grey, so that white pixels at a border can be told from it
 REACH = 3  # of the traversals, in standard deviations of the prior
 
 TERMS = {  # of the objective, each with a title and its sign in it
@@ -67,7 +69,12 @@ def _signed(text: str) -> str:
 # The history ----------------------------------------------------------------------------------
 
 
-def plot_training(history: Sequence[Record], ax: Axes | None = None, term: str = "elbo") -> Axes:
+def plot_training(
+    history: Sequence[Record],
+    ax: Axes | None = None,
+    term: str = "elbo",
+    kept_epoch: int | None = None,
+) -> Axes:
     """Draw one term of the objective against the epoch, for the training and the held-out set.
 
     That is the validation set, where there is one, else the test set; an epoch after which it was
@@ -85,6 +92,8 @@ def plot_training(history: Sequence[Record], ax: Axes | None = None, term: str =
     ax : Axes, optional
     term : {"elbo", "reconstruction", "kl"}
         The ELBO is drawn as -ELBO, so that less is better for all three.
+    kept_epoch : int, optional
+        The epoch whose parameters are kept, to be marked.
 
     Returns
     -------
@@ -113,6 +122,8 @@ def plot_training(history: Sequence[Record], ax: Axes | None = None, term: str =
         known = [value is not None for value in column]  # a NaN stays, and leaves a gap
         ax.plot(epochs[known], of_set[known], style, marker=marker, ms=4, color=colour, label=label)
 
+    if kept_epoch is not None:
+        ax.axvline(kept_epoch, color="0.6", lw=1, ls=":", zorder=0, label="kept")
     bottom, top = _readable(values)
     for cut, edge, head, farthest, way in (
         (values > top, 1, "^", np.max, "up"),
@@ -160,13 +171,13 @@ def _tiles(
     x = np.clip(np.asarray(images, np.float64), *value_range)
     x = x.reshape(len(x), *image_shape)
     if image_shape[0] == 1:
-        x = x.repeat(math.ceil(image_shape[1] / 4), axis=1)
+        x = x.repeat(min(40, math.ceil(image_shape[1] / 4)), axis=1)
     zoom = math.ceil(20 / max(x.shape[1:]))
     return x.repeat(zoom, axis=1).repeat(zoom, axis=2)
 
 
 def _gap(tiles: NDArray[np.float64]) -> int:
-    return math.ceil(max(tiles.shape[1:]) / 40)
+    return min(20, math.ceil(max(tiles.shape[1:]) / 40))
 
 
 def _mosaic(tiles: NDArray[np.float64], columns: int, gap: int) -> NDArray[np.float64]:
@@ -184,8 +195,8 @@ def _show(picture: NDArray[np.float64], ax: Axes | None, value_range: tuple[floa
     ax = _axes(ax)
     low, high = value_range
     ax.imshow(
-        picture, cmap="gray", vmin=low, vmax=high, interpolation="none", origin="upper",
-        aspect="equal",
+        picture, cmap=colormaps["gray"].with_extremes(bad=GAP), vmin=low, vmax=high,
+        interpolation="none", origin="upper", aspect="equal",
     )  # fmt: skip
     ax.set_xticks([])
     ax.set_yticks([])
@@ -379,7 +390,8 @@ def plot_traversals(
         names = [f"{_z(j)}, KL {np.asarray(kl)[j]:.2f} nats" for j in dimensions]
     ax.set_yticks(top + height / 2, names)
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel("$z_j$ of the row, all others as encoded\n(▲: $z_j$ as encoded)")
+    beyond = ", ◄ ► beyond the ends" if (np.abs(own) > REACH).any() else ""
+    ax.set_xlabel(f"$z_j$ of the row, all others as encoded\n(▲: $z_j$ as encoded{beyond})")
     return ax
 
 
@@ -540,7 +552,8 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike | None = None, ax: Axes | None = None
             Patch(**INACTIVE, label=f"{(~active).sum()} inactive"),
         ]
     # Above the bars, where it hides none.
-    ax.legend(handles=handles, title=f"total {kl.sum():.4g} nats per image", ncols=2, frameon=False,
+    total = f"total {kl.sum():.4g} nats per image, {len(np.asarray(kls))} images"
+    ax.legend(handles=handles, title=total, ncols=2, frameon=False,
               loc="lower center", bbox_to_anchor=(0.5, 1))  # fmt: skip
     xlabel = "latent dimensions, sorted by KL"
     if len(kl) <= 50:

@@ -43,6 +43,7 @@ class Progress:
         self.last = 0.0  # when it was
         self.interrupted = False
         self.epochs = 0  # of the training, as the last step said
+        self.done = 0  # steps
         self.first: tuple[float, int] | None = None  # the time of the first step, and its number
 
     def __call__(self, event: Step | Record) -> None:
@@ -56,8 +57,9 @@ class Progress:
         now = time.monotonic()
         self.epochs = event.epochs
         done = (event.epoch - 1) * event.batches + event.batch
-        if self.first is None:
+        if self.first is None or done <= self.done:  # or it is another training
             self.first = now, done
+        self.done = done
         start, before = self.first
         left = event.epochs * event.batches - done
         seconds = (now - start) / (done - before) * left if done > before else None

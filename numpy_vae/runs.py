@@ -4,6 +4,8 @@
     config.json       the settings                     history.csv       a row for each epoch
     metrics.json      the result                       figures/          pictures
 
+and what other commands write: samples.png, latents.npz, explorer.html.
+
 Each file is written whole or not at all. The checkpoint is the one file that is ever read: the
 others are written from it, for people, and come back when the run is resumed. Of an older run
 nothing is touched before the checkpoint of the new one is on the disk.
@@ -13,13 +15,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from .bounds import BOUNDS
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .checks import check_choice, check_real, check_whole
+from .data import BINARIZE
 from .files import write_text
-from .train import Record
+from .optim import SCHEDULES
+from .train import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS, MAX_SAMPLES, Record
 
 CHECKPOINT = "checkpoint.npz"
 FILES = ("config.json", "history.csv", "metrics.json", CHECKPOINT)
@@ -27,7 +34,10 @@ LOOP = (  # of the settings, what `train_epochs` takes as it is
     "epochs", "batch_size", "schedule", "beta", "warmup", "bound", "samples", "binarize",
     "evaluate_every", "patience",
 )  # fmt: skip
-NEEDED = ("data", "data_dir", "image_shape", "fingerprint", "validation", "seed", *LOOP)
+DERIVED = ("samples.png", "latents.npz", "explorer.html")  # by other commands, unless told where
+NEEDED = (
+    "data", "data_dir", "image_shape", "fingerprint", "likelihood", "validation", "seed", *LOOP,
+)  # fmt: skip
 # Of the figures; here too, since `figures` loads matplotlib. A test compares.
 FORMATS = ("png", "pdf", "svg")
 FIGURES = (
@@ -36,7 +46,9 @@ FIGURES = (
 )  # fmt: skip
 
 
-def create_run(out: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> Path:
+def create_run(
+    out: str | os.PathLike[str] | None, name: str, held: ExitStack, *, overwrite: bool
+) -> Path:
     """Make the directory of a new run, with one for figures, and see that it can be written to.
 
     Parameters
@@ -45,20 +57,29 @@ def create_run(out: str | os.PathLike[str] | None, name: str, *, overwrite: bool
         The directory; None is a fresh one, runs/NAME-1, runs/NAME-2, ...
     name : str
         NAME of a fresh one.
+    held : ExitStack
+        Keeps the directory locked until it is closed.
     overwrite : bool
         Whether a run that `out` already holds may be replaced. It is not touched yet.
 
     Raises
     ------
     ValueError
-        If `out` holds a run that may not be replaced.
+        If `out` holds a run that may not be replaced, or is being written by another process.
     OSError
         If it cannot be written.
     """
     folder = _fresh(name) if out is None else Path(out)
-    held = [file for file in (*FILES, *_figures()) if (folder / file).exists()]
-    if held and not overwrite:
-        raise ValueError(f"--out {out} already holds a run ({held[0]}); --overwrite replaces it")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {out} is a file, must be a folder, or a name for a new one")
+    if folder.exists():
+        held.enter_context(locked(folder))
+    found = [file for file in (*FILES, *_figures()) if (folder / file).exists()]
+    if found and not overwrite:
+        raise ValueError(f"--out {out} already holds a run ({found[0]}); --overwrite replaces it")
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        held.enter_context(locked(folder))
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     probe = folder / ".numpy-vae"
     write_text(probe, "this folder can be written to\n")
@@ -88,17 +109,46 @@ def save_run(folder: Path, state: Checkpoint) -> None:
     write_history(folder / "history.csv", state.history)
 
 
-def begin_run(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write config.json, and remove what is left of the results of an older run.
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing the run at the same time; a killed one leaves no lock.
 
-    Also removed are the temporary files (`.NAME.*`, see `files.atomic_write`) of a killed one.
+    Raises
+    ------
+    ValueError
+        If another process writes it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows does not lock folders
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems know no locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{folder} is being written by another process") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def begin_run(folder: Path, settings: Mapping[str, Any], *, resumed: bool) -> None:
+    """Write config.json, and make room for the figures.
+
+    Removed are the results of the run that was here before, unless it is the same one, and the
+    temporary files (see `files.atomic_write`) of a process that was killed.
     """
     write_json(folder / "config.json", settings)
-    for stale in ("metrics.json", *_figures()):
-        (folder / stale).unlink(missing_ok=True)
-    for name in (*FILES, *_figures()):
+    (folder / "figures").mkdir(exist_ok=True)
+    if not resumed:
+        for stale in ("metrics.json", *DERIVED, *_figures()):
+            (folder / stale).unlink(missing_ok=True)
+    for name in (*FILES, *DERIVED, *_figures()):
         of_file = folder / name
-        for torn in of_file.parent.glob(f".{of_file.name}.*"):
+        for torn in of_file.parent.glob(f".{of_file.name}.????????"):
             torn.unlink(missing_ok=True)
 
 
@@ -117,9 +167,45 @@ def open_run(folder: Path) -> Checkpoint:
     if not path.is_file():
         raise ValueError(f"{folder} is no run, must be a directory with {CHECKPOINT}")
     found = load_checkpoint(path)
-    if missing := [name for name in NEEDED if name not in found.settings]:
-        raise ValueError(f"{path}: not a checkpoint of a run (its settings have no {missing[0]})")
+    try:
+        _check_settings(found)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: not a checkpoint of a run ({error})") from None
     return found
+
+
+def _check_settings(state: Checkpoint) -> None:
+    """Raise ValueError or TypeError unless the settings are those of a run in this state."""
+    settings, done = state.settings, len(state.history)
+    if missing := [name for name in NEEDED if name not in settings]:
+        raise ValueError(f"its settings have no {missing[0]}")
+    for name in "data", "fingerprint":
+        if not isinstance(settings[name], str):
+            raise ValueError(f"{name} is no text")
+    if not isinstance(settings["data_dir"], str | None):
+        raise ValueError("data_dir is no text")
+    check_choice("likelihood", settings["likelihood"], [state.vae.likelihood.name])
+    check_choice("binarize", settings["binarize"], BINARIZE)
+    check_choice("bound", settings["bound"], BOUNDS)
+    check_choice("schedule", settings["schedule"], SCHEDULES)
+    check_real("beta", settings["beta"], 0, MAX_BETA, open_below=False)
+    epochs = check_whole("epochs", settings["epochs"], max(1, done), MAX_EPOCHS)
+    for name, least, most in (
+        ("warmup", 0, epochs), ("evaluate_every", 1, MAX_EPOCHS), ("samples", 1, MAX_SAMPLES),
+        ("batch_size", 1, MAX_BATCH_SIZE), ("seed", 0, 2**32 - 1),
+        # A validation set and a best epoch come together.
+        ("validation", *((0, 0) if state.best is None else (1, 1 << 30))),
+    ):  # fmt: skip
+        check_whole(name, settings[name], least, most)
+    if settings["patience"] is not None:
+        check_whole("patience", settings["patience"], 1, MAX_EPOCHS)
+        if state.best is None:
+            raise ValueError("there is a patience, and no best epoch")
+    if settings["image_shape"] is not None:
+        for side in settings["image_shape"]:
+            check_whole("a side of image_shape", side, 1, state.vae.data_dim)
+        if len(settings["image_shape"]) != 2:
+            raise ValueError("image_shape has not two sides")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -296,11 +296,13 @@ def train_epochs(
     beta = check_real("beta", beta, 0, MAX_BETA, open_below=False)
     check_whole("warmup", warmup, 0, epochs)
     if best is not None and data.validation is None:
-        raise ValueError("best is chosen by the validation set, and the data have none")
+        raise ValueError(
+            "best is chosen by the validation set, and the data have none: see split_validation"
+        )
     if patience is not None:
         check_whole("patience", patience, 1, MAX_EPOCHS)
         if best is None:
-            raise ValueError(f"patience is {patience}, must be None where there is no best epoch")
+            raise ValueError(f"patience is {patience}, must be None without best=Best(vae.params)")
     if data.train.shape[1] != vae.data_dim:
         raise ValueError(f"images have {data.train.shape[1]} pixels, must have {vae.data_dim}")
     data = binarized(data, binarize)

@@ -15,6 +15,20 @@ def train(*words):
     return main(["train", "--data", "small.npy", "--hidden", "7", "--latent", "2", *words])
 
 
+def train_with_kept(*words):
+    """Train a run, and let the parameters that are kept be others than the average and the last."""
+    assert (
+        train("--batch-size", "5", "--epochs", "2", "--average", "--validation", "15", *words) == 0
+    )
+    path = Path(words[words.index("--out") + 1]) / "checkpoint.npz"
+    found = load_checkpoint(path)
+    found.best.params.flat[:] *= 0.5
+    save_checkpoint(path, found)
+    ends = [params.flat.tobytes() for params in found.vectors.values()]
+    assert len(ends) == len(set(ends)) == 3
+    return found.kept
+
+
 def change_settings(name, **changes):
     """Change the settings in the checkpoint of a run."""
     path = Path(name) / "checkpoint.npz"

@@ -1,6 +1,7 @@
 """All that was saved comes back, and nothing else is taken for it."""
 
 import json
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -113,6 +114,9 @@ def training_of(path):
     [
         (("version",), 1, "its version is 1, must be 2"),
         (("version",), 3, "its version is 3, must be 2"),
+        (("adam",), {"t": 3, "beta1": 0.9, "beta2": 0.9, "eps": 1e-8}, "lr"),
+        (("average",), {}, "eta"),
+        (("best",), {"epoch": 3, "elbo": 1.0}, ""),
         (("adam", "t"), -1, "the number of steps is -1, must be a whole number"),
         (("adam", "lr"), "fast", "lr is 'fast', must be a number"),
         (("test_seed",), 2.5, "test_seed is 2.5, must be a whole number"),
@@ -159,9 +163,60 @@ def test_moments_of_another_dtype_are_refused(run, tmp_path):
         load_checkpoint(tmp_path / "odd.npz")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("params", np.nan), ("adam.m", np.inf), ("adam.v", -1.0), ("clock", np.nan)]
+)
+def test_numbers_that_no_training_leaves_are_refused(run, tmp_path, name, value):
+    with np.load(run[0]) as arrays:
+        changed = arrays[name].copy()
+    changed.flat[3] = value
+    rewrite(run[0], tmp_path / "odd.npz", **{name: changed})
+    with pytest.raises(ValueError, match=r"odd\.npz: not a checkpoint \("):
+        load_checkpoint(tmp_path / "odd.npz")
+
+
+def test_the_settings_of_adam_come_back(run, tmp_path):
+    vae = VAE(5, (), 1, rng=0)
+    adam = Adam(vae.params, lr=0.5, beta1=0.25, beta2=0.125, eps=0.0625)
+    save_checkpoint(tmp_path / "c.npz", Checkpoint(vae, adam, spawn_streams(0), []))
+    found = load_checkpoint(tmp_path / "c.npz").adam
+    assert (found.lr, found.beta1, found.beta2, found.eps) == (0.5, 0.25, 0.125, 0.0625)
+
+
+def test_a_packed_checkpoint_is_refused_before_memory_is_taken(run, tmp_path):
+    with np.load(run[0]) as arrays:
+        content = dict(arrays)
+    np.savez_compressed(tmp_path / "bomb.npz", **content, more=np.zeros(30_000_000))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"it holds packed arrays, must hold plain ones"):
+        load_checkpoint(tmp_path / "bomb.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_one_of_the_two(tmp_path, digits):
+    # As that of a run in training is. A file that is open stays what it was.
+    state, path = started(parts=("best",)), tmp_path / "c.npz"
+    train(state, digits, 2)
+    save_checkpoint(path, state)
+    opened = []
+    real = open
+
+    def counting(file, *args, **kwargs):
+        opened.append(str(file) == str(path))
+        return real(file, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.open", counting)
+        load_checkpoint(path)
+    assert sum(opened) == 1
+
+
 def test_any_byte_may_be_damaged(run, tmp_path, rng):
     # Also where an archive has no checksum: in its directory, and in the headers of its members.
     whole, path = run[0].read_bytes(), tmp_path / "damaged.npz"
+    intact = load_checkpoint(run[0])
     with zipfile.ZipFile(run[0]) as archive:
         headers = [info.header_offset for info in archive.infolist()]
         directory = archive.start_dir
@@ -180,7 +235,9 @@ def test_any_byte_may_be_damaged(run, tmp_path, rng):
         path.write_bytes(damaged)
         try:
             found = load_checkpoint(path)
-            assert len(found.history) == 2  # it was a byte that nobody reads
+            assert found.history == intact.history  # it was a byte that nobody reads
+            for one, two in (found.vae.params, intact.vae.params), (found.adam.v, intact.adam.v):
+                np.testing.assert_array_equal(one.flat, two.flat)
         except ValueError as error:
             assert "\n" not in str(error) and str(error).startswith(str(path))
             refused += 1

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import listing, train
+from command_line import listing, train, train_with_kept
 
-from numpy_vae import VAE, load_array
+from numpy_vae import VAE, load_array, split_validation
 from numpy_vae.__main__ import main
 from numpy_vae.data import binarized
 
@@ -56,6 +56,25 @@ def test_without_data_those_of_the_run_are_encoded(run):
     np.testing.assert_allclose(found["test_mu"], run.encode(data.test)[0], rtol=1e-5, atol=1e-6)
 
 
+def test_the_model_that_is_kept_encodes_and_labels_stay_with_their_images(folder):
+    x = np.random.default_rng(0).random((60, 4, 5))
+    labels = np.arange(100, 160)
+    np.savez("small.npz", x_train=x[:50], y_train=labels[:50], x_test=x[50:], y_test=labels[50:])
+    vae = train_with_kept("--data", "small.npz", "--binarize", "none", "--out", "run")
+    found, data = encoded(), split_validation(load_array("small.npz"), 15)
+    for part in "train", "test":
+        mu, logvar = vae.encode(getattr(data, part))
+        np.testing.assert_allclose(found[f"{part}_mu"], mu, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[f"{part}_logvar"], logvar, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(found[f"{part}_labels"], getattr(data, f"{part}_labels"))
+
+
+def test_a_named_data_set_is_encoded(folder):
+    assert main(["train", "--hidden", "5", "--latent", "2", "--epochs", "1", "--out", "run"]) == 0
+    found = encoded("--data", "digits")
+    assert found["train_mu"].shape == (10_000, 2) and found["test_labels"].shape == (2_000,)
+
+
 def test_one_image_is_enough(run):
     np.save("one.npy", np.zeros((1, 20), np.float32))
     assert encoded("--data", "one.npy")["mu"].shape == (1, 2)
@@ -86,17 +105,19 @@ def test_the_images_are_encoded_as_the_model_was_trained_on_them(folder, mode):
     [
         (["none"], "none is no run, must be a directory with checkpoint.npz"),
         (["run", "--data", "gone.npy"], "gone.npy: No such file or directory"),
-        (["run", "--data", "wide.npy"], "images have 30 pixels, must have 20"),
+        (["run", "--data", "wide.npy"], "the images have 30 pixels, must have 20 as in"),
         (["run", "--data", "high.npy"], "--data high.npy"),
         (["run", "--data", "odd.npz"], "odd.npz: holds arrays named ['a', 'b', 'c'], must be x_tr"),
         (["run", "--data", "text.npy"], "text.npy: neither a .npy nor a .npz file"),
         (["run", "--out", "l.npy"], "--out is l.npy, must end in .npz"),
+        (["run", "--out", "run/checkpoint.npz", "--overwrite"], "is a part of the run, must be an"),
+        (["run", "--data", "odd.npz", "--out", "odd.npz", "--overwrite"], "is the --data that is"),
         (["run", "--out", "odd.npz"], "--out odd.npz exists already; --overwrite replaces it"),
-        (["run", "--data", "wide.npy", "--data-dir", "x"], "--data-dir applies to the data of a"),
+        (["run", "--data", "wide.npy", "--data-dir", "x"], "--data-dir applies to --data mnist, n"),
         (["run", "--data", ""], "argument --data: '' must not be empty"),
     ],
-    ids=["missing", "gone", "width", "range", "arrays", "text", "suffix", "exists", "data-dir",
-         "empty"],
+    ids=["missing", "gone", "width", "range", "arrays", "text", "suffix", "part", "itself",
+         "exists", "data-dir", "empty"],
 )  # fmt: skip
 def test_encode_refuses_what_it_cannot_use_in_one_line(run, capsys, words, message):
     np.save("wide.npy", np.zeros((9, 30), np.float32))
@@ -116,8 +137,17 @@ def test_encode_refuses_what_it_cannot_use_in_one_line(run, capsys, words, messa
     assert listing(".") == before
 
 
-def test_a_folder_that_cannot_be_written_ends_with_1(run, capsys):
+def test_a_folder_is_made_and_a_full_disk_ends_with_1(run, capsys, monkeypatch):
+    words = ["encode", "run", "--out", "deep/down/l.npz"]
+    assert main(words) == 0
+    before = Path("deep/down/l.npz").read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
     capsys.readouterr()
-    assert main(["encode", "run", "--out", "nowhere/l.npz"]) == 1
+    assert main([*words, "--overwrite"]) == 1
     error = capsys.readouterr().err
-    assert error == "numpy-vae encode: error: nowhere/l.npz: No such file or directory\n"
+    assert error == "numpy-vae encode: error: deep/down/l.npz: No space left on device\n"
+    assert Path("deep/down/l.npz").read_bytes() == before

@@ -102,12 +102,12 @@ def test_evaluate_finds_data_that_have_moved(run, capsys):
     [
         (["none"], "none is no run, must be a directory with checkpoint.npz"),
         (["run", "--images", "11"], "--images is 11, must be a whole number from 1 to 10"),
-        (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data small.npy"),
+        (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
         (
             ["plain", "--on", "validation"],
             "--on validation: plain was trained without --validation",
         ),
-        (["moved"], "--data is 'gone.npy', must be digits, mnist or an existing file"),
+        (["moved"], "the run was trained on gone.npy, which is not there; --data FILE says where"),
         (["torn"], "torn/checkpoint.npz"),
     ],
     ids=["missing", "images", "data-dir", "validation", "data", "checkpoint"],
@@ -125,11 +125,20 @@ def test_evaluate_refuses_what_it_cannot_use_in_one_line(run, folder, capsys, wo
     assert error.startswith("numpy-vae evaluate: error: ")
 
 
-def test_evaluate_of_a_model_that_is_not_finite_ends_with_1(run, capsys):
+def test_evaluate_of_a_model_that_overflows_ends_with_1(run, capsys):
     found = load_checkpoint(run / "checkpoint.npz")
-    found.kept.params["output.b"][:] = np.nan
+    found.kept.params["logvar.b"][:] = 1e4
     save_checkpoint(run / "checkpoint.npz", found)
     capsys.readouterr()
     assert main(["evaluate", "run", "--samples", "5", "--json"]) == 1
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
+
+
+def test_a_model_that_is_not_finite_is_refused(run, capsys):
+    found = load_checkpoint(run / "checkpoint.npz")
+    found.kept.params["output.b"][:] = np.nan
+    save_checkpoint(run / "checkpoint.npz", found)
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--samples", "5", "--json"]) == 2
+    assert "not a checkpoint (best holds values that no training leaves)" in capsys.readouterr().err

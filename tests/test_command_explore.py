@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import listing, train
+from command_line import listing, train, train_with_kept
 
+from numpy_vae import VAE
 from numpy_vae.__main__ import main
 from numpy_vae.checkpoint import load_checkpoint, save_checkpoint
 from numpy_vae.commands import explore
 
 pytestmark = pytest.mark.usefixtures("folder")
+encode = VAE.encode
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_the_plane_is_that_of_the_two_most_active_dimensions(run, shown):
     assert shown["dimensions"] is None  # the page takes the two highest
 
 
-def test_labels_go_with_their_points(folder, shown):
+def test_labels_go_with_their_points(folder, shown, monkeypatch):
     x = np.random.default_rng(0).random((60, 4, 5))
     np.savez("labelled.npz", x_train=x[:50], y_train=np.arange(50), x_test=x[50:])
     words = ["--hidden", "7", "--latent", "2", "--epochs", "1", "--binarize", "none"]
@@ -72,6 +74,22 @@ def test_labels_go_with_their_points(folder, shown):
     vae = shown["vae"]
     np.testing.assert_allclose(shown["mu"], vae.encode(x[:50].reshape(50, 20))[0], atol=1e-6)
     np.testing.assert_array_equal(shown["labels"], np.arange(50))
+    monkeypatch.setattr(explore, "MAX_POINTS", 7)
+    assert main(["explore", "run"]) == 0
+    rows = np.linspace(0, 49, 7).astype(int)
+    np.testing.assert_array_equal(shown["labels"], rows)
+    np.testing.assert_allclose(shown["mu"], vae.encode(x[rows].reshape(7, 20))[0], atol=1e-6)
+
+
+def test_the_page_shows_the_model_that_is_kept_and_binary_images(folder, shown, monkeypatch):
+    vae = train_with_kept("--latent", "3", "--out", "run")
+    seen = []
+    monkeypatch.setattr(VAE, "encode", lambda self, x: seen.append((self, x)) or encode(self, x))
+    assert main(["explore", "run"]) == 0
+    np.testing.assert_array_equal(shown["vae"].params.flat, vae.params.flat)
+    [(encoder, x)] = seen
+    np.testing.assert_array_equal(encoder.params.flat, vae.params.flat)
+    assert set(np.unique(x)) == {0, 1}  # drawn, as in training
 
 
 def test_of_many_images_some_are_taken_evenly(folder, shown, monkeypatch):
@@ -105,6 +123,9 @@ def test_grey_values_beyond_0_and_1_are_shown_between_their_own(folder, shown):
     assert main(["explore", "run"]) == 0
     low, high = shown["value_range"]
     assert -3 <= low < -2.9 and 6.9 < high <= 7
+    assert main(["explore", "run", "--no-points"]) == 0
+    low, high = shown["value_range"]
+    assert low < 0 or high > 1  # of what the model makes
 
 
 @pytest.mark.parametrize(
@@ -115,13 +136,14 @@ def test_grey_values_beyond_0_and_1_are_shown_between_their_own(folder, shown):
         (["run", "--dims", "2,2"], "argument --dims: '2,2' must be the numbers of two latent dim"),
         (["run", "--dims", "0,1"], "argument --dims: '0,1' must be the numbers of two latent dim"),
         (["run", "--dims", "1"], "argument --dims: '1' must be the numbers of two latent dimensi"),
-        (["run", "--out", "small.npy"], "--out small.npy exists already; --overwrite replaces it"),
+        (["run", "--out", "page.html"], "--out page.html exists already; --overwrite replaces it"),
         (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
         (["run", "--data", "gone.npy"], "--data is 'gone.npy', must be digits, mnist or an exist"),
     ],
     ids=["missing", "dims", "twice", "from-0", "one", "exists", "shape", "gone"],
 )
 def test_explore_refuses_what_it_cannot_do_in_one_line(run, capsys, words, message):
+    Path("page.html").write_text("mine")
     before = listing(".")
     capsys.readouterr()
     try:
@@ -135,8 +157,17 @@ def test_explore_refuses_what_it_cannot_do_in_one_line(run, capsys, words, messa
     assert listing(".") == before
 
 
-def test_a_folder_that_cannot_be_written_ends_with_1(run, capsys):
+def test_a_folder_is_made_and_a_full_disk_ends_with_1(run, capsys, monkeypatch):
+    words = ["explore", "run", "--out", "deep/down/page.html"]
+    assert main(words) == 0
+    before = Path("deep/down/page.html").read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
     capsys.readouterr()
-    assert main(["explore", "run", "--out", "nowhere/page.html"]) == 1
+    assert main([*words, "--overwrite"]) == 1
     error = capsys.readouterr().err
-    assert error == "numpy-vae explore: error: nowhere/page.html: No such file or directory\n"
+    assert error == "numpy-vae explore: error: deep/down/page.html: No space left on device\n"
+    assert Path("deep/down/page.html").read_bytes() == before

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import PNG, change_settings, listing, train
+from command_line import PNG, change_settings, listing, train, train_with_kept
 
 from numpy_vae import figures, load_array
 from numpy_vae.__main__ import main
@@ -45,6 +45,13 @@ def test_training_draws_what_plot_draws(folder):
     assert first == again and len(first) == len(PLANE)
 
 
+def test_figures_elsewhere_are_replaced_when_asked(run):
+    Path("paper").mkdir()
+    Path("paper/kl.png").write_text("old")
+    assert main(["plot", "run", "--out", "paper", "--overwrite"]) == 0
+    assert Path("paper/kl.png").read_bytes().startswith(PNG)
+
+
 @pytest.mark.parametrize("kind", ["pdf", "svg"])
 def test_other_formats_and_places(run, kind):
     assert main(["plot", "run", "--format", kind, "--out", "paper/figures"]) == 0
@@ -60,8 +67,8 @@ def shown(monkeypatch):
     """Return what `save_figures` is called with, once it has been; it draws nothing."""
     found = {}
 
-    def spy(path, vae, data, x, history, *, rng, format):
-        found.update(vae=vae, data=data, x=x, history=history, format=format)
+    def spy(path, vae, data, x, history, *, rng, **rest):
+        found.update(vae=vae, data=data, x=x, history=history, **rest)
         return []
 
     monkeypatch.setattr(figures, "save_figures", spy)
@@ -91,10 +98,11 @@ def test_the_figures_show_test_images_as_the_model_sees_them(shown, binarize):
 
 
 def test_the_figures_are_of_the_model_that_is_kept(shown):
-    assert train("--epochs", "5", "--validation", "9", "--average", "--out", "run") == 0
+    train_with_kept("--out", "run")
     assert main(["plot", "run"]) == 0
-    kept = load_checkpoint("run/checkpoint.npz").best.params
-    np.testing.assert_array_equal(shown["vae"].params.flat, kept.flat)
+    best = load_checkpoint("run/checkpoint.npz").best
+    np.testing.assert_array_equal(shown["vae"].params.flat, best.params.flat)
+    assert shown["kept_epoch"] == best.epoch >= 1
 
 
 def test_the_shape_of_an_image_is_the_one_asked_for_the_one_known_or_a_guess(folder, shown):
@@ -123,15 +131,29 @@ def test_images_that_have_moved_are_found(run, shown):
     [
         (["none"], "none is no run, must be a directory with checkpoint.npz"),
         (["torn"], "torn/checkpoint.npz: "),
-        (["gone"], "--data is 'gone.npy', must be digits, mnist or an existing file"),
-        (["run", "--data", "wide.npy"], "images have 30 pixels, must have 20"),
-        (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data small.npy"),
+        (["gone"], "the run was trained on gone.npy, which is not there; --data FILE says where"),
+        (["run", "--data", "wide.npy"], "the images have 30 pixels, must have 20 as in the run"),
+        (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
         (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
-        (["run", "--out", "small.npy"], "small.npy"),
+        (["run", "--out", "small.npy"], "--out small.npy is a file, must be a folder"),
+        (["run", "--out", "held"], "--out held already holds kl.png; --overwrite replaces it"),
+        (["run", "--data", "other.npy"], "the images of other are others than those the run was t"),
         (["run", "--format", "gif"], "argument --format: invalid choice: 'gif'"),
         (["run", "--image-shape", "axb"], "argument --image-shape: 'axb' must be a height and a"),
     ],
-    ids=["missing", "torn", "gone", "width", "data-dir", "shape", "out", "format", "no-shape"],
+    ids=[
+        "missing",
+        "torn",
+        "gone",
+        "width",
+        "data-dir",
+        "shape",
+        "out",
+        "held",
+        "other",
+        "format",
+        "no-shape",
+    ],
 )
 def test_plot_refuses_what_it_cannot_use_in_one_line(run, capsys, words, message):
     for name in "torn", "gone":
@@ -139,6 +161,9 @@ def test_plot_refuses_what_it_cannot_use_in_one_line(run, capsys, words, message
     Path("torn/checkpoint.npz").write_bytes(b"PK\3\4")
     change_settings("gone", data="gone.npy")
     np.save("wide.npy", np.zeros((9, 30), np.float32))
+    np.save("other.npy", np.load("small.npy") / 2)
+    Path("held").mkdir()
+    Path("held/kl.png").write_text("mine")
     capsys.readouterr()
     try:
         status = main(["plot", *words])

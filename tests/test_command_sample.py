@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import PNG, listing, train
+from command_line import PNG, listing, train, train_with_kept
 
 from numpy_vae import VAE
 from numpy_vae.__main__ import main
@@ -30,6 +30,14 @@ def test_arrays_are_what_the_model_samples(run, capsys):
         assert found["z"].dtype == found["images"].dtype == np.float32
 
 
+def test_many_images_are_decoded_in_blocks(run, monkeypatch):
+    monkeypatch.setattr("numpy_vae.commands.sample.IMAGES_AT_ONCE", 4)
+    assert main(["sample", "run", "-n", "9", "--out", "new.npz"]) == 0
+    with np.load("new.npz") as found:
+        expected = VAE.load(run / "checkpoint.npz").decode(found["z"])
+        np.testing.assert_allclose(found["images"].reshape(9, 20), expected, rtol=1e-6)
+
+
 def test_another_seed_gives_other_images_and_the_same_one_the_same(run):
     for name, seed in [("a", "1"), ("b", "1"), ("c", "2")]:
         assert main(["sample", "run", "--seed", seed, "--out", f"{name}.npz"]) == 0
@@ -50,9 +58,9 @@ def test_a_picture_may_be_of_another_format(run, kind, start):
 
 
 def test_the_samples_are_of_the_model_that_is_kept(folder):
-    assert train("--epochs", "6", "--validation", "9", "--average", "--out", "run") == 0
+    vae = train_with_kept("--out", "run")
     assert main(["sample", "run", "--out", "new.npz"]) == 0
-    kept = VAE.load("run/checkpoint.npz").sample(64, rng=0)
+    kept = vae.sample(64, rng=0)
     np.testing.assert_array_equal(np.load("new.npz")["images"].reshape(64, 20), kept)
 
 
@@ -67,6 +75,8 @@ def test_a_run_needs_no_data_to_be_sampled_and_any_shape_will_do(run):
     [
         (["none"], "none is no run, must be a directory with checkpoint.npz"),
         (["run", "--out", "new.gif"], "--out is new.gif, must end in .npz, .png, .pdf, .svg"),
+        (["run", "--out", "run/checkpoint.npz", "--overwrite"], "is a part of the run, must be an"),
+        (["run", "--out", "folder.npz", "--overwrite"], "--out folder.npz is a folder, must be a"),
         (["run", "--out", "new"], "--out is new, must end in .npz"),
         (["run", "--out", "small.npz"], "--out small.npz exists already; --overwrite replaces it"),
         (["run", "-n", "2501"], "-n is 2501, must be at most 2500 in a picture: --out FILE.npz"),
@@ -74,10 +84,22 @@ def test_a_run_needs_no_data_to_be_sampled_and_any_shape_will_do(run):
         (["run", "--seed", "x"], "argument --seed: 'x' must be a whole number"),
         (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
     ],
-    ids=["missing", "gif", "no-suffix", "exists", "many", "none", "seed", "shape"],
+    ids=[
+        "missing",
+        "gif",
+        "part",
+        "folder",
+        "no-suffix",
+        "exists",
+        "many",
+        "none",
+        "seed",
+        "shape",
+    ],
 )
 def test_sample_refuses_what_it_cannot_do_in_one_line(run, capsys, words, message):
     Path("small.npz").write_text("mine")
+    Path("folder.npz").mkdir()
     before = listing(".")
     capsys.readouterr()
     try:
@@ -97,8 +119,17 @@ def test_an_existing_file_is_replaced_when_asked(run):
     assert np.load("new.npz")["z"].shape == (64, 2)
 
 
-def test_a_folder_that_cannot_be_written_ends_with_1(run, capsys):
+def test_a_folder_is_made_and_a_full_disk_ends_with_1(run, capsys, monkeypatch):
+    words = ["sample", "run", "--out", "deep/down/new.npz"]
+    assert main(words) == 0
+    before = Path("deep/down/new.npz").read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
     capsys.readouterr()
-    assert main(["sample", "run", "--out", "nowhere/new.npz"]) == 1
+    assert main([*words, "--overwrite"]) == 1
     error = capsys.readouterr().err
-    assert error == "numpy-vae sample: error: nowhere/new.npz: No such file or directory\n"
+    assert error == "numpy-vae sample: error: deep/down/new.npz: No space left on device\n"
+    assert Path("deep/down/new.npz").read_bytes() == before

@@ -584,7 +584,7 @@ def test_bars_are_the_mean_kl_from_the_highest_to_the_lowest(ax):
     np.testing.assert_allclose(centres, ax.get_xticks())
     assert [label.get_text() for label in ax.get_xticklabels()] == ["3", "5", "1", "2", "4"]
     assert ax.get_ylabel() == "KL, nats per image"
-    assert legend(ax)[0] == "total 5.02 nats per image"
+    assert legend(ax)[0] == "total 5.02 nats per image, 2 images"
 
 
 def test_active_dimensions_are_told_apart_by_colour_and_hatch(ax):

@@ -86,6 +86,18 @@ def test_the_time_left_is_that_of_the_steps_so_far(terminal, clock):
     assert "batch  2/50  1:36 min left" in terminal.getvalue().split("\r")[-1]
 
 
+def test_a_second_training_has_a_time_of_its_own(terminal, clock):
+    terminal = terminal()
+    show = Progress()
+    for batch in range(1, 11):
+        show(Step(1, 1, batch, 10, -3.0, 2.0, 1.0))
+        clock[0] += 60
+    for batch in range(1, 6):
+        show(Step(1, 1, batch, 10, -3.0, 2.0, 1.0))
+        clock[0] += 1
+    assert "batch  5/10  5 s left" in terminal.getvalue().split("\r")[-1]
+
+
 def test_the_live_line_is_not_drawn_more_often_than_one_can_read(terminal, clock):
     terminal = terminal()
     show = Progress()

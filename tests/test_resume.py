@@ -67,18 +67,27 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(folder, dies_after, caps
     )
     # One that has come to its end has nothing left to do, and stays as it is.
     before = (folder / "stopped/checkpoint.npz").read_bytes()
+    mine = [Path("stopped/figures/kl.pdf"), Path("stopped/.config.json.swp")]
+    for path in mine:
+        path.write_text("mine")
     assert main(["train", "--resume", "stopped"]) == 0
+    assert "resumed after epoch 4, with nothing left to train" in capsys.readouterr().out
     assert (folder / "stopped/checkpoint.npz").read_bytes() == before
+    for path in mine:
+        assert path.read_text() == "mine"
+        path.unlink()
     assert_same_run("whole", "stopped")
 
 
+@pytest.mark.figures
 def test_the_checkpoint_alone_brings_back_the_rest(folder, dies_after):
     assert train(*EVERYTHING, "--out", "whole") == 0
     with dies_after(3):
         train(*EVERYTHING, "--out", "stopped")
-    for name in listing("stopped"):
-        if name != "checkpoint.npz":
-            (folder / "stopped" / name).unlink()
+    checkpoint = Path("stopped/checkpoint.npz").read_bytes()
+    shutil.rmtree("stopped")
+    Path("stopped").mkdir()
+    Path("stopped/checkpoint.npz").write_bytes(checkpoint)
     assert main(["train", "--resume", "stopped"]) == 0
     assert_same_run("whole", "stopped")
 
@@ -94,7 +103,7 @@ def test_a_run_can_be_made_longer(folder, capsys):
     assert load_checkpoint("short/checkpoint.npz").settings["epochs"] == 40
     capsys.readouterr()
     assert main(["train", "--resume", "short", "--epochs", "39"]) == 2
-    assert "--epochs is 39, must be a whole number from 40 to" in capsys.readouterr().err
+    assert "--epochs is 39, must be at least 40: they are behind" in capsys.readouterr().err
 
 
 def test_early_stopping_keeps_the_best_epoch_and_says_so(folder, capsys):
@@ -116,6 +125,11 @@ def test_early_stopping_keeps_the_best_epoch_and_says_so(folder, capsys):
     before = members("out")
     assert main(["train", "--resume", "out"]) == 0
     assert members("out") == before and metrics_of()["stopped_early"] is True
+    shutil.copytree("out", "patient")
+    assert main(["train", "--resume", "patient", "--patience", "7"]) == 0
+    assert metrics_of("patient")["epochs"] >= best + 7
+    assert main([*words, "--patience", "7", "--out", "other"]) == 0
+    assert_same_run("patient", "other")
     # The parameters that are kept are those of the best epoch, not the last.
     shorter = [*words, "--out", "shorter", "--epochs", str(best)]
     assert main(shorter) == 0
@@ -145,21 +159,23 @@ def test_images_that_have_moved_are_found_and_others_refused(folder, dies_after,
         (["nowhere"], "nowhere is no run, must be a directory with checkpoint.npz"),
         (["out", "--lr", "0.1"], "is given with --lr: the settings of a run are its own"),
         (["out", "--latent", "20"], "is given with --latent: the settings of a run are its own"),
-        (["out", "--epochs", "1"], "--epochs is 1, must be a whole number from 2 to"),
+        (["out", "--epochs", "1"], "--epochs is 1, must be at least 2: they are behind"),
+        (["warm", "--epochs", "3"], "--epochs is 3, must be a whole number from 9 to"),
+        (["out", "--patience", "3"], "--patience applies to --validation, and out has none"),
         (["cosine", "--epochs", "9"], "--epochs is 9, must be 2: the schedule cosine of cosine"),
         (["damaged"], "damaged/checkpoint.npz: not a readable .npy or .npz file"),
         (["foreign"], "foreign/checkpoint.npz: holds no model settings"),
         (["newer"], "newer/checkpoint.npz: not a checkpoint (its version is 3, must be 2)"),
         (["bare"], "bare/checkpoint.npz: not a checkpoint of a run (its settings have no data)"),
-        (["gone"], "--data is 'gone.npy', must be digits, mnist or an existing file"),
-        (["out", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data small"),
+        (["gone"], "the run was trained on gone.npy, which is not there; --data FILE says where"),
+        (["out", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
     ],
-    ids=["missing", "settings", "default", "fewer", "schedule", "damaged", "foreign",
-         "newer", "bare", "gone", "data-dir"],
+    ids=["missing", "settings", "default", "fewer", "warm", "patience", "schedule", "damaged",
+         "foreign", "newer", "bare", "gone", "data-dir"],
 )  # fmt: skip
 def test_a_run_that_cannot_be_resumed_is_refused_in_one_line(folder, capsys, words, message):
     assert train("--epochs", "2", "--out", "out") == 0
-    for name in "damaged", "foreign", "newer", "bare", "gone", "cosine":
+    for name in "damaged", "foreign", "newer", "bare", "gone", "cosine", "warm":
         shutil.copytree("out", name)
     whole = Path("out/checkpoint.npz").read_bytes()
     Path("damaged/checkpoint.npz").write_bytes(whole[: len(whole) // 2])
@@ -172,12 +188,29 @@ def test_a_run_that_cannot_be_resumed_is_refused_in_one_line(folder, capsys, wor
     np.savez("bare/checkpoint.npz", **content | {"training": np.array(bare)})
     change_settings("gone", data="gone.npy")
     change_settings("cosine", schedule="cosine")
+    change_settings("warm", warmup=9, epochs=20)
     before = {name: Path(name).read_bytes() for name in listing(".")}
     capsys.readouterr()
     assert main(["train", "--resume", *words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error
     assert {name: Path(name).read_bytes() for name in listing(".")} == before
+
+
+def test_before_the_first_evaluation_no_epoch_is_called_the_best(folder, dies_after, capsys):
+    words = ["--epochs", "9", "--validation", "10", "--evaluate-every", "5", "--patience", "3"]
+    with dies_after(2):
+        train(*words, "--out", "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("numpy_vae.progress.Progress.__call__", interrupt)
+        capsys.readouterr()
+        train_status = main(["train", "--resume", "out"])
+    assert "best" not in capsys.readouterr().out and train_status == 0
+    assert metrics_of()["kept_epoch"] == 2 and "validation_elbo" not in metrics_of()
+
+
+def interrupt(*args):
+    raise KeyboardInterrupt
 
 
 # Ctrl-C -----------------------------------------------------------------------------------------
@@ -245,6 +278,25 @@ def test_ctrl_c_at_any_step_loses_at_most_an_epoch_and_no_bit(folder, monkeypatc
     assert (folder / "stopped/metrics.json").exists() == (found > 0)
     assert main(["train", "--resume", "stopped"]) == 0
     assert_same_run("whole", "stopped")
+
+
+@posix
+def test_two_processes_do_not_write_the_same_run(folder, capsys):
+    words = ["--data", "small.npy", "--batch-size", "1", "--epochs", "99999", "--out", "out"]
+    process = start(*words)
+    try:
+        wait_for(process, "epoch")
+        for others in [*words, "--overwrite"], words, ["--resume", "out"]:
+            capsys.readouterr()
+            assert main(["train", *others]) == 2
+            error = capsys.readouterr().err
+            assert error == "numpy-vae train: error: out is being written by another process\n"
+        assert main(["sample", "out"]) == 0  # it can be read
+    finally:
+        process.kill()
+        process.communicate()
+    done = len(load_checkpoint("out/checkpoint.npz").history)  # and a killed one leaves no lock
+    assert main(["train", "--resume", "out", "--epochs", str(done + 1), "--quiet"]) == 0
 
 
 # SIGKILL ----------------------------------------------------------------------------------------
@@ -355,10 +407,9 @@ def test_a_disk_that_fills_up_for_another_file_is_no_harm(folder, capsys, monkey
         patch.setattr(runs, "write_text", write)
         assert train("--epochs", "2", "--out", "out") == 1
     error = capsys.readouterr().err
-    pattern = f"numpy-vae train: error: out/{full}: No space left on device"
-    if full == "metrics.json":
-        pattern += "; " + KEPT.format("out").replace(r"(\d+)", "2")
-    assert re.fullmatch(pattern + "\n", error)
+    pattern = f"numpy-vae train: error: out/{full}: No space left on device; " + KEPT.format("out")
+    epoch = "2" if full == "metrics.json" else "0"
+    assert re.fullmatch(pattern + "\n", error).group(1) == epoch
     assert train("--epochs", "2", "--out", "whole") == 0
     assert main(["train", "--resume", "out"]) == 0
     assert_same_run("whole", "out")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from numpy_vae import VAE, Adam
 from numpy_vae.checkpoint import Checkpoint, save_checkpoint
 from numpy_vae.runs import FILES, begin_run, create_run, open_run, write_history
-from numpy_vae.train import Record, spawn_streams
+from numpy_vae.train import Best, Record, spawn_streams
 
 
 @pytest.fixture(autouse=True)
@@ -18,13 +19,18 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def create(out, overwrite=False):
+    with ExitStack() as held:
+        return create_run(out, "digits", held, overwrite=overwrite)
+
+
 def test_fresh_directories_are_numbered():
-    names = [create_run(None, "digits", overwrite=False).as_posix() for _ in range(3)]
+    names = [create(None).as_posix() for _ in range(3)]
     assert names == ["runs/digits-1", "runs/digits-2", "runs/digits-3"]
 
 
 def test_creating_a_run_leaves_nothing_but_the_folders(folder):
-    create_run("a/b", "digits", overwrite=False)
+    create("a/b")
     assert [path.name for path in (folder / "a/b").iterdir()] == ["figures"]
 
 
@@ -36,19 +42,29 @@ def test_a_run_is_not_replaced_unasked(folder, held):
     (folder / "out/figures").mkdir(parents=True)
     (folder / "out" / held).write_text("old")
     with pytest.raises(ValueError, match=f"--out out already holds a run .{held}."):
-        create_run("out", "digits", overwrite=False)
-    create_run("out", "digits", overwrite=True)
+        create("out")
+    create("out", overwrite=True)
     assert (folder / "out" / held).read_text() == "old"  # not yet
 
 
 def test_beginning_a_run_removes_the_results_of_the_last_one_and_nothing_else(folder):
-    create_run("out", "digits", overwrite=False)
-    stale = ["metrics.json", *FIGURES]
-    torn = [".checkpoint.npz.x1y2", ".metrics.json.zz", "figures/.kl.pdf.3_4"]  # by a SIGKILL
-    mine = ["figures/mine.png", "notes.txt", ".gitignore", "figures/.kl", ".checkpoint.npz"]
+    create("out")
+    stale = ["metrics.json", "samples.png", "latents.npz", "explorer.html", *FIGURES]
+    # By a SIGKILL: see tempfile.
+    torn = [".checkpoint.npz.x1y2abcd", ".explorer.html.________", "figures/.kl.pdf.abcd3_45"]
+    mine = [
+        "figures/mine.png",
+        "notes.txt",
+        ".gitignore",
+        ".checkpoint.npz.mine",
+        ".config.json.swp",
+    ]
     for name in [*stale, *torn, *mine]:
         (folder / "out" / name).write_text("old")
-    begin_run(folder / "out", {"seed": 3})
+    begin_run(folder / "out", {"seed": 3}, resumed=True)
+    assert all((folder / "out" / name).exists() for name in [*stale, *mine])
+    assert not any((folder / "out" / name).exists() for name in torn)
+    begin_run(folder / "out", {"seed": 3}, resumed=False)
     assert json.loads((folder / "out/config.json").read_text()) == {"seed": 3}
     assert not any((folder / "out" / name).exists() for name in [*stale, *torn])
     assert all((folder / "out" / name).exists() for name in mine)
@@ -89,3 +105,55 @@ def test_what_was_not_evaluated_is_an_empty_cell(folder):
     empty = [name for name, cell in rows[0].items() if cell == ""]
     assert empty == [n for n in Record._fields if n.startswith(("test_", "validation_"))
                      and n != "test_seconds"]  # fmt: skip
+
+
+SETTINGS = {
+    "data": "digits", "data_dir": None, "image_shape": [1, 5], "fingerprint": "ab",
+    "likelihood": "bernoulli", "validation": 7, "seed": 3, "epochs": 4, "batch_size": 9,
+    "schedule": "constant", "beta": 1.0, "warmup": 0, "bound": "elbo", "samples": 1,
+    "binarize": "dynamic", "evaluate_every": 1, "patience": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, ""),
+        ({"patience": None, "image_shape": None, "data_dir": "x"}, ""),
+        ({"data": 3}, "data is no text"),
+        ({"data_dir": 7}, "data_dir is no text"),
+        ({"fingerprint": None}, "fingerprint is no text"),
+        ({"likelihood": "gaussian"}, "likelihood is 'gaussian', must be one of bernoulli"),
+        ({"binarize": "x"}, "binarize is 'x', must be one of"),
+        ({"bound": 3}, "bound is 3, must be one of"),
+        ({"schedule": []}, "schedule is [], must be one of"),
+        ({"beta": None}, "beta is None, must be a number"),
+        ({"epochs": "4"}, "epochs is '4', must be a whole number from 1"),
+        ({"epochs": 0}, "epochs is 0, must be a whole number from 1"),
+        ({"warmup": 5}, "warmup is 5, must be a whole number from 0 to 4"),
+        ({"evaluate_every": 0}, "evaluate_every is 0, must be a whole number"),
+        ({"samples": True}, "samples is True, must be a whole number"),
+        ({"batch_size": "x"}, "batch_size is 'x', must be a whole number"),
+        ({"seed": -1}, "seed is -1, must be a whole number"),
+        ({"validation": 0}, "validation is 0, must be a whole number from 1"),
+        ({"patience": 0}, "patience is 0, must be a whole number"),
+        ({"image_shape": 20}, "not iterable"),
+        ({"image_shape": [4.0, 5.0]}, "a side of image_shape is 4.0, must be a whole number"),
+        ({"image_shape": [5]}, "image_shape has not two sides"),
+    ],
+    ids=str,
+)
+def test_settings_that_no_run_has_are_refused(folder, changes, message):
+    vae = VAE(5, (), 1, rng=0)
+    state = Checkpoint(vae, Adam(vae.params), spawn_streams(0), [], None, Best(vae.params),
+                       SETTINGS | changes)  # fmt: skip
+    (folder / "run").mkdir()
+    save_checkpoint("run/checkpoint.npz", state)
+    if not message:
+        assert open_run(Path("run")).settings == SETTINGS | changes
+        return
+    with pytest.raises(
+        ValueError, match=r"^run/checkpoint.npz: not a checkpoint of a run"
+    ) as error:
+        open_run(Path("run"))
+    assert message in str(error.value)

@@ -171,7 +171,7 @@ def test_a_seed_is_not_shared_by_the_weights_and_the_noise():
 
 
 def test_on_step_sees_every_step_and_may_stop_the_training(digits):
-    seen, losses = [], []
+    seen, losses, terms = [], [], []
 
     class Enough(Exception):
         pass
@@ -180,6 +180,7 @@ def test_on_step_sees_every_step_and_may_stop_the_training(digits):
         seen.append(step[:4])
         losses.append(step.train_bound)
         assert step.train_bound == pytest.approx(-step.train_reconstruction - step.train_kl)
+        terms.append((step.train_reconstruction, step.train_kl))
         if len(seen) == 13:
             raise Enough
 
@@ -193,6 +194,7 @@ def test_on_step_sees_every_step_and_may_stop_the_training(digits):
     assert seen[:2] == [(1, 7, 1, 10), (1, 7, 2, 10)] and seen[-1] == (2, 7, 3, 10)
     assert adam.t == 13
     whole = fit(small(), digits, epochs=1, batch_size=50, rng=0)[0]
+    assert terms[9] == pytest.approx((whole.train_reconstruction, whole.train_kl))
     assert losses[9] == pytest.approx(whole.train_bound)  # the mean over what has been seen
     assert whole.train_bound == pytest.approx(whole.train_elbo, rel=1e-6)  # at beta = 1
     assert losses[0] < losses[9] < losses[10] < -100
@@ -623,7 +625,7 @@ def test_a_best_epoch_needs_a_validation_set_and_patience_a_best_epoch(digits):
     vae, data = small(), split_validation(digits, 100)
     with pytest.raises(ValueError, match=r"^best is chosen by the validation set, and the data"):
         fit(vae, digits, epochs=1, best=Best(vae.params))
-    with pytest.raises(ValueError, match=r"^patience is 3, must be None where there is no best"):
+    with pytest.raises(ValueError, match=r"^patience is 3, must be None without best=Best"):
         fit(vae, data, epochs=1, patience=3)
     with pytest.raises(ValueError, match=r"^patience is 0, must be a whole number from 1 to"):
         fit(vae, data, epochs=1, patience=0, best=Best(vae.params))

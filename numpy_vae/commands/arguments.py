@@ -206,7 +206,10 @@ def add_image_shape(command: argparse.ArgumentParser) -> None:
 def add_out(command: argparse.ArgumentParser, metavar: str, default: str) -> None:
     """Add the file to write, `default` being a name within the run."""
     command.add_argument(
-        "--out", type=path, metavar=metavar, help=f"the file to write (default: RUN/{default})"
+        "--out",
+        type=path,
+        metavar=metavar,
+        help=f"the file to write (default: RUN/{default}, which is replaced)",
     )
     command.add_argument(
         "--overwrite", action="store_true", help="replace the file of --out, if there is one"

@@ -15,13 +15,15 @@ from ..progress import say
 from ..runs import open_run
 from ..vae import VAE
 from .arguments import Subparsers, add_command, add_data_dir, add_out, add_run, add_seed, path
-from .inputs import check_width, data_of, free_path, refusals
+from .inputs import NAMED, check_width, data_of, free_path, load_images, refusals
 
 IMAGES_AT_ONCE = 1000
 
 ENCODE = """\
-Write the mean and the log-variance of q(z|x) for each image x, in the order of the file: mu and
+Write the mean and the log-variance of q(z|x) for each image x of a file, in its order: mu and
 logvar, (N, Z), and labels, where there are any; of data in two parts train_mu, test_mu and so on.
+Of the data of the run itself the parts are its training and its test set, in the order in which
+one array was split into them.
 
   numpy-vae encode runs/faces-1 --data more.npy --out latents.npz
   numpy-vae encode runs/mnist-1                      the images of the run itself
@@ -40,7 +42,7 @@ def add_arguments(commands: Subparsers) -> None:
     command.add_argument(
         "--data",
         type=path,
-        metavar="FILE",
+        metavar="digits|mnist|FILE",
         help="a .npy or .npz file of images as train takes them (default: the data of the run, "
         "without those set aside for validation)",
     )
@@ -52,16 +54,18 @@ def add_arguments(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae encode``; return its exit status."""
     with refusals():
-        out = free_path(args.out, Path(args.run, "latents.npz"), overwrite=args.overwrite)
-        if out.suffix != ".npz":
-            raise ValueError(f"--out is {args.out}, must end in .npz")
+        out = free_path(args.out, args.run, "latents.npz", [".npz"], overwrite=args.overwrite)
         state = open_run(Path(args.run))
         vae, binarize = state.kept, state.settings["binarize"]
         if args.data is None:
             parts = parts_of(data_of(state, data_dir=args.data_dir))
+        elif args.data in NAMED:
+            parts = parts_of(binarized(load_images(args.data, args.data_dir), binarize))
         elif args.data_dir is not None:
-            raise ValueError("--data-dir applies to the data of a run, not to --data")
+            raise ValueError(f"--data-dir applies to --data mnist, not to --data {args.data}")
         else:
+            if out.exists() and out.samefile(args.data):
+                raise ValueError(f"--out {out} is the --data that is read, must be another file")
             # A static draw belongs to the images of the run; others are drawn like dynamic ones.
             binarize = "dynamic" if binarize == "static" else binarize
             parts = {

@@ -74,7 +74,7 @@ def add_arguments(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae explore``; return its exit status."""
     with refusals():
-        out = free_path(args.out, Path(args.run, "explorer.html"), overwrite=args.overwrite)
+        out = free_path(args.out, args.run, "explorer.html", [".html"], overwrite=args.overwrite)
         state = open_run(Path(args.run))
         vae, settings = state.kept, state.settings
         if args.dims is not None and max(args.dims) >= vae.latent_dim:
@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
         shape = shape_of(state, args.image_shape)
         if args.no_points:
             name = Path(settings["data"]).stem
-            page = explorer_page(vae, shape, name=name, dimensions=args.dims)
+            values = value_range(vae.sample(200, rng=0))
+            page = explorer_page(vae, shape, name=name, value_range=values, dimensions=args.dims)
         else:
             data = data_of(state, args.data, args.data_dir)
             # Evenly taken: a file may be sorted by label.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,10 @@ from ..data import (
 from ..digits import load_digits
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood, make_likelihood
 from ..params import Array
+from ..runs import FILES
 from ..vae import VAE
+
+NAMED = ("digits", "mnist")  # the data sets that are no files
 
 
 class UsageError(Exception):
@@ -100,16 +103,28 @@ def shape_of(state: Checkpoint, asked: tuple[int, int] | None) -> tuple[int, int
 def check_width(images: Array, vae: VAE) -> None:
     """Raise ValueError unless the images, (N, D), have as many pixels as those of the model."""
     if images.shape[1] != vae.data_dim:
-        raise ValueError(f"images have {images.shape[1]} pixels, must have {vae.data_dim}")
+        raise ValueError(
+            f"the images have {images.shape[1]} pixels, must have {vae.data_dim} as in the run"
+        )
 
 
-def free_path(out: str | None, default: Path, *, overwrite: bool) -> Path:
-    """Return the file to write: `default`, which is the program's own, or one that is free."""
+def free_path(
+    out: str | None, run: str, default: str, suffixes: Sequence[str], *, overwrite: bool
+) -> Path:
+    """Return the file to write: `default` in the run, or one of these suffixes that is free."""
     if out is None:
-        return default
-    if Path(out).exists() and not overwrite:
+        return Path(run, default)
+    path = Path(out)
+    if path.suffix not in suffixes:
+        raise ValueError(f"--out is {out}, must end in {', '.join(suffixes)}")
+    if path.is_dir():
+        raise ValueError(f"--out {out} is a folder, must be a file")
+    if path.resolve().parent == Path(run).resolve() and path.name in FILES:
+        raise ValueError(f"--out {out} is a part of the run, must be another file")
+    if path.exists() and not overwrite:
         raise ValueError(f"--out {out} exists already; --overwrite replaces it")
-    return Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def data_of(
@@ -120,7 +135,12 @@ def data_of(
 ) -> Dataset:
     """Return the data of a run as it was trained on them; `name` and `data_dir` where they are."""
     settings = state.settings
-    data = load_images(name or settings["data"], data_dir or settings["data_dir"])
+    name = name or settings["data"]
+    if name == settings["data"] and name not in NAMED and not Path(name).exists():
+        raise ValueError(
+            f"the run was trained on {name}, which is not there; --data FILE says where it is now"
+        )
+    data = load_images(name, data_dir or settings["data_dir"])
     return as_trained(state, data, image_shape)
 
 

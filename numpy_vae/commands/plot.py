@@ -15,14 +15,15 @@ from ..runs import FIGURES, FORMATS, open_run
 from .arguments import Subparsers, add_command, add_image_shape, add_moved_data, add_run, path
 from .inputs import data_of, refusals
 
-MAX_SHOWN = 5_000  # test images, in the figures
+MAX_SHOWN = 10_000  # test images, in the figures
 
 PLOT = """\
 Draw the figures of a run: the training curves, reconstruction and KL apart; reconstructions of test
 images; samples from the prior; interpolations between test images; the KL of each latent dimension
-and which are active; traversals of the most active ones; the latent plane by label (of more than
-two dimensions, the two most active); with two dimensions the manifold by quantiles of the prior;
-and for the synthetic digits the latent dimensions against the factors that they were drawn from.
+and which are active; traversals of those of the highest KL; the latent plane by label (of more than
+two dimensions, the two of the highest KL); with two dimensions the manifold by quantiles of the
+prior; and for the synthetic digits the latent dimensions against the factors that they were drawn
+from.
 
   numpy-vae plot runs/digits-1                            figures/*.png of the run
   numpy-vae plot runs/digits-1 --format pdf --out paper   paper/*.pdf
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         state = open_run(Path(args.run))
         data = data_of(state, args.data, args.data_dir, args.image_shape)
         folder = Path(args.run, "figures") if args.out is None else Path(args.out)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"--out {args.out} is a file, must be a folder")
         held = [name for name in FIGURES if (folder / f"{name}.{args.format}").exists()]
         if held and args.out is not None and not args.overwrite:
             raise ValueError(
@@ -74,7 +77,18 @@ def draw_figures(state: Checkpoint, data: Dataset, folder: Path, format: str = "
 
     vae, binarize = state.kept, state.settings["binarize"]
     rng = np.random.default_rng(state.streams.test_seed)
-    rows = slice(0, MAX_SHOWN)
+    n = len(data.test)
+    rows = np.linspace(0, n - 1, min(n, MAX_SHOWN)).astype(int)  # a file may be sorted by label
     x = batch(data.test, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
-    titled = replace(data, name=f"{data.name}, binarize {binarize}")
-    return save_figures(folder, vae, titled, x, state.history, rng=rng, format=format)
+    labels, factors = data.test_labels, data.test_factors
+    shown = replace(
+        data,
+        name=f"{data.name}, binarize {binarize}",
+        test=data.test[rows],
+        test_labels=None if labels is None else labels[rows],
+        test_factors=None if factors is None else factors[rows],
+    )
+    kept = None if state.best is None else state.best.epoch or None
+    return save_figures(
+        folder, vae, shown, x, state.history, rng=rng, format=format, kept_epoch=kept
+    )

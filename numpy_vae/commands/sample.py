@@ -13,7 +13,7 @@ from ..runs import FORMATS, open_run
 from .arguments import Subparsers, add_command, add_image_shape, add_out, add_run, add_seed, whole
 from .inputs import free_path, refusals, shape_of
 
-MAX_SAMPLED, MAX_PICTURED = 1_000_000, 2_500
+MAX_SAMPLED, MAX_PICTURED, IMAGES_AT_ONCE = 1_000_000, 2_500, 1_000
 
 SAMPLE = """\
 Draw z from the prior N(0, I) and decode it: the images are the means of p(x|z).
@@ -38,10 +38,9 @@ def add_arguments(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae sample``; return its exit status."""
     with refusals():
-        out = free_path(args.out, Path(args.run, "samples.png"), overwrite=args.overwrite)
+        suffixes = [f".{kind}" for kind in ("npz", *FORMATS)]
+        out = free_path(args.out, args.run, "samples.png", suffixes, overwrite=args.overwrite)
         kind = out.suffix.removeprefix(".")
-        if kind not in ("npz", *FORMATS):
-            raise ValueError(f"--out is {args.out}, must end in .npz, .{', .'.join(FORMATS)}")
         if kind != "npz" and args.n > MAX_PICTURED:
             raise ValueError(
                 f"-n is {args.n}, must be at most {MAX_PICTURED} in a picture: --out FILE.npz"
@@ -49,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
         state = open_run(Path(args.run))
         shape = shape_of(state, args.image_shape)
     z = np.random.default_rng(args.seed).standard_normal((args.n, state.vae.latent_dim))
-    images = state.kept.decode(z)
+    vae = state.kept
+    blocks = [vae.decode(z[i : i + IMAGES_AT_ONCE]) for i in range(0, len(z), IMAGES_AT_ONCE)]
+    images = np.concatenate(blocks)
     if kind == "npz":
         write_arrays(out, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})
     else:

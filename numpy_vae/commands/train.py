@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import platform
 import shlex
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -15,14 +17,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import __version__
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, save_checkpoint
 from ..checks import check_whole
 from ..data import BINARIZE, Dataset, fingerprint, left_to_draw
 from ..evaluate import evaluate_elbo
 from ..likelihood import check_values
 from ..optim import MAX_LR, SCHEDULES, Adam, Average
 from ..progress import Progress
-from ..runs import LOOP, begin_run, create_run, open_run, save_run, write_json
+from ..runs import (
+    CHECKPOINT,
+    LOOP,
+    begin_run,
+    create_run,
+    locked,
+    open_run,
+    save_run,
+    write_history,
+    write_json,
+)
 from ..train import (
     MAX_BATCH_SIZE,
     MAX_EPOCHS,
@@ -46,6 +58,7 @@ from .arguments import (
     whole,
 )
 from .inputs import (
+    NAMED,
     data_of,
     described,
     likelihood_of,
@@ -57,7 +70,7 @@ from .inputs import (
 from .plot import draw_figures
 
 EPOCHS = 40
-RESUMED_WITH = ("resume", "epochs", "data", "data_dir", "quiet")
+RESUMED_WITH = ("resume", "epochs", "patience", "data", "data_dir", "quiet")
 
 DESCRIPTION = """\
 Train a variational autoencoder on images and write the results to a directory: the parameters, the
@@ -212,8 +225,8 @@ def add_arguments(commands: Subparsers) -> None:
         type=path,
         metavar="RUN",
         help="go on with a run that was stopped; its settings are its own, and of the other "
-        "options only --epochs, --quiet, and --data or --data-dir (where the images have moved) go "
-        "with it",
+        "options only --epochs, --patience, --quiet, and --data or --data-dir (where the images "
+        "have moved) go with it",
     )
 
     output = command.add_argument_group("output")
@@ -237,15 +250,23 @@ class Run(NamedTuple):
     folder: Path
 
 
-def prepare(args: argparse.Namespace) -> Run:
-    """Check the arguments, load the data, build the model and, last of all, make the folder."""
+def prepare(args: argparse.Namespace, held: ExitStack) -> Run:
+    """Check the arguments, load the data, build the model and, last of all, make the folder.
+
+    It is locked until `held` is closed.
+    """
     with refusals():
         from .. import figures  # noqa: F401  # what is wrong with matplotlib shows now
 
-        return begin(args) if args.resume is None else resume(args)
+        return begin(args, held) if args.resume is None else resume(args, held)
 
 
-def begin(args: argparse.Namespace) -> Run:
+def absolute(name: str) -> str:
+    """Return what a path is called from every folder; the name of a data set is what it is."""
+    return name if name in NAMED else os.path.abspath(name)
+
+
+def begin(args: argparse.Namespace, held: ExitStack) -> Run:
     """Return a new run."""
     if args.overwrite and args.out is None:
         raise ValueError("--overwrite applies to --out, and no --out is given")
@@ -275,8 +296,8 @@ def begin(args: argparse.Namespace) -> Run:
         start_output_bias(vae, data.train)
     adam = Adam(vae.params, args.lr)
     settings = {
-        "data": name,
-        "data_dir": args.data_dir,
+        "data": absolute(name),
+        "data_dir": None if args.data_dir is None else absolute(args.data_dir),
         "fingerprint": seen,
         "image_shape": data.image_shape,
         "training_images": len(data.train),
@@ -309,28 +330,39 @@ def begin(args: argparse.Namespace) -> Run:
     }
     average = Average(vae.params) if args.average else None
     best = Best(vae.params) if args.validation else None
-    folder = create_run(args.out, data.name, overwrite=args.overwrite)
+    folder = create_run(args.out, data.name, held, overwrite=args.overwrite)
     return Run(Checkpoint(vae, adam, streams, [], average, best, settings), data, folder)
 
 
-def resume(args: argparse.Namespace) -> Run:
+def resume(args: argparse.Namespace, held: ExitStack) -> Run:
     """Return the run of --resume as its last checkpoint has it."""
     present = given(args)
     if others := [name for name in present if name not in RESUMED_WITH]:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise ValueError(f"--resume is given with {named}: the settings of a run are its own")
     folder = Path(args.resume)
+    if folder.is_dir():
+        held.enter_context(locked(folder))
     state = open_run(folder)
     settings, done = dict(state.settings), len(state.history)
     if args.epochs is not None:
-        check_whole("--epochs", args.epochs, done, MAX_EPOCHS)
+        if args.epochs < done:
+            raise ValueError(f"--epochs is {args.epochs}, must be at least {done}: they are behind")
+        check_whole("--epochs", args.epochs, settings["warmup"], MAX_EPOCHS)
         if settings["schedule"] != "constant" and args.epochs != settings["epochs"]:
             raise ValueError(
                 f"--epochs is {args.epochs}, must be {settings['epochs']}: the schedule "
                 f"{settings['schedule']} of {args.resume} was laid out for as many"
             )
         settings["epochs"] = args.epochs
-    settings |= {name: getattr(args, name) for name in ("data", "data_dir") if name in present}
+    if args.patience is not None:
+        if state.best is None:
+            raise ValueError(f"--patience applies to --validation, and {args.resume} has none")
+        settings["patience"] = args.patience
+    if args.data is not None:
+        settings["data"] = absolute(args.data)
+    if args.data_dir is not None:
+        settings["data_dir"] = absolute(args.data_dir)
     state = state._replace(settings=settings)
     return Run(state, data_of(state), folder)
 
@@ -347,7 +379,13 @@ def peak_memory() -> int | None:
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae train``; return its exit status."""
-    state, data, folder = prepare(args)
+    with ExitStack() as held:
+        return train(args, prepare(args, held))
+
+
+def train(args: argparse.Namespace, run: Run) -> int:
+    """Train a run to its end, or go on with it; return the exit status."""
+    state, data, folder = run
     history = state.history
     progress = Progress(quiet=args.quiet)
     progress.say(heading(state, data))
@@ -356,9 +394,10 @@ def run(args: argparse.Namespace) -> int:
     begun = cut_short = False
     try:
         with progress.catch_interrupt():
-            save_run(folder, state)
-            begin_run(folder, state.settings)
+            save_checkpoint(folder / CHECKPOINT, state)
             begun = True
+            write_history(folder / "history.csv", history)
+            begin_run(folder, state.settings, resumed=args.resume is not None)
             try:
                 for record in train_epochs(
                     state.vae,
@@ -417,6 +456,7 @@ def heading(state: Checkpoint, data: Dataset) -> str:
     words += [f"patience {settings['patience']}"] * (settings["patience"] is not None)
     words += ["average"] * (state.average is not None)
     resumed = f"\nresumed after epoch {len(state.history)}" if state.history else ""
+    resumed += ", with nothing left to train" if len(state.history) == settings["epochs"] else ""
     return (
         f"{data.name}: {len(data.train)} training, {held_out}{len(data.test)} test images, "
         f"binarize {settings['binarize']}; {', '.join(words)}; seed {settings['seed']}{resumed}"
@@ -467,7 +507,8 @@ def finish(
         progress.say(f"stopped: no higher validation ELBO for {settings['patience']} epochs")
     if "likelihood.logvar" in vae.params:
         progress.say(f"learned variance {math.exp(vae.params['likelihood.logvar'][0]):.4g}")
-    best = "" if state.best is None else f"; of epoch {kept_epoch}, the best on the validation set"
+    chosen = state.best is not None and state.best.epoch > 0
+    best = "" if not chosen else f"; of epoch {kept_epoch}, the best on the validation set"
     progress.say(
         f"test ELBO {test.elbo:.3f} nats per image (binarize {binarize}, one draw of the noise"
         f"{best})"

@@ -16,8 +16,6 @@ EQUIVALENT = {
     " -> dx_target.reshape(-2, *trace.x.shape)": "NumPy infers a length that is negative",
     "layers.Trunk.backward_params: i > 0"
     " -> i >= 0": "time only: dL/dx is computed, and is nobody's",
-    "posterior.kl: (mu * mu + sigma * sigma - 1 - logvar).sum(axis=-1)"
-    " -> (mu * mu + sigma * sigma - 1 - logvar).sum(axis=1)": "mu is (B, Z): axis 1 is the last",
     "likelihood.Bernoulli.nll: l.real > 0"
     " -> l.real >= 0": "at l = 0 both forms of softplus are log 2, with the same derivative",
     "likelihood.Bernoulli.nll: l.real > 0"
