@@ -2,9 +2,11 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -238,3 +240,49 @@ def test_an_interrupt_takes_effect_at_the_next_step():
     show.interrupted = True
     with pytest.raises(KeyboardInterrupt):
         show(STEP)
+
+
+@pytest.fixture
+def default_interrupt():
+    """Let Ctrl-C do what it does by default, also where pytest runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.01)  # in which Python calls the handler
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles only")
+def test_the_first_interrupt_waits_for_the_step_and_the_second_does_not(default_interrupt):
+    show, reached = Progress(quiet=True), []
+    with pytest.raises(KeyboardInterrupt), show.catch_interrupt():
+        assert not show.interrupted
+        interrupt()
+        reached.append(show.interrupted)
+        interrupt()
+        reached.append("beyond")
+    assert reached == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles only")
+def test_what_others_have_decided_about_interrupts_holds(default_interrupt):
+    heard = []
+    signal.signal(signal.SIGINT, lambda *args: heard.append(args))
+    show = Progress(quiet=True)
+    with show.catch_interrupt():
+        interrupt()
+    assert len(heard) == 1 and not show.interrupted
+    # Nor is anything decided from another thread, which may not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(lambda: show.catch_interrupt().__enter__()).result() is None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_same_bound_is_not_said_twice():
+    assert "loss" not in epoch_line(RECORD._replace(train_bound=-105.5005), 30)
+    assert "loss" in epoch_line(RECORD._replace(train_bound=-105.49), 30)
