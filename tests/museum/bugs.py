@@ -1055,8 +1055,8 @@ BUGS = (
         COMMON,
         plant(
             "checkpoint",
-            "adam = Adam(vae.params, **settings)",
-            "adam = Adam(vae.params.copy(), **settings)",
+            "adam = Adam(vae.params, *(",
+            "adam = Adam(vae.params.copy(), *(",
         ),
         "test_checkpoint.py::test_all_that_was_saved_comes_back",
         PURITY,
