@@ -50,3 +50,34 @@ def rows_of(name="out"):
     """Return the rows of the history of a run."""
     with open(f"{name}/history.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def refusal(capsys, *words):
+    """Return the line with which a command refuses its arguments, having printed nothing else."""
+    capsys.readouterr()
+    try:
+        status = main(list(words))
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert status == 2 and captured.out == ""
+    last = captured.err.splitlines()[-1]
+    assert last.startswith(f"numpy-vae {words[0]}: error: ")
+    return last
+
+
+def assert_a_full_disk_keeps(out, command, capsys, monkeypatch):
+    """A command makes the folder of `out`; where the disk is full, the old file stays."""
+    words = [command, "run", "--out", out]
+    assert main(words) == 0
+    before = Path(out).read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    capsys.readouterr()
+    assert main([*words, "--overwrite"]) == 1
+    error = capsys.readouterr().err
+    assert error == f"numpy-vae {command}: error: {out}: No space left on device\n"
+    assert Path(out).read_bytes() == before

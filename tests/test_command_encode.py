@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import listing, train, train_with_kept
+from command_line import assert_a_full_disk_keeps, listing, refusal, train, train_with_kept
 
 from numpy_vae import VAE, load_array, split_validation
 from numpy_vae.__main__ import main
@@ -125,29 +125,9 @@ def test_encode_refuses_what_it_cannot_use_in_one_line(run, capsys, words, messa
     np.savez("odd.npz", a=[1], b=[2], c=[3])
     Path("text.npy").write_text("hello")
     before = listing(".")
-    capsys.readouterr()
-    try:
-        status = main(["encode", *words])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    assert status == 2 and captured.out == ""
-    last = captured.err.splitlines()[-1]
-    assert last.startswith("numpy-vae encode: error: ") and message in last
+    assert message in refusal(capsys, "encode", *words)
     assert listing(".") == before
 
 
 def test_a_folder_is_made_and_a_full_disk_ends_with_1(run, capsys, monkeypatch):
-    words = ["encode", "run", "--out", "deep/down/l.npz"]
-    assert main(words) == 0
-    before = Path("deep/down/l.npz").read_bytes()
-
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    capsys.readouterr()
-    assert main([*words, "--overwrite"]) == 1
-    error = capsys.readouterr().err
-    assert error == "numpy-vae encode: error: deep/down/l.npz: No space left on device\n"
-    assert Path("deep/down/l.npz").read_bytes() == before
+    assert_a_full_disk_keeps("deep/down/l.npz", "encode", capsys, monkeypatch)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import listing, train, train_with_kept
+from command_line import assert_a_full_disk_keeps, listing, refusal, train, train_with_kept
 
 from numpy_vae import VAE
 from numpy_vae.__main__ import main
@@ -145,29 +145,9 @@ def test_grey_values_beyond_0_and_1_are_shown_between_their_own(folder, shown):
 def test_explore_refuses_what_it_cannot_do_in_one_line(run, capsys, words, message):
     Path("page.html").write_text("mine")
     before = listing(".")
-    capsys.readouterr()
-    try:
-        status = main(["explore", *words])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    assert status == 2 and captured.out == ""
-    last = captured.err.splitlines()[-1]
-    assert last.startswith("numpy-vae explore: error: ") and message in last
+    assert message in refusal(capsys, "explore", *words)
     assert listing(".") == before
 
 
 def test_a_folder_is_made_and_a_full_disk_ends_with_1(run, capsys, monkeypatch):
-    words = ["explore", "run", "--out", "deep/down/page.html"]
-    assert main(words) == 0
-    before = Path("deep/down/page.html").read_bytes()
-
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    capsys.readouterr()
-    assert main([*words, "--overwrite"]) == 1
-    error = capsys.readouterr().err
-    assert error == "numpy-vae explore: error: deep/down/page.html: No space left on device\n"
-    assert Path("deep/down/page.html").read_bytes() == before
+    assert_a_full_disk_keeps("deep/down/page.html", "explore", capsys, monkeypatch)

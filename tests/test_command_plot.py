@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import PNG, change_settings, listing, train, train_with_kept
+from command_line import PNG, change_settings, listing, refusal, train, train_with_kept
 
 from numpy_vae import figures, load_array
 from numpy_vae.__main__ import main
@@ -164,15 +164,7 @@ def test_plot_refuses_what_it_cannot_use_in_one_line(run, capsys, words, message
     np.save("other.npy", np.load("small.npy") / 2)
     Path("held").mkdir()
     Path("held/kl.png").write_text("mine")
-    capsys.readouterr()
-    try:
-        status = main(["plot", *words])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    assert status == 2 and captured.out == ""
-    last = captured.err.splitlines()[-1]
-    assert last.startswith("numpy-vae plot: error: ") and message in last
+    assert message in refusal(capsys, "plot", *words)
     assert listing(run / "figures") == []
 
 

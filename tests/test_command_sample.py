@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import PNG, listing, train, train_with_kept
+from command_line import PNG, assert_a_full_disk_keeps, listing, refusal, train, train_with_kept
 
 from numpy_vae import VAE
 from numpy_vae.__main__ import main
@@ -101,15 +101,7 @@ def test_sample_refuses_what_it_cannot_do_in_one_line(run, capsys, words, messag
     Path("small.npz").write_text("mine")
     Path("folder.npz").mkdir()
     before = listing(".")
-    capsys.readouterr()
-    try:
-        status = main(["sample", *words])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    assert status == 2 and captured.out == ""
-    last = captured.err.splitlines()[-1]
-    assert last.startswith("numpy-vae sample: error: ") and message in last
+    assert message in refusal(capsys, "sample", *words)
     assert listing(".") == before and Path("small.npz").read_text() == "mine"
 
 
@@ -120,16 +112,4 @@ def test_an_existing_file_is_replaced_when_asked(run):
 
 
 def test_a_folder_is_made_and_a_full_disk_ends_with_1(run, capsys, monkeypatch):
-    words = ["sample", "run", "--out", "deep/down/new.npz"]
-    assert main(words) == 0
-    before = Path("deep/down/new.npz").read_bytes()
-
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    capsys.readouterr()
-    assert main([*words, "--overwrite"]) == 1
-    error = capsys.readouterr().err
-    assert error == "numpy-vae sample: error: deep/down/new.npz: No space left on device\n"
-    assert Path("deep/down/new.npz").read_bytes() == before
+    assert_a_full_disk_keeps("deep/down/new.npz", "sample", capsys, monkeypatch)
