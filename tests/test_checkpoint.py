@@ -175,6 +175,15 @@ def test_numbers_that_no_training_leaves_are_refused(run, tmp_path, name, value)
         load_checkpoint(tmp_path / "odd.npz")
 
 
+def test_a_best_epoch_beyond_the_history_is_refused(tmp_path, digits):
+    state = started(parts=("best",))
+    train(state, digits, 2)
+    state.best.epoch = 3
+    save_checkpoint(tmp_path / "odd.npz", state)
+    with pytest.raises(ValueError, match=r"not a checkpoint \(its best epoch is 3, of 2\)"):
+        load_checkpoint(tmp_path / "odd.npz")
+
+
 def test_the_settings_of_adam_come_back(run, tmp_path):
     vae = VAE(5, (), 1, rng=0)
     adam = Adam(vae.params, lr=0.5, beta1=0.25, beta2=0.125, eps=0.0625)

@@ -62,6 +62,19 @@ def test_other_formats_and_places(run, kind):
     assert listing("run/figures") == []
 
 
+def test_of_many_test_images_some_are_taken_evenly(folder, shown, monkeypatch):
+    x = np.random.default_rng(0).random((60, 4, 5), np.float32)
+    np.savez("small.npz", x_train=x[:30], x_test=x[30:], y_test=np.arange(30))
+    words = ["--data", "small.npz", "--epochs", "1", "--binarize", "none", "--out", "run"]
+    assert train(*words) == 0
+    for most in 30, 7:
+        monkeypatch.setattr("numpy_vae.commands.plot.MAX_SHOWN", most)
+        assert main(["plot", "run"]) == 0
+        rows = np.linspace(0, 29, most).astype(int)
+        np.testing.assert_array_equal(shown["data"].test_labels, rows)
+        np.testing.assert_array_equal(shown["x"], x[30:][rows].reshape(most, 20))
+
+
 @pytest.fixture
 def shown(monkeypatch):
     """Return what `save_figures` is called with, once it has been; it draws nothing."""

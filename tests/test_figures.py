@@ -421,3 +421,13 @@ def test_the_memory_for_long_vectors_is_bounded(tmp_path, d, most):
 
 def test_a_run_knows_the_formats_that_there_are():
     assert tuple(figures.FORMATS) == FORMATS
+
+
+def test_the_training_curves_mark_the_epoch_that_is_kept(drawn, tmp_path):
+    vae, data, x, records = run()
+    for kept, lines in (2, ["kept"]), (None, []):
+        made = drawn((vae, data, x, records), kept_epoch=kept)
+        for ax in made["training"].axes:
+            marks = [line for line in ax.lines if line.get_label() == "kept"]
+            assert [line.get_label() for line in marks] == lines
+            assert all(list(line.get_xdata()) == [2, 2] for line in marks)

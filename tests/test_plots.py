@@ -256,6 +256,12 @@ def test_a_pixel_is_shown_where_it_is(ax, shape):
     np.testing.assert_array_equal(picture, np.kron(image, np.ones((zoom, zoom))))
 
 
+def test_gaps_are_no_grey(ax):
+    image = plots.plot_images(np.ones((3, 4)), (2, 2), 2, ax).images[0]
+    red, _, blue, _ = image.cmap.get_bad()
+    assert red != blue
+
+
 def test_a_vector_is_shown_as_a_bar_code(ax):
     plots.plot_images(np.linspace(0, 1, 13).reshape(1, 13), (1, 13), 1, ax)
     picture = shown(ax)
