@@ -42,7 +42,7 @@ DPI = 150  # dots per inch
 WIDEST = 1130  # dots of the longer side of a picture; twice that where its pixels are that many
 SIZE = (6.0, 5.5)  # inches
 NARROWEST = 4.5  # inches, of the figure around a picture
-MOST = 10  # of the most active dimensions, in the figures that do not show all
+MOST = 10  # dimensions, of the highest KL, in the figures that do not show all
 
 # The same figure gives the same bytes: no date, and names inside an SVG file that are not random.
 # Text stays text, to be searched and edited.

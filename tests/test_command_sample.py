@@ -74,6 +74,10 @@ def test_a_run_needs_no_data_to_be_sampled_and_any_shape_will_do(run):
     ("words", "message"),
     [
         (["none"], "none is no run, must be a directory with checkpoint.npz"),
+        (
+            ["none", "--out", "deep/a.npz"],
+            "none is no run, must be a directory with checkpoint.npz",
+        ),
         (["run", "--out", "new.gif"], "--out is new.gif, must end in .npz, .png, .pdf, .svg"),
         (["run", "--out", "run/checkpoint.npz", "--overwrite"], "is a part of the run, must be an"),
         (["run", "--out", "folder.npz", "--overwrite"], "--out folder.npz is a folder, must be a"),
@@ -86,6 +90,7 @@ def test_a_run_needs_no_data_to_be_sampled_and_any_shape_will_do(run):
     ],
     ids=[
         "missing",
+        "no-folder",
         "gif",
         "part",
         "folder",
@@ -102,6 +107,7 @@ def test_sample_refuses_what_it_cannot_do_in_one_line(run, capsys, words, messag
     Path("folder.npz").mkdir()
     before = listing(".")
     assert message in refusal(capsys, "sample", *words)
+    assert not Path("deep").exists()
     assert listing(".") == before and Path("small.npz").read_text() == "mine"
 
 

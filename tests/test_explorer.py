@@ -574,7 +574,7 @@ def visit(browser):
 
 
 REACH = np.array([3, 3, 3, 3, 3.6])  # of each dimension: 3, or 1.1 of the points' farthest
-PLANE = 3.6  # of dimensions 1 and 4, the most active, which are shown first
+PLANE = 3.6  # of dimensions 1 and 4, of the highest KL, which are shown first
 
 
 def test_the_visit_left_no_error_and_made_no_request(visit):

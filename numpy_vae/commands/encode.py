@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         mu, logvar = encoded(vae, x, left_to_draw(binarize), rng)
         found = {"mu": mu, "logvar": logvar} | ({} if labels is None else {"labels": labels})
         arrays |= {f"{part}_{name}" if part else name: a for name, a in found.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(out, arrays)
     say(f"written: {out} ({', '.join(f'{name} {a.shape}' for name, a in arrays.items())})")
     return 0

@@ -111,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
                 value_range=value_range(x),
                 dimensions=args.dims,
             )
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page)
     say(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -123,7 +123,6 @@ def free_path(
         raise ValueError(f"--out {out} is a part of the run, must be another file")
     if path.exists() and not overwrite:
         raise ValueError(f"--out {out} exists already; --overwrite replaces it")
-    path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -141,18 +140,11 @@ def data_of(
             f"the run was trained on {name}, which is not there; --data FILE says where it is now"
         )
     data = load_images(name, data_dir or settings["data_dir"])
-    return as_trained(state, data, image_shape)
-
-
-def as_trained(
-    state: Checkpoint, data: Dataset, image_shape: tuple[int, int] | None = None
-) -> Dataset:
-    """Return the data of a run, as they were loaded, as it was trained on them."""
     check_width(data.train, state.vae)
-    if fingerprint(data) != state.settings["fingerprint"]:
+    if fingerprint(data) != settings["fingerprint"]:
         raise ValueError(f"the images of {data.name} are others than those the run was trained on")
     data = replace(data, image_shape=shape_of(state, image_shape))
-    return prepared(data, state.settings["binarize"], state.settings["validation"])
+    return prepared(data, settings["binarize"], settings["validation"])
 
 
 def prepared(data: Dataset, binarize: str, validation: int) -> Dataset:

@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     vae = state.kept
     blocks = [vae.decode(z[i : i + IMAGES_AT_ONCE]) for i in range(0, len(z), IMAGES_AT_ONCE)]
     images = np.concatenate(blocks)
+    out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "npz":
         write_arrays(out, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})
     else:
