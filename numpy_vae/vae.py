@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -160,13 +160,29 @@ class VAE:
         net = self._network
         encoder = net.encoder.forward(x)
         h = encoder[-1]
-        mu = net.mu_head.forward(h)
-        logvar = net.logvar_head.forward(h)  # the same h, other weights
+        mu, logvar = self.heads(net, h)
         sigma = posterior.standard_deviation(logvar)
         z = posterior.sample(mu, sigma, eps)
         decoder = net.decoder.forward(z)
         logits = net.output.forward(decoder[-1])
         return Trace(x, eps, encoder, h, mu, logvar, sigma, z, decoder, logits)
+
+    # The heads are methods so that a subclass can have others: see `numpy_vae.study`.
+
+    def heads(self, net: Network, h: Array) -> tuple[Array, Array]:
+        """Return mu and logvar, both (B, Z), from h, (B, H), which both heads read."""
+        mu = net.mu_head.forward(h)
+        logvar = net.logvar_head.forward(h)  # the same h, other weights
+        return mu, logvar
+
+    def heads_backward(
+        self, net: Network, grad: Network, h: Array, dmu: Array, dlogvar: Array
+    ) -> Array:
+        """dh, (B, H), from dmu and dlogvar, (B, Z); the heads' gradients are assigned to `grad`."""
+        # h is read twice, by the two heads: its gradients add.
+        dh = net.mu_head.backward(h, dmu, grad.mu_head)
+        dh = dh + net.logvar_head.backward(h, dlogvar, grad.logvar_head)
+        return dh
 
     def resample(self, trace: Trace, eps: ArrayLike) -> Trace:
         """Return the trace of the same images with other noise; the encoder need not run again.
@@ -214,10 +230,7 @@ class VAE:
         if dratio is not None:  # and a third time by the log ratio
             of_ratio = posterior.log_ratio_backward(t.eps, t.sigma, t.z, dratio)
             dmu, dlogvar, deps = dmu + of_ratio[0], dlogvar + of_ratio[1], deps + of_ratio[2]
-        # h is read twice, by the two heads: its gradients add.
-        dh = net.mu_head.backward(t.h, dmu, grad.mu_head)
-        dh = dh + net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)
-        return dh, deps
+        return self.heads_backward(net, grad, t.h, dmu, dlogvar), deps
 
     def backward(self, trace: Trace, beta: float = 1.0, out: Params | None = None) -> Params:
         """Gradient of `objective` with respect to every parameter.
@@ -295,7 +308,7 @@ class VAE:
     def encode(self, x: ArrayLike) -> tuple[Array, Array]:
         """Return (mu, logvar) of q(z | x), each of shape (B, Z)."""
         h = self._network.encoder.forward(self._array("x", x, self.data_dim))[-1]
-        return self._network.mu_head.forward(h), self._network.logvar_head.forward(h)
+        return self.heads(self._network, h)
 
     def decode(self, z: ArrayLike) -> Array:
         """Return the mean of p(x | z), shape (n, D) or (K, n, D), from z, (n, Z) or (K, n, Z)."""
@@ -354,20 +367,20 @@ class VAE:
         names = ("data_dim", "hidden", "latent_dim", "activation", "likelihood")
         return {name: getattr(self, name) for name in names}
 
-    @staticmethod
-    def _build(settings: dict[str, Any], params: Params | Array) -> VAE:
-        vae = VAE.__new__(VAE)
+    @classmethod
+    def _build(cls, settings: dict[str, Any], params: Params | Array) -> Self:
+        vae = cls.__new__(cls)
         vae._assemble(**settings, dtype=params.dtype, params=params)
         return vae
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The Params itself, so that a model and its optimiser are copied together, not apart.
-        return VAE._build, (self.settings, self._params)
+        return type(self)._build, (self.settings, self._params)
 
-    def __copy__(self) -> VAE:
+    def __copy__(self) -> Self:
         return self.astype(self._params.dtype)
 
-    def over(self, params: Params) -> VAE:
+    def over(self, params: Params) -> Self:
         """Return the same model over other parameters of the same layout, which it shares.
 
         Raises
@@ -377,11 +390,11 @@ class VAE:
         """
         if params.shapes != self._params.shapes:
             raise ValueError(f"params has blocks {params.shapes}, must be {self._params.shapes}")
-        return VAE._build(self.settings, params)
+        return self._build(self.settings, params)
 
-    def astype(self, dtype: DTypeLike) -> VAE:
+    def astype(self, dtype: DTypeLike) -> Self:
         """Return the same model in another dtype, in memory of its own."""
-        return VAE._build(self.settings, self._params.flat.astype(dtype))
+        return self._build(self.settings, self._params.flat.astype(dtype))
 
     def save(
         self, path: str | os.PathLike[str], extra: Mapping[str, Array] = MappingProxyType({})
@@ -391,10 +404,13 @@ class VAE:
         Raises
         ------
         ValueError
-            If the likelihood is not in `LIKELIHOODS`: the file could not be loaded.
+            If the likelihood is not in `LIKELIHOODS`, or the model is of a subclass: what is
+            loaded would be another.
         OSError
             If the file cannot be written.
         """
+        if type(self) is not VAE:
+            raise ValueError(f"the model is a {type(self).__name__}, must be a VAE to be saved")
         check_choice("the likelihood to save", self.likelihood.name, LIKELIHOODS)
         settings = self.settings | {"likelihood": self.likelihood.settings()}
         write_model(path, settings, {"params": self._params.flat, **extra})

@@ -21,6 +21,7 @@ from numpy_vae.likelihood import (
     LearnedGaussian,
     Likelihood,
 )
+from numpy_vae.modelcheck import check_model
 from numpy_vae.vae import Trace
 
 B, D, H, Z, K = 5, 11, 6, 3, 2  # all different, B > 1: at B = 1 a missing 1/B is invisible
@@ -739,3 +740,43 @@ def test_a_likelihoods_own_gradient_gets_images_and_logits_in_that_order(rng):
     trace = vae.forward(*inputs(rng))
     vae.backward(trace)
     assert seen[0][0] is trace.x and seen[0][1] is trace.logits
+
+
+class OneHead(VAE):
+    """log sigma = mu, by the weights of mu: other heads than those of the package."""
+
+    def heads(self, net, h):
+        mu = net.mu_head.forward(h)
+        return mu, 2 * mu
+
+    def heads_backward(self, net, grad, h, dmu, dlogvar):
+        grad.logvar_head.W[:], grad.logvar_head.b[:] = 0, 0
+        return net.mu_head.backward(h, dmu + 2 * dlogvar, grad.mu_head)
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v)),
+     lambda v: v.astype(np.float32), lambda v: v.over(v.params.copy())],
+    ids=["copy", "deepcopy", "pickle", "astype", "over"],
+)  # fmt: skip
+@pytest.mark.purity
+def test_a_subclass_with_other_heads_is_used_everywhere_and_stays_itself(rng, duplicate):
+    twin = duplicate(OneHead(D, (H,), Z, rng=rng))
+    assert type(twin) is OneHead
+    mu, logvar = twin.encode(rng.random((B, D)))
+    np.testing.assert_array_equal(logvar, 2 * mu)
+    trace = twin.forward(rng.random((B, D)), rng.standard_normal((B, Z)))
+    np.testing.assert_array_equal(trace.logvar, 2 * trace.mu)
+
+
+@pytest.mark.gradient
+def test_the_gradient_of_a_subclass_with_other_heads_is_checked_like_any(rng):
+    checks = list(check_model(OneHead(D, (H,), Z, "tanh", rng=rng)))
+    assert checks and all(check.report.ok for check in checks)
+
+
+def test_a_subclass_is_not_saved_as_what_it_is_not(rng, tmp_path):
+    with pytest.raises(ValueError, match=r"^the model is a OneHead, must be a VAE to be saved"):
+        OneHead(D, (H,), Z, rng=rng).save(tmp_path / "vae.npz")
+    assert not list(tmp_path.iterdir())

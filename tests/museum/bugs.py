@@ -112,9 +112,9 @@ BUGS = (
             "vae",
             "logvar = net.logvar_head.forward(h)",
             "logvar = net.mu_head.forward(h)",
-            "dh = net.mu_head.backward(t.h, dmu, grad.mu_head)\n"
-            "        dh = dh + net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)\n",
-            "dh = net.mu_head.backward(t.h, dmu + dlogvar, grad.mu_head)\n"
+            "dh = net.mu_head.backward(h, dmu, grad.mu_head)\n"
+            "        dh = dh + net.logvar_head.backward(h, dlogvar, grad.logvar_head)\n",
+            "dh = net.mu_head.backward(h, dmu + dlogvar, grad.mu_head)\n"
             "        grad.logvar_head.W[:], grad.logvar_head.b[:] = 0, 0\n",
         ),
         "test_vae.py::test_forward_is_the_derivation_written_out",
@@ -843,8 +843,8 @@ BUGS = (
         COMMON,
         plant(
             "vae",
-            "dh = dh + net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)",
-            "net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)",
+            "dh = dh + net.logvar_head.backward(h, dlogvar, grad.logvar_head)",
+            "net.logvar_head.backward(h, dlogvar, grad.logvar_head)",
         ),
         "test_vae.py::test_gradient_of_the_objective[relu-1-bernoulli-1-one-sample]",
         GRADIENT,
@@ -996,7 +996,7 @@ BUGS = (
             "    def __reduce__(self) -> tuple[Any, ...]:\n"
             "        # The Params itself, so that a model and its optimiser are copied together, "
             "not apart.\n"
-            "        return VAE._build, (self.settings, self._params)\n\n",
+            "        return type(self)._build, (self.settings, self._params)\n\n",
             "",
         ),
         "test_vae.py::test_a_copy_is_whole_and_apart",
