@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from . import __version__
-from .commands import encode, evaluate, explore, gradcheck, plot, sample, train
+from .commands import encode, evaluate, explore, gradcheck, plot, sample, study, train
 from .commands.inputs import UsageError, one_line
 
-COMMANDS = (train, evaluate, plot, sample, encode, explore, gradcheck)
+COMMANDS = (train, evaluate, plot, sample, encode, explore, gradcheck, study)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import rcsetup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from .checks import check_choice
 from .data import Dataset, guess_image_shape, value_range
 from .files import atomic_write
 from .plots import (
+    COLOURS,
     TERMS,
     plot_factors,
     plot_interpolations,
@@ -35,6 +37,7 @@ from .plots import (
     plot_training,
     plot_traversals,
 )
+from .study.report import Study
 from .train import Record
 from .vae import VAE
 
@@ -52,6 +55,15 @@ FORMATS: dict[str, dict[str, Any]] = {
     "svg": {"dpi": 2 * DPI, "metadata": {"Date": None}},
 }
 TEXT: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "numpy_vae"}
+STUDY: dict[Any, Any] = {
+    "axes.prop_cycle": rcsetup.cycler(color=COLOURS),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": "medium",
+    "font.size": 9,
+    "legend.frameon": False,
+    "legend.fontsize": "small",
+}
 
 UNITS = {  # of the factors of `load_digits`
     "slant": "radians, to the right",
@@ -243,6 +255,35 @@ def save_samples(
         _named(name, values),
         lambda f: plot_samples(images, image_shape, f.subplots(), values),
     )
+
+
+def save_study(path: str | os.PathLike[str], study: Study, found: Any) -> None:
+    """Write the figure of an experiment; C0, C1, ... are the colours of `plots`.
+
+    Parameters
+    ----------
+    path : path
+        Its suffix, one of `FORMATS`, says what is written.
+    study : Study
+        Draws it; its question is the title.
+    found : Any
+        What `study.run` returned.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is another.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    format = check_choice("format", path.suffix.removeprefix("."), FORMATS)
+    with mpl.rc_context({**TEXT, **STUDY}):
+        figure = Figure(study.size, DPI, layout="constrained")
+        study.draw(figure, found)
+        figure.suptitle(study.question, fontsize="medium", fontweight="bold", parse_math=False)
+        with atomic_write(path) as stream:
+            figure.savefig(stream, format=format, **FORMATS[format])
 
 
 def _write(

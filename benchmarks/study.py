@@ -1,0 +1,131 @@
+"""Run the experiments of the study, and write their tables and figures into its pages.
+
+    python benchmarks/study.py                  all: docs/study/*.md and docs/study/figures/*.png
+    python benchmarks/study.py tied kl          these
+    python benchmarks/study.py --quick          on the drawn digits alone
+
+Each page has two places for tables: of the quick size, which the tests run again and compare, and
+of MNIST, with the command, the date and the machine. The figure is that of MNIST, where the
+experiment looks at images. A page of which a claim does not hold is left as it is, and the exit
+status is 1. MNIST is looked for where ``numpy-vae train`` looks for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from numpy_vae.commands.inputs import UsageError, refusals
+from numpy_vae.commands.study import chosen, setting_of
+from numpy_vae.figures import save_study
+from numpy_vae.files import atomic_write
+from numpy_vae.study import Setting, Study, Table, page_of
+
+PAGES = Path(__file__).resolve().parent.parent / "docs" / "study"
+END = "<!-- end -->"
+
+
+def quick_tables(study: Study, tables: Sequence[Table]) -> str:
+    """Return what stands on the page for the quick size."""
+    told = f"On the drawn digits: `numpy-vae study {study.name}`, seed 0. The tests make these "
+    if not study.images:
+        told = f"`numpy-vae study {study.name}`, seed 0. The tests make these "
+    told += "numbers again; what they may be off on another machine stands below each table."
+    return "\n".join([told, "", *[f"{t.markdown()}\n{tolerance(t)}\n" for t in tables]]).rstrip()
+
+
+def tolerance(table: Table) -> str:
+    """Return how far the numbers of a table may be off on another machine, as a line."""
+    allowed = [f"{c.name} {c.tolerance}" for c in table.columns if c.tolerance]
+    return f"*Tolerance: {'; '.join(allowed) or 'none, they are the same everywhere'}.*"
+
+
+def mnist_tables(study: Study, tables: Sequence[Table], seconds: float) -> str:
+    """Return what stands on the page for MNIST."""
+    command = f"`numpy-vae study {study.name} --data mnist`, seed 0"
+    told = f"{command}; {datetime.date.today()}, {seconds:.0f} s on {machine()}."
+    return "\n".join([f"On MNIST: {told}", "", *[table.markdown() for table in tables]]).rstrip()
+
+
+def machine() -> str:
+    """Return what the numbers were made on."""
+    names = re.findall(r"^model name\s*: (.*)$", read(Path("/proc/cpuinfo")), re.MULTILINE)
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", "all")
+    return (
+        f"{os.cpu_count()} cores ({names[0] if names else platform.machine()}; BLAS threads: "
+        f"{threads}), Python {platform.python_version()}, NumPy {np.__version__}"
+    )
+
+
+def read(path: Path) -> str:
+    """Return the text of a file, or nothing where there is none."""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def filled(text: str, marker: str, content: str) -> str:
+    """Return the text of a page with `content` at the place of this marker."""
+    begin = f"<!-- {marker} -->"
+    if text.count(begin) != 1:
+        raise ValueError(f"{begin} stands {text.count(begin)} times in the page, must stand once")
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n\n{content}\n\n{END}{rest.partition(END)[2]}"
+
+
+def perform(study: Study, setting: Setting) -> tuple[Any, list[Table], float, bool]:
+    """Run one experiment; return its numbers, its tables, its seconds, and if all claims hold."""
+    start = time.perf_counter()
+    found = study.run(setting)
+    seconds = time.perf_counter() - start
+    failed = [claim.text for claim in study.claims if not claim.holds(found)]
+    size = "quick" if setting.quick else "mnist"
+    print(f"{study.name}, {size}: {seconds:.1f} s", *[f"\n  FAILS {c}" for c in failed], flush=True)
+    return found, study.tables(found), seconds, not failed
+
+
+def write_page(study: Study, *, quick: bool) -> bool:
+    """Write the tables and the figure of one page; return whether all its claims hold."""
+    path = PAGES / page_of(study)
+    text = path.read_text(encoding="utf-8")
+    found, tables, _, holds = perform(study, setting_of("digits", 0))
+    text = filled(text, "quick", quick_tables(study, tables))
+    if study.images and not quick:
+        found, tables, seconds, also = perform(study, setting_of("mnist", 0))
+        text = filled(text, "mnist", mnist_tables(study, tables, seconds))
+        holds &= also
+    if holds:
+        with atomic_write(path) as stream:
+            stream.write(text.encode())
+        if not (study.images and quick):
+            save_study(PAGES / "figures" / f"{study.name}.png", study, found)
+    return holds
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the pages; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("names", nargs="*", default=["all"], metavar="NAME", help="default: all")
+    parser.add_argument("--quick", action="store_true", help="on the drawn digits alone")
+    args = parser.parse_args(argv)
+    start = time.perf_counter()
+    try:
+        with refusals():
+            studies = chosen(args.names)
+    except UsageError as error:
+        parser.error(str(error))
+    held = [write_page(study, quick=args.quick) for study in studies]
+    print(f"{sum(held)} of {len(held)} pages written; {time.perf_counter() - start:.0f} s")
+    return 0 if all(held) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

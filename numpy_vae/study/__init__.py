@@ -1,0 +1,27 @@
+"""Experiments, one file for each question that a reader asks.
+
+Each module has a page of the same name under docs/study/, and runs with ``numpy-vae study NAME``.
+See `report` for what they are made of. In Python:
+
+    from numpy_vae import load_digits
+    from numpy_vae.study import STUDIES, Setting
+
+    study = STUDIES["tied"]
+    found = study.run(Setting(load_digits(3000), quick=True))
+    for claim in study.claims:
+        assert claim.holds(found), claim.text
+"""
+
+from . import tied
+from .report import Claim, Column, Setting, Study, Table
+
+# In the order in which they are read.
+STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in (tied,)}
+
+
+def page_of(study: Study) -> str:
+    """Return the file name of a study's page in docs/study/, which begins with its number."""
+    return f"{list(STUDIES).index(study.name) + 1:02}-{study.name}.md"
+
+
+__all__ = ["STUDIES", "Claim", "Column", "Setting", "Study", "Table", "page_of"]

@@ -1,0 +1,178 @@
+"""What an experiment of the study is made of: its setting, its tables, its claims.
+
+A page under docs/study/ asks one question, and a module of this package, of the same name, answers
+it by an experiment:
+
+    run(setting)     the numbers, as a named tuple: what it trains, draws and counts
+    tables(found)    the tables of the page, made of them
+    CLAIMS           the sentences of the page that the numbers must bear out
+    draw(figure, found)   its figure
+
+The tests run each in its quick size, hold the tables against those of the page and ask each claim;
+``numpy-vae study`` does the same before a reader's eyes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..data import Dataset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Setting(NamedTuple):
+    """What an experiment is run on, and how large.
+
+    Attributes
+    ----------
+    data : Dataset
+        Digits, drawn or real; experiments without images leave them alone.
+    quick : bool
+        Seconds on the drawn digits, or up to a minute on MNIST.
+    seed : int
+        Of all that is drawn.
+    """
+
+    data: Dataset
+    quick: bool
+    seed: int = 0
+
+    def images(self, train: int, test: int) -> Dataset:
+        """Return the first so many training and test images, or all, if there are fewer."""
+        data = self.data
+
+        def first(array: Any, n: int) -> Any:
+            return None if array is None else array[:n]
+
+        return replace(
+            data,
+            train=data.train[:train],
+            test=data.test[:test],
+            train_labels=first(data.train_labels, train),
+            test_labels=first(data.test_labels, test),
+            train_factors=first(data.train_factors, train),
+            test_factors=first(data.test_factors, test),
+        )
+
+
+class Column(NamedTuple):
+    """A column of a table, and how far its numbers may be off on another machine.
+
+    Training amplifies the rounding of the matrix products, which differs between processors.
+    A number agrees with another if they are `within` of each other, or differ by at most `factor`.
+    """
+
+    name: str
+    form: str = ""  # format of a number, such as ".2f"; none for text
+    within: float = 0.0
+    factor: float = 1.0
+
+    def cell(self, value: Any) -> str:
+        """Return a value as the table shows it."""
+        return format(value, self.form)
+
+    def agrees(self, shown: str, value: Any) -> bool:
+        """Whether `value` could be what another machine has shown as `shown`."""
+        mine = self.cell(value)
+        if mine == shown or not self.form:
+            return mine == shown
+        a, b = float(mine), float(shown)
+        return abs(a - b) <= self.within * (1 + 1e-9) or (
+            a * b > 0 and max(a / b, b / a) <= self.factor
+        )
+
+    @property
+    def tolerance(self) -> str:
+        """How far a number may be off, in words; empty if not at all."""
+        if not self.form or (self.within == 0 and self.factor == 1):
+            return ""
+        parts = [f"±{self.within:g}"] if self.within else []
+        if 1 < self.factor <= 1.5:
+            parts.append(f"{100 * (self.factor - 1):.0f} %")
+        elif self.factor > 1.5:
+            parts.append(f"a factor of {self.factor:g}")
+        return " or ".join(parts)
+
+
+class Table(NamedTuple):
+    """A table of numbers.
+
+    Attributes
+    ----------
+    title : str
+        What it shows, with the unit.
+    columns : tuple of Column
+    rows : sequence of tuples, a value for each column
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: Sequence[tuple[Any, ...]]
+
+    def cells(self) -> list[list[str]]:
+        """Return the rows as they are shown."""
+        pairs = (zip(self.columns, row, strict=True) for row in self.rows)
+        return [[column.cell(value) for column, value in row] for row in pairs]
+
+    def markdown(self) -> str:
+        """Return the table for a page."""
+        lines = [[column.name for column in self.columns]]
+        lines += [["---:" if column.form else "---" for column in self.columns], *self.cells()]
+        rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"**{self.title}**\n\n{rows}\n"
+
+    def text(self) -> str:
+        """Return the table for a terminal."""
+        lines = [[column.name for column in self.columns], *self.cells()]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+        def line(cells: Sequence[str]) -> str:
+            padded = [
+                cell.rjust(width) if column.form else cell.ljust(width)
+                for cell, width, column in zip(cells, widths, self.columns, strict=True)
+            ]
+            return "  ".join(padded).rstrip()
+
+        return "\n".join([self.title, *map(line, lines)])
+
+
+class Claim(NamedTuple):
+    """A sentence of the page, and what it says of the numbers."""
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+class Study(NamedTuple):
+    """One question, and the experiment that answers it.
+
+    Attributes
+    ----------
+    name : str
+        Of the module, of the page, and after ``numpy-vae study``.
+    question : str
+    run : callable
+        Setting -> the numbers that the others read.
+    tables : callable
+        Numbers -> tables of the page.
+    claims : tuple of Claim
+    draw : callable
+        Draws the figure of the page on an empty matplotlib Figure of `size`.
+    size : (float, float)
+        Of the figure, in inches.
+    images : bool
+        Whether the experiment looks at images at all; if not, one table serves for all data.
+    """
+
+    name: str
+    question: str
+    run: Callable[[Setting], Any]
+    tables: Callable[[Any], list[Table]]
+    claims: tuple[Claim, ...]
+    draw: Callable[[Figure, Any], None]
+    size: tuple[float, float] = (7.0, 3.0)
+    images: bool = True

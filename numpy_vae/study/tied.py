@@ -1,0 +1,208 @@
+"""Is log sigma = mu? Two heads on one h, and the model in which they are tied.
+
+Both heads of the package are an affine map of the same h, with weights of their own:
+
+    mu = h W_mu + b_mu                           logvar = h W_logvar + b_logvar
+
+`Tied` takes the question at its word: log sigma = mu, one map for both, q(z | x) = N(mu, e^2mu).
+Then logvar = 2 mu, and what flows back into mu comes from both of its uses:
+
+    dmu ← dmu + 2 dlogvar
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..data import to_float
+from ..evaluate import ACTIVE, Elbo
+from ..network import Network
+from ..params import Array
+from ..train import fit
+from ..vae import VAE
+from .report import Claim, Column, Setting, Study, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Tied(VAE):
+    """A VAE with log sigma = mu; the log-variance head is there and never read."""
+
+    def heads(self, net: Network, h: Array) -> tuple[Array, Array]:
+        """logvar = 2 mu, since log sigma² = 2 log sigma."""
+        mu = net.mu_head.forward(h)
+        return mu, 2 * mu
+
+    def heads_backward(
+        self, net: Network, grad: Network, h: Array, dmu: Array, dlogvar: Array
+    ) -> Array:
+        """mu is read twice, as the mean and as the log-deviation: the gradients add."""
+        grad.logvar_head.W[:], grad.logvar_head.b[:] = 0, 0
+        return net.mu_head.backward(h, dmu + 2 * dlogvar, grad.mu_head)
+
+
+class Run(NamedTuple):
+    """One training: which model, from which seed, and how good on the test images."""
+
+    model: str
+    seed: int
+    elbo: Elbo
+    active: int  # latent dimensions
+
+
+class Found(NamedTuple):
+    """The numbers of the page."""
+
+    angles: Array  # (S,) degrees between the gradients of the two heads, before the first step
+    runs: list[Run]
+    mu: Array  # (N, Z) of the first free model, on test images
+    log_sigma: Array  # (N, Z)
+    tied_mu: Array  # (N, Z) of the first tied one
+    correlations: Array  # (A,) of mu and log sigma over the images, one for each active dimension
+
+    def costs(self) -> Array:
+        """What the tie costs with each seed, in nats per image, (S,)."""
+        elbo = {(run.model, run.seed): run.elbo.elbo for run in self.runs}
+        seeds = sorted({run.seed for run in self.runs})
+        return np.array([elbo["free", seed] - elbo["tied", seed] for seed in seeds])
+
+
+def run(setting: Setting) -> Found:
+    """Train the free and the tied model, from the same weights and with the same noise."""
+    if setting.quick:
+        hidden, latent, epochs, data, seeds = 100, 8, 12, setting.data, 3
+    else:
+        hidden, latent, epochs, data, seeds = 400, 20, 3, setting.data, 2
+    angles, runs = [], []
+    models: dict[str, VAE] = {}
+    for seed in range(setting.seed, setting.seed + seeds):
+        for name, kind in ("free", VAE), ("tied", Tied):
+            vae = kind(data.train.shape[1], (hidden,), latent, rng=seed)
+            if name == "free":
+                angles.append(angle_of_the_heads(vae, to_float(data.train[:100]), seed))
+            *_, last = fit(
+                vae,
+                data,
+                epochs=epochs,
+                lr=2e-3,
+                binarize="dynamic",
+                evaluate_every=epochs,
+                rng=seed,
+            )
+            mu = vae.encode(to_float(data.test))[0]
+            runs.append(
+                Run(name, seed, last.held_out()["test"], int((mu.var(axis=0) > ACTIVE).sum()))
+            )
+            models.setdefault(name, vae)
+    mu, logvar = models["free"].encode(to_float(data.test))
+    log_sigma = logvar / 2
+    active = np.flatnonzero(mu.var(axis=0) > ACTIVE)
+    correlations = np.array([np.corrcoef(mu[:, j], log_sigma[:, j])[0, 1] for j in active])
+    tied_mu = models["tied"].encode(to_float(data.test))[0]
+    return Found(np.array(angles), runs, mu, log_sigma, tied_mu, correlations)
+
+
+def angle_of_the_heads(vae: VAE, x: Array, seed: int) -> float:
+    """Degrees between the gradients of mu.W and of logvar.W, as long vectors."""
+    eps = np.random.default_rng(seed).standard_normal((len(x), vae.latent_dim))
+    grads = vae.backward(vae.forward(x, eps))
+    a, b = grads["mu.W"].ravel(), grads["logvar.W"].ravel()
+    return float(np.degrees(np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))))
+
+
+def tables(found: Found) -> list[Table]:
+    """Both models with each seed; and how mu and log sigma of the free one go together."""
+    elbos = Table(
+        "Test images, nats per image; the same seed is the same initial weights, order and noise",
+        (
+            Column("log sigma"),
+            Column("seed", "d"),
+            Column("ELBO", ".2f", within=1.5),
+            Column("reconstruction", ".2f", within=2.0),
+            Column("KL", ".2f", within=1.5),
+            Column("active dimensions", "d", within=1),
+        ),
+        [
+            (
+                {"free": "a head of its own", "tied": "= mu"}[run.model],
+                run.seed,
+                run.elbo.elbo,
+                run.elbo.reconstruction,
+                run.elbo.kl,
+                run.active,
+            )
+            for run in found.runs
+        ],
+    )
+    sizes = np.abs(found.correlations)
+    pairs = Table(
+        "The two heads of the free model",
+        (Column("what"), Column("least", ".2f", within=0.2), Column("most", ".2f", within=0.2)),
+        [
+            (
+                "size of the correlation of mu and log sigma over the test images, by dimension",
+                float(sizes.min()),
+                float(sizes.max()),
+            ),
+        ],
+    )
+    angles = Table(
+        "Before the first step",
+        (
+            Column("seed", "d"),
+            Column("angle of the two heads' gradients, degrees", ".1f", within=2),
+        ),
+        [(run.seed, angle) for run, angle in zip(found.runs[::2], found.angles, strict=True)],
+    )
+    return [elbos, pairs, angles]
+
+
+CLAIMS = (
+    Claim(
+        "With each seed the tied model is worse by more than 8 nats per image.",
+        lambda found: bool((found.costs() > 8).all()),
+    ),
+    Claim(
+        "In no active dimension of the free model do mu and log sigma have a correlation above 0.9 "
+        "in size.",
+        lambda found: bool(len(found.correlations) and np.abs(found.correlations).max() < 0.9),
+    ),
+    Claim(
+        "Before the first step the gradients of the two heads stand at 45 to 135 degrees to each "
+        "other: nothing pulls them the same way.",
+        lambda found: bool(((found.angles > 45) & (found.angles < 135)).all()),
+    ),
+    Claim(
+        "The tied model keeps mu below zero, where sigma is small: on average below -0.3.",
+        lambda found: bool(found.tied_mu.mean() < -0.3),
+    ),
+)
+
+
+def draw(figure: Figure, found: Found) -> None:
+    """mu against log sigma, free and tied; and the ELBO of each training."""
+    left, middle, right = figure.subplots(1, 3, width_ratios=(2, 2, 1.2))
+    free, tied = (np.argsort(-mu.var(axis=0))[:3] for mu in (found.mu, found.tied_mu))
+    dots = {
+        left: ("two heads", found.mu[:, free], found.log_sigma[:, free]),
+        middle: ("log σ tied to μ", found.tied_mu[:, tied], found.tied_mu[:, tied]),
+    }
+    reach = max(float(np.abs(mu).max()) for _, mu, _ in dots.values())
+    for ax, (title, mu, log_sigma) in dots.items():
+        for x, y, colour, mark in zip(mu.T, log_sigma.T, ("C0", "C6", "C3"), ".x+", strict=True):
+            ax.plot(x, y, mark, ms=2, mew=0.4, alpha=0.5, color=colour, rasterized=True)
+        ax.plot([-reach, reach], [-reach, reach], "k--", lw=0.8)
+        ax.set(title=title, xlabel="μ", xlim=(-reach, reach), ylim=(-reach, 1.5))
+    left.set_ylabel("log σ")
+    for i, (model, mark) in enumerate({"free": "o", "tied": "s"}.items()):
+        elbos = [run.elbo.elbo for run in found.runs if run.model == model]
+        right.plot([i] * len(elbos), elbos, mark, color=f"C{6 * i}")
+    right.set(
+        title="test ELBO, nats", xticks=(0, 1), xticklabels=("free", "tied"), xlim=(-0.6, 1.6)
+    )
+
+
+STUDY = Study("tied", "Is log sigma = mu?", run, tables, CLAIMS, draw, (8.0, 3.0))

@@ -1,0 +1,162 @@
+"""What each page of the study says is so: its claims, its tables, its code, its links.
+
+The experiments run once each, in their quick size, on the drawn digits.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from numpy_vae.commands.study import setting_of
+from numpy_vae.figures import save_study
+from numpy_vae.study import STUDIES, Column, Table, page_of
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = ROOT / "docs" / "study"
+SECTIONS = [
+    "The derivation", "The lines that do it", "The experiment", "What to try next",
+]  # fmt: skip
+SOURCE = " ".join(
+    " ".join(path.read_text(encoding="utf-8").split())
+    for path in (ROOT / "numpy_vae").rglob("*.py")
+)
+each = pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+each_claim = pytest.mark.parametrize(
+    ("study", "number"),
+    [(study, i) for study in STUDIES.values() for i in range(len(study.claims))],
+    ids=[f"{name}-{i + 1}" for name in STUDIES for i in range(len(STUDIES[name].claims))],
+)
+
+
+@cache
+def found(name):
+    """Return the numbers of an experiment in its quick size."""
+    return STUDIES[name].run(setting_of("digits", 0))
+
+
+def page(study):
+    return (PAGES / page_of(study)).read_text(encoding="utf-8")
+
+
+def between(text, marker):
+    """Return what stands on a page at the place of a marker."""
+    return text.split(f"<!-- {marker} -->")[1].split("<!-- end -->")[0]
+
+
+def tables_of(text):
+    """Return the tables of a text, each a list of rows of cells, the heads first."""
+    tables, rows = [], []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+        elif rows:
+            tables.append([rows[0], *rows[2:]])
+            rows = []
+    return tables
+
+
+@each_claim
+def test_the_claim_holds(study, number):
+    claim = study.claims[number]
+    assert claim.holds(found(study.name)), claim.text
+
+
+@each
+def test_the_tables_of_the_page_are_found_again(study):
+    tables = study.tables(found(study.name))
+    shown = tables_of(between(page(study), "quick"))
+    assert len(shown) == len(tables) >= 1
+    for table, (head, *rows) in zip(tables, shown, strict=True):
+        assert head == [column.name for column in table.columns]
+        for values, row in zip(table.rows, rows, strict=True):
+            for column, value, cell in zip(table.columns, values, row, strict=True):
+                assert column.agrees(cell, value), (table.title, column.name, row, value)
+
+
+@each
+def test_the_figure_can_be_drawn(study, tmp_path):
+    save_study(tmp_path / "figure.png", study, found(study.name))
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+@each
+def test_the_page_has_its_parts(study):
+    text = page(study)
+    number = page_of(study).split("-")[0].lstrip("0")
+    assert text.startswith(f"# {number}. {study.question}\n\n> ")
+    assert "*Asked at:*" in text and "**In short.**" in text
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == SECTIONS
+    flat = " ".join(text.split())
+    for claim in study.claims:
+        assert f"- **{claim.text}**" in flat
+    assert f"](figures/{study.name}.png)" in text
+    assert f"numpy-vae study {study.name}" in text
+    assert ("<!-- mnist -->" in text) == study.images
+
+
+@each
+def test_numbers_of_mnist_name_their_command_and_date(study):
+    if not study.images:
+        pytest.skip("the experiment looks at no images")
+    text = between(page(study), "mnist")
+    command = f"`numpy-vae study {study.name} --data mnist`, seed 0; "
+    assert re.search(rf"{re.escape(command)}\d{{4}}-\d\d-\d\d, \d+ s on \S", text)
+    heads = [table[0] for table in tables_of(text)]
+    assert heads == [table[0] for table in tables_of(between(page(study), "quick"))]
+
+
+@each
+def test_the_lines_of_the_page_stand_in_the_package(study):
+    section = page(study).split("## The lines that do it\n")[1].split("\n## ")[0]
+    table = tables_of(section)[0]
+    lines = [line for row in table[1:] for line in re.findall(r"`([^`]*)`", row[-1])]
+    assert len(lines) >= 2
+    for line in lines:
+        assert " ".join(line.split()) in SOURCE, line
+
+
+@each
+def test_the_code_of_the_page_runs(study):
+    for block in re.findall(r"^```python\n(.*?)^```$", page(study), re.MULTILINE | re.DOTALL):
+        exec(block, {"__name__": "page"})
+
+
+@pytest.mark.parametrize("path", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)
+def test_every_link_leads_somewhere(path):
+    links = re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    assert links and all((path.parent / link).exists() for link in links), links
+
+
+def test_the_index_lists_the_pages_in_order():
+    index = (PAGES / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[(\d+)\. (.*?)\]\((\S+)\)", index, re.MULTILINE)
+    expected = [
+        (str(i), study.question, page_of(study))
+        for i, study in enumerate(STUDIES.values(), start=1)
+    ]
+    assert listed == expected
+    assert {path.name for path in PAGES.glob("*.md")} == {"README.md", *(p for *_, p in listed)}
+    assert {path.stem for path in (PAGES / "figures").iterdir()} == set(STUDIES)
+
+
+def test_a_column_says_how_far_a_number_may_be_off():
+    exact, near = Column("a", ".2f"), Column("b", ".2f", within=0.5)
+    rough, text = Column("c", ".1e", factor=10), Column("d")
+    assert exact.agrees("1.23", 1.231) and not exact.agrees("1.23", 1.24)
+    assert near.agrees("1.00", 1.5) and not near.agrees("1.00", 1.51)
+    assert rough.agrees("1.0e-09", 9e-9) and not rough.agrees("1.0e-09", 1.2e-8)
+    assert not rough.agrees("1.0e-09", -1e-9) and not rough.agrees("1.0e-09", 0.0)
+    assert text.agrees("no", "no") and not text.agrees("no", "yes")
+    assert not near.agrees("nan", 1.0) and near.agrees("nan", float("nan"))
+    assert [c.tolerance for c in (exact, near, rough, text)] == ["", "±0.5", "a factor of 10", ""]
+    assert Column("e", ".1f", within=1, factor=1.1).tolerance == "±1 or 10 %"
+
+
+def test_a_table_is_shown_on_a_page_and_on_a_terminal():
+    table = Table("Nats", (Column("what"), Column("value", ".1f")), [("a", 1.25), ("long", -20.0)])
+    assert table.markdown() == (
+        "**Nats**\n\n| what | value |\n| --- | ---: |\n| a | 1.2 |\n| long | -20.0 |\n"
+    )
+    assert table.text() == "Nats\nwhat  value\na       1.2\nlong  -20.0"
