@@ -55,7 +55,7 @@ def test_every_module_is_listed():
     named = "".join(row[0] for row in table("The modules, in reading order"))
     modules = {path.name for path in (ROOT / "numpy_vae").glob("*.py")}
     assert set(re.findall(r"`(\w+\.py)`", named)) == modules - {"__init__.py"}
-    assert "`commands/`" in named
+    assert "`commands/`" in named and "`study/`" in named
 
 
 def test_every_command_is_named():

@@ -1,0 +1,107 @@
+"""``numpy-vae study``: the list, the experiments, and its exit status."""
+
+import numpy as np
+import pytest
+from command_line import PNG, refusal
+
+from numpy_vae.__main__ import main
+from numpy_vae.commands import study as command
+from numpy_vae.study import STUDIES, Claim, Column, Study, Table
+
+FOUND = {"one": 2.5, "two": 7.25}
+
+
+def small(name, holds=True):
+    """Return an experiment that costs nothing, and remembers what it was run on."""
+
+    def run(setting):
+        ran.append((name, setting.quick, setting.seed, setting.data.name))
+        return FOUND[name]
+
+    ran = small.ran
+    return Study(
+        name,
+        f"Question {name}?",
+        run,
+        lambda found: [Table("Nats", (Column("what"), Column("value", ".2f")), [(name, found)])],
+        (Claim("Above zero.", lambda found: found > 0), Claim("Right.", lambda found: holds)),
+        lambda figure, found: figure.subplots().plot([found]),
+    )
+
+
+@pytest.fixture
+def studies(monkeypatch, tmp_path):
+    """Replace the studies by two small ones, and MNIST by nothing."""
+    small.ran = []
+    made = {name: small(name) for name in FOUND}
+    monkeypatch.setattr(command, "STUDIES", made)
+    monkeypatch.setattr("numpy_vae.study.STUDIES", made)
+    monkeypatch.setattr("numpy_vae.data.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def test_without_a_name_the_questions_are_listed(capsys):
+    assert main(["study"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(STUDIES) == 11
+    for number, (line, study) in enumerate(zip(lines, STUDIES.values(), strict=True), start=1):
+        assert line.split(maxsplit=2) == [f"{number}.", study.name, study.question]
+
+
+def test_a_study_prints_its_tables_and_its_claims_and_writes_its_figure(studies, tmp_path, capsys):
+    assert main(["study", "two", "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    assert small.ran == [("two", True, 3, "digits")]
+    assert out.startswith("Question two?\ndigits, seed 3; docs/study/02-two.md\n\nNats\n")
+    assert "two    7.25\n" in out
+    assert "\nholds  Above zero.\nholds  Right.\n\nwritten: study/two.png; " in out
+    assert (tmp_path / "study" / "two.png").read_bytes().startswith(PNG)
+
+
+def test_all_are_run_once_each_in_the_order_of_the_pages(studies, tmp_path, capsys):
+    assert main(["study", "two", "one", "two", "--out", "here/there"]) == 0
+    assert main(["study", "all", "one"]) == 0
+    assert [name for name, *_ in small.ran] == ["one", "two", "one", "two"]
+    assert sorted(p.name for p in (tmp_path / "here/there").iterdir()) == ["one.png", "two.png"]
+
+
+def test_a_claim_that_fails_ends_the_command_with_1_after_all_have_run(studies, capsys):
+    studies["one"] = small("one", holds=False)
+    assert main(["study", "all"]) == 1
+    out = capsys.readouterr().out
+    assert "holds  Above zero.\nFAILS  Right.\n" in out and "written: study/two.png" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["three"], "NAME is 'three', must be one of one, two, or all"),
+        (["one", "--out", "file"], "--out file is a file, must be a folder"),
+        (["one", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data digits"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(studies, tmp_path, capsys, words, message):
+    (tmp_path / "file").write_text("kept")
+    assert message in refusal(capsys, "study", *words)
+    assert small.ran == [] and sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+def test_mnist_is_the_full_size(studies, monkeypatch, capsys):
+    from numpy_vae import load_digits
+
+    monkeypatch.setattr(command, "load_mnist", lambda folder: load_digits(60))
+    assert main(["study", "one", "--data", "mnist"]) == 0
+    assert small.ran == [("one", False, 0, "digits")]
+    assert "mnist, seed 0;" in capsys.readouterr().out
+
+
+def test_the_drawn_digits_of_the_quick_size_are_always_the_same():
+    first, second = command.setting_of("digits", 0), command.setting_of("digits", 5)
+    np.testing.assert_array_equal(first.data.train, second.data.train)
+    assert (len(first.data.train), len(first.data.test)) == (2500, 500)
+    part = first.images(7, 5)
+    assert [len(a) for a in (part.train, part.train_labels, part.train_factors)] == [7] * 3
+    assert [len(a) for a in (part.test, part.test_labels, part.test_factors)] == [5] * 3
+    np.testing.assert_array_equal(part.train, first.data.train[:7])
