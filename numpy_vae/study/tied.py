@@ -199,7 +199,7 @@ def draw(figure: Figure, found: Found) -> None:
     left.set_ylabel("log σ")
     for i, (model, mark) in enumerate({"free": "o", "tied": "s"}.items()):
         elbos = [run.elbo.elbo for run in found.runs if run.model == model]
-        right.plot([i] * len(elbos), elbos, mark, color=f"C{6 * i}")
+        right.plot([i] * len(elbos), elbos, mark, color=f"C{6 * i}", ms=5, mfc="none")
     right.set(
         title="test ELBO, nats", xticks=(0, 1), xticklabels=("free", "tied"), xlim=(-0.6, 1.6)
     )
