@@ -12,11 +12,37 @@ See `report` for what they are made of. In Python:
         assert claim.holds(found), claim.text
 """
 
-from . import tied
+from . import (
+    backward,
+    bounds,
+    checking,
+    collapse,
+    concatenated,
+    kl,
+    logits,
+    logvar,
+    reductions,
+    sampling,
+    tied,
+)
 from .report import Claim, Column, Setting, Study, Table
 
 # In the order in which they are read.
-STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in (tied,)}
+_MODULES = (
+    tied,
+    concatenated,
+    logvar,
+    sampling,
+    kl,
+    reductions,
+    logits,
+    bounds,
+    collapse,
+    checking,
+    backward,
+)
+
+STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in _MODULES}
 
 
 def page_of(study: Study) -> str:

@@ -125,8 +125,20 @@ def test_the_code_of_the_page_runs(study):
 
 @pytest.mark.parametrize("path", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)
 def test_every_link_leads_somewhere(path):
-    links = re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    prose = re.sub(r"```.*?```|`[^`]*`", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", prose)
     assert links and all((path.parent / link).exists() for link in links), links
+
+
+@pytest.mark.parametrize("path", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)
+def test_the_formulas_survive_markdown(path):
+    # A renderer may take \\, and \\{ for escaped punctuation, and | for the end of a table's cell.
+    prose = re.sub(r"```.*?```|`[^`]*`", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    formulas = re.findall(r"\$\$(.*?)\$\$|\$([^$\n]*)\$", prose, re.DOTALL)
+    for formula in map("".join, formulas):
+        assert not re.search(r"\\[^a-zA-Z\s]", formula), formula
+        assert "|" not in formula and formula.count("{") == formula.count("}"), formula
+    assert prose.count("$") % 2 == 0
 
 
 def test_the_index_lists_the_pages_in_order():

@@ -1,0 +1,538 @@
+"""One backward pass, line by line: the gradient of the ELBO of the two-layer model, by hand.
+
+Letters of this module: B images, D pixels, H hidden, Z latent. One hidden relu layer in the
+encoder, one in the decoder, a Bernoulli likelihood, the loss L = 1/B Σ_b (nll_b + kl_b). dy is
+∂L/∂y, an array of the shape of y. Whatever is read twice gets the sum of two gradients.
+
+    forward                                      backward, read upwards
+    a      = x W + b, encoder.0      (B, H)      da      = dh [h > 0]
+    h      = max(a, 0)               (B, H)      dh      = dmu W_muᵀ + dlogvar W_logvarᵀ
+    mu     = h W + b, mu             (B, Z)      dmu     = dz + dkl mu
+    logvar = h W + b, logvar         (B, Z)      dlogvar = dz eps sigma / 2 + dkl (sigma² - 1) / 2
+    sigma  = exp(logvar / 2)         (B, Z)
+    z      = mu + sigma eps          (B, Z)      dz      = da_dec Wᵀ, decoder.0
+    a_dec  = z W + b, decoder.0      (B, H)      da_dec  = dh_dec [h_dec > 0]
+    h_dec  = max(a_dec, 0)           (B, H)      dh_dec  = dlogits Wᵀ, output
+    logits = h_dec W + b, output     (B, D)      dlogits = dnll (p - x)
+    nll    = Σ_d softplus(l) - x l   (B,)        dnll    = 1 / B
+    kl     = Σ_z (mu² + sigma² - 1 - logvar) / 2 dkl     = 1 / B
+
+and dW = (input)ᵀ d(output), db = Σ_b d(output) for each of the five affine maps. `EXAMPLE` is so
+small that all of it fits on a sheet of paper. `forward_by_hand` and `backward_by_hand` compute it
+as the derivation says it in indices, with loops over Python floats; `from_the_pieces` does so with
+the functions of the package, in the order of `VAE.forward` and `VAE.backward`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import posterior
+from ..bounds import elbo_loss_backward
+from ..gradcheck import Report, gradcheck
+from ..layers import ACTIVATIONS
+from ..modelcheck import function_of
+from ..network import Network
+from ..params import Array
+from ..vae import VAE, Trace
+from .report import Claim, Column, Setting, Study, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Numbers = Any  # of Python: a float, or lists of them, or lists of those
+
+EXAMPLE: dict[str, Numbers] = {
+    "x": [[1.0, 0.0], [1.0, 1.0]],
+    "eps": [[1.0], [-0.5]],
+    "encoder.0.W": [[0.5, -1.0], [-0.5, 1.5]],
+    "encoder.0.b": [0.5, 0.5],
+    "mu.W": [[1.0], [-1.0]],
+    "mu.b": [-0.5],
+    "logvar.W": [[-2.0], [1.0]],
+    "logvar.b": [1.0],
+    "decoder.0.W": [[1.0, -0.5]],
+    "decoder.0.b": [0.5, 1.0],
+    "output.W": [[1.0, -1.0], [-0.5, 1.0]],
+    "output.b": [-0.5, 1.0],
+}
+SHAPES = {
+    "x": "(B, D)",
+    "eps": "(B, Z)",
+    "encoder.0.W": "(D, H)",
+    "encoder.0.b": "(H,)",
+    "mu.W": "(H, Z)",
+    "mu.b": "(Z,)",
+    "logvar.W": "(H, Z)",
+    "logvar.b": "(Z,)",
+    "decoder.0.W": "(Z, H)",
+    "decoder.0.b": "(H,)",
+    "output.W": "(H, D)",
+    "output.b": "(D,)",
+}
+Line = tuple[str, str, str]  # name, shape, formula
+FORWARD: tuple[Line, ...] = (
+    ("a", "(B, H)", "x W + b with encoder.0"),
+    ("h", "(B, H)", "max(a, 0)"),
+    ("mu", "(B, Z)", "h W + b with mu"),
+    ("logvar", "(B, Z)", "h W + b with logvar"),
+    ("sigma", "(B, Z)", "exp(logvar / 2)"),
+    ("z", "(B, Z)", "mu + sigma eps"),
+    ("a_dec", "(B, H)", "z W + b with decoder.0"),
+    ("h_dec", "(B, H)", "max(a_dec, 0)"),
+    ("logits", "(B, D)", "h_dec W + b with output"),
+    ("p", "(B, D)", "1 / (1 + exp(-logits))"),
+    ("nll", "(B,)", "Σ_d log(1 + exp(logits)) - x logits"),
+    ("kl", "(B,)", "Σ_z (mu² + sigma² - 1 - logvar) / 2"),
+    ("loss", "()", "1/B Σ_b (nll + kl)"),
+)
+BACKWARD: tuple[Line, ...] = (  # a gradient of parameters has the name of their block
+    ("dnll", "(B,)", "1 / B"),
+    ("dkl", "(B,)", "1 / B"),
+    ("dlogits", "(B, D)", "dnll (p - x)"),
+    ("output.W", "(H, D)", "h_decᵀ dlogits"),
+    ("output.b", "(D,)", "Σ_b dlogits"),
+    ("dh_dec", "(B, H)", "dlogits Wᵀ with output"),
+    ("da_dec", "(B, H)", "dh_dec [h_dec > 0]"),
+    ("decoder.0.W", "(Z, H)", "zᵀ da_dec"),
+    ("decoder.0.b", "(H,)", "Σ_b da_dec"),
+    ("dz", "(B, Z)", "da_dec Wᵀ with decoder.0"),
+    ("dmu_sample", "(B, Z)", "dz"),
+    ("dlogvar_sample", "(B, Z)", "dz eps sigma / 2"),
+    ("dmu_kl", "(B, Z)", "dkl mu"),
+    ("dlogvar_kl", "(B, Z)", "dkl (sigma² - 1) / 2"),
+    ("dmu", "(B, Z)", "dmu_sample + dmu_kl"),
+    ("dlogvar", "(B, Z)", "dlogvar_sample + dlogvar_kl"),
+    ("mu.W", "(H, Z)", "hᵀ dmu"),
+    ("mu.b", "(Z,)", "Σ_b dmu"),
+    ("dh_mu", "(B, H)", "dmu Wᵀ with mu"),
+    ("logvar.W", "(H, Z)", "hᵀ dlogvar"),
+    ("logvar.b", "(Z,)", "Σ_b dlogvar"),
+    ("dh_logvar", "(B, H)", "dlogvar Wᵀ with logvar"),
+    ("dh", "(B, H)", "dh_mu + dh_logvar"),
+    ("da", "(B, H)", "dh [h > 0]"),
+    ("encoder.0.W", "(D, H)", "xᵀ da"),
+    ("encoder.0.b", "(H,)", "Σ_b da"),
+)
+SUMMANDS = "dmu_sample", "dmu_kl", "dlogvar_sample", "dlogvar_kl", "dh_mu", "dh_logvar"
+
+
+def forward_by_hand(given: Mapping[str, Numbers]) -> dict[str, Numbers]:
+    """Compute each line of `FORWARD`, index by index, from what has the names of `EXAMPLE`."""
+    x, eps = given["x"], given["eps"]
+    B, D, H, Z = (range(len(rows)) for rows in (x, x[0], given["mu.W"], eps[0]))
+    W, c = given["encoder.0.W"], given["encoder.0.b"]
+    a = [[sum(x[b][i] * W[i][j] for i in D) + c[j] for j in H] for b in B]
+    h = [[max(a[b][j], 0.0) for j in H] for b in B]
+    W, c = given["mu.W"], given["mu.b"]
+    mu = [[sum(h[b][i] * W[i][j] for i in H) + c[j] for j in Z] for b in B]
+    W, c = given["logvar.W"], given["logvar.b"]
+    logvar = [[sum(h[b][i] * W[i][j] for i in H) + c[j] for j in Z] for b in B]
+    sigma = [[math.exp(logvar[b][j] / 2) for j in Z] for b in B]
+    z = [[mu[b][j] + sigma[b][j] * eps[b][j] for j in Z] for b in B]
+    W, c = given["decoder.0.W"], given["decoder.0.b"]
+    a_dec = [[sum(z[b][i] * W[i][j] for i in Z) + c[j] for j in H] for b in B]
+    h_dec = [[max(a_dec[b][j], 0.0) for j in H] for b in B]
+    W, c = given["output.W"], given["output.b"]
+    l = [[sum(h_dec[b][i] * W[i][j] for i in H) + c[j] for j in D] for b in B]
+    p = [[1 / (1 + math.exp(-l[b][j])) for j in D] for b in B]
+    nll = [sum(math.log(1 + math.exp(l[b][j])) - x[b][j] * l[b][j] for j in D) for b in B]
+    kl = [sum(mu[b][j] ** 2 + sigma[b][j] ** 2 - 1 - logvar[b][j] for j in Z) / 2 for b in B]
+    loss = sum(nll[b] + kl[b] for b in B) / len(B)
+    values = a, h, mu, logvar, sigma, z, a_dec, h_dec, l, p, nll, kl, loss
+    return dict(zip(names(FORWARD), values, strict=True))
+
+
+def backward_by_hand(
+    given: Mapping[str, Numbers], forward: Mapping[str, Numbers]
+) -> dict[str, Numbers]:
+    """Compute each line of `BACKWARD`, index by index, from what `forward_by_hand` returned."""
+    x, eps = given["x"], given["eps"]
+    B, D, H, Z = (range(len(rows)) for rows in (x, x[0], given["mu.W"], eps[0]))
+    _, h, mu, _, sigma, z, _, h_dec, _, p, *_ = forward.values()
+    dnll = [1 / len(B) for b in B]
+    dkl = [1 / len(B) for b in B]
+    dl = [[dnll[b] * (p[b][j] - x[b][j]) for j in D] for b in B]
+    W = given["output.W"]
+    dW_output = [[sum(h_dec[b][i] * dl[b][j] for b in B) for j in D] for i in H]
+    dc_output = [sum(dl[b][j] for b in B) for j in D]
+    dh_dec = [[sum(dl[b][j] * W[i][j] for j in D) for i in H] for b in B]
+    da_dec = [[dh_dec[b][j] if h_dec[b][j] > 0 else 0.0 for j in H] for b in B]
+    W = given["decoder.0.W"]
+    dW_decoder = [[sum(z[b][i] * da_dec[b][j] for b in B) for j in H] for i in Z]
+    dc_decoder = [sum(da_dec[b][j] for b in B) for j in H]
+    dz = [[sum(da_dec[b][j] * W[i][j] for j in H) for i in Z] for b in B]
+    dmu_sample = [[dz[b][j] for j in Z] for b in B]
+    dlogvar_sample = [[dz[b][j] * eps[b][j] * sigma[b][j] / 2 for j in Z] for b in B]
+    dmu_kl = [[dkl[b] * mu[b][j] for j in Z] for b in B]
+    dlogvar_kl = [[dkl[b] * (sigma[b][j] ** 2 - 1) / 2 for j in Z] for b in B]
+    dmu = [[dmu_sample[b][j] + dmu_kl[b][j] for j in Z] for b in B]
+    dlogvar = [[dlogvar_sample[b][j] + dlogvar_kl[b][j] for j in Z] for b in B]
+    W = given["mu.W"]
+    dW_mu = [[sum(h[b][i] * dmu[b][j] for b in B) for j in Z] for i in H]
+    dc_mu = [sum(dmu[b][j] for b in B) for j in Z]
+    dh_mu = [[sum(dmu[b][j] * W[i][j] for j in Z) for i in H] for b in B]
+    W = given["logvar.W"]
+    dW_logvar = [[sum(h[b][i] * dlogvar[b][j] for b in B) for j in Z] for i in H]
+    dc_logvar = [sum(dlogvar[b][j] for b in B) for j in Z]
+    dh_logvar = [[sum(dlogvar[b][j] * W[i][j] for j in Z) for i in H] for b in B]
+    dh = [[dh_mu[b][i] + dh_logvar[b][i] for i in H] for b in B]
+    da = [[dh[b][j] if h[b][j] > 0 else 0.0 for j in H] for b in B]
+    dW_encoder = [[sum(x[b][i] * da[b][j] for b in B) for j in H] for i in D]
+    dc_encoder = [sum(da[b][j] for b in B) for j in H]
+    values = (
+        *(dnll, dkl, dl, dW_output, dc_output, dh_dec, da_dec, dW_decoder, dc_decoder, dz),
+        *(dmu_sample, dlogvar_sample, dmu_kl, dlogvar_kl, dmu, dlogvar, dW_mu, dc_mu, dh_mu),
+        *(dW_logvar, dc_logvar, dh_logvar, dh, da, dW_encoder, dc_encoder),
+    )
+    return dict(zip(names(BACKWARD), values, strict=True))
+
+
+def names(lines: tuple[Line, ...]) -> list[str]:
+    """The names of `FORWARD` or `BACKWARD`, in their order."""
+    return [name for name, _, _ in lines]
+
+
+def model(given: Mapping[str, Numbers]) -> VAE:
+    """Return the `VAE` of the example, its `Params` filled by hand."""
+    sizes = len(given["x"][0]), (len(given["mu.W"]),), len(given["eps"][0])
+    vae = VAE(*sizes, dtype=np.float64, rng=0)
+    for name, block in vae.params.items():
+        block[:] = given[name]
+    return vae
+
+
+def forward_of_the_package(vae: VAE, trace: Trace) -> dict[str, Array]:
+    """`FORWARD` as `VAE` has it: its trace, and what that leaves out."""
+    t, net = trace, Network.on(vae.params, ACTIVATIONS[vae.activation], vae.likelihood)
+    a, a_dec = net.encoder.layers[0].forward(t.x), net.decoder.layers[0].forward(t.z)
+    p, (nll, kl) = vae.likelihood.mean(t.logits), vae.loss(t)
+    loss = np.asarray(vae.objective(t))
+    values = (a, t.h, t.mu, t.logvar, t.sigma, t.z, a_dec, t.decoder[-1], t.logits, p, nll, kl)
+    return dict(zip(names(FORWARD), (*values, loss), strict=True))
+
+
+def backward_of_the_package(vae: VAE, trace: Trace, without: str = "") -> dict[str, Array]:
+    """`BACKWARD`, line by line as `VAE.backward` does it; one of `SUMMANDS` may be left out."""
+
+    def kept(name: str, value: Array) -> Array:
+        found[name] = value * (name != without)
+        return found[name]
+
+    t, activation = trace, ACTIVATIONS[vae.activation]
+    grads = vae.params.zeros_like()
+    net, grad = (Network.on(p, activation, vae.likelihood) for p in (vae.params, grads))
+    found: dict[str, Array] = dict(grads)  # views, filled as the pass goes on
+    dnll, dkl, _ = elbo_loss_backward(vae.terms(t), 1.0)
+    dlogits = net.likelihood.nll_backward(t.x, t.logits, dnll)
+    dh_dec = net.output.backward(t.decoder[-1], dlogits, grad.output)
+    da_dec = activation.backward(t.decoder[-1], dh_dec)
+    dz = net.decoder.layers[0].backward(t.z, da_dec, grad.decoder.layers[0])
+    dmu_sample, dlogvar_sample, _ = posterior.sample_backward(t.eps, t.sigma, dz)
+    dmu_kl, dlogvar_kl = posterior.kl_backward(t.mu, t.sigma, dkl)
+    dmu = kept("dmu_sample", dmu_sample) + kept("dmu_kl", dmu_kl)
+    dlogvar = kept("dlogvar_sample", dlogvar_sample) + kept("dlogvar_kl", dlogvar_kl)
+    dh_mu = net.mu_head.backward(t.h, dmu, grad.mu_head)
+    dh_logvar = net.logvar_head.backward(t.h, dlogvar, grad.logvar_head)
+    dh = kept("dh_mu", dh_mu) + kept("dh_logvar", dh_logvar)
+    da = activation.backward(t.h, dh)
+    net.encoder.layers[0].backward_params(t.x, da, grad.encoder.layers[0])
+    found |= {"dnll": dnll, "dkl": dkl, "dlogits": dlogits, "dh_dec": dh_dec, "da_dec": da_dec}
+    found |= {"dz": dz, "dmu": dmu, "dlogvar": dlogvar, "dh": dh, "da": da}
+    return {name: found[name] for name in names(BACKWARD)}
+
+
+class Found(NamedTuple):
+    """The numbers of the page."""
+
+    by_hand: dict[str, Array]  # what is computed forward, from float lists
+    gradients_by_hand: dict[str, Array]  # and backward
+    package: dict[str, Array]
+    gradients: dict[str, Array]
+    whole: dict[str, Array]  # what `VAE.backward` returns, by block
+    central: Report
+    complex_step: Report
+    refused: dict[str, list[str]]  # the blocks of which the check fails, by the summand left out
+
+    def distances(self) -> dict[str, float]:
+        """The largest differences from what is computed by hand."""
+        by_hand = self.gradients_by_hand
+        return {
+            "forward, each line": largest(self.by_hand, self.package),
+            "backward, each line": largest(by_hand, self.gradients),
+            "what VAE.backward returns": largest(self.whole, by_hand),
+        }
+
+
+def largest(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
+    """The largest difference of any two numbers, of all arrays that the first has."""
+    return max(float(np.abs(array - other[name]).max()) for name, array in one.items())
+
+
+def run(setting: Setting) -> Found:
+    """Compute the example by hand and by the package, and check its gradient."""
+    by_hand = forward_by_hand(EXAMPLE)
+    gradients_by_hand = backward_by_hand(EXAMPLE, by_hand)
+    vae = model(EXAMPLE)
+    x, eps = np.array(EXAMPLE["x"]), np.array(EXAMPLE["eps"])
+    trace = vae.forward(x, eps)
+    f, arrays = function_of(vae, "objective", 1.0), {**vae.params, "x": x, "eps": eps}
+
+    def check(gradients: Mapping[str, Array], method: str) -> Report:
+        return gradcheck(f, {name: gradients[name] for name in vae.params}, arrays, method=method)
+
+    whole = dict(vae.backward(trace))
+    refused = {}
+    for name in SUMMANDS:
+        report = check(backward_of_the_package(vae, trace, without=name), "complex")
+        refused[name] = [row.name for row in report if not row.ok]
+    return Found(
+        {name: np.array(value) for name, value in by_hand.items()},
+        {name: np.array(value) for name, value in gradients_by_hand.items()},
+        forward_of_the_package(vae, trace),
+        backward_of_the_package(vae, trace),
+        whole,
+        check(whole, "central"),
+        check(whole, "complex"),
+        refused,
+    )
+
+
+def shown(shape: str, array: Array) -> tuple[str, str]:
+    """Return the two rows of an array to four digits: of (B, ...) those of the two images."""
+    by_row = shape.startswith("(B") or array.ndim == 2
+    rows = array.reshape(len(array) if by_row else 1, -1)
+    texts = [", ".join(f"{round(float(v), 4) + 0.0:.4f}" for v in row) for row in rows]  # no -0
+    first, second = [*texts, "–"][:2]
+    return first, second
+
+
+def lines_table(title: str, lines: tuple[Line, ...], values: Mapping[str, Array]) -> Table:
+    """Return the lines of a pass with their numbers."""
+    return Table(
+        title,
+        tuple(map(Column, ("name", "shape", "formula", "row 1", "row 2"))),
+        [
+            (f"d {name}" if name in SHAPES else name, shape, formula, *shown(shape, values[name]))
+            for name, shape, formula in lines
+        ],
+    )
+
+
+def tables(found: Found) -> list[Table]:
+    """What is given, the lines of both passes, and how they were checked."""
+    given = Table(
+        "Given: two images of two pixels, the noise, and 22 parameters",
+        tuple(map(Column, ("name", "shape", "row 1", "row 2"))),
+        [(name, shape, *shown(shape, np.array(EXAMPLE[name]))) for name, shape in SHAPES.items()],
+    )
+    distances = Table(
+        "By hand in Python floats against the package: the largest difference of two numbers",
+        (Column("of"), Column("difference", ".0e", within=1e-14)),
+        list(found.distances().items()),
+    )
+    checks = Table(
+        "The gradient against the function: the largest error over the largest entry of the block",
+        (
+            Column("block"),
+            Column("derivatives", "d"),
+            Column("central differences", ".0e", within=1e-8),
+            Column("complex step", ".0e", within=1e-13),
+            Column("verdict"),
+        ),
+        [
+            (one.name, one.entries, one.error, other.error, one.verdict)
+            for one, other in zip(found.central, found.complex_step, strict=True)
+        ],
+    )
+    refused = Table(
+        "One summand of a fork left out",
+        (Column("left out"), Column("gradients that the check then refuses")),
+        [(name, ", ".join(blocks) or "none") for name, blocks in found.refused.items()],
+    )
+    return [
+        given,
+        lines_table(
+            "Forward; row b belongs to image b where the shape begins with B",
+            FORWARD,
+            found.by_hand,
+        ),
+        lines_table("Backward, from the loss to the image", BACKWARD, found.gradients_by_hand),
+        distances,
+        checks,
+        refused,
+    ]
+
+
+CLAIMS = (
+    Claim(
+        "Computed by hand, index by index in Python floats, every number of the forward pass, of "
+        "the backward pass and of the gradient is that of the package, within 1e-14.",
+        lambda found: max(found.distances().values()) < 1e-14,
+    ),
+    Claim(
+        "Central differences and the complex step confirm all 22 derivatives; the complex step to "
+        "1e-13 of the largest in the block.",
+        lambda found: (
+            found.central.ok
+            and found.complex_step.ok
+            and sum(row.entries for row in found.complex_step) == 22
+            and max(row.error for row in found.complex_step) < 1e-13
+        ),
+    ),
+    Claim(
+        "The example is no special case: in the encoder and in the decoder the relu stops one "
+        "number and passes three, none of them nearer than 0.4 to the kink; and no derivative is "
+        "smaller than 0.01 in size.",
+        lambda found: bool(
+            all(
+                (found.by_hand[a] < 0).sum() == 1 and np.abs(found.by_hand[a]).min() > 0.4
+                for a in ("a", "a_dec")
+            )
+            and min(np.abs(block).min() for block in found.whole.values()) > 0.01
+        ),
+    ),
+    Claim(
+        "At each fork both summands count: with any one of the six left out, the check refuses "
+        "the gradient.",
+        lambda found: set(found.refused) == set(SUMMANDS) and all(found.refused.values()),
+    ),
+)
+
+
+# The figure, in units of its axes. A box: its place, the shape of what it holds, and its gradient.
+LOW, MIDDLE, HIGH = 0.75, 2.15, 3.55
+WIDE, TALL = 0.36, 0.34  # half of a box
+BOXES = {
+    "x": (0.40, MIDDLE, "(B, D)", ""),
+    "h": (1.55, MIDDLE, "(B, H)", "dh"),
+    "mu": (2.95, HIGH, "(B, Z)", "dmu"),
+    "logvar": (2.95, LOW, "(B, Z)", "dlogvar"),
+    "kl": (2.95, MIDDLE, "(B,)", "dkl"),
+    "sigma": (4.30, LOW, "(B, Z)", "dsigma"),
+    "eps": (4.20, MIDDLE, "(B, Z)", ""),
+    "z": (5.30, MIDDLE, "(B, Z)", "dz"),
+    "h_dec": (6.40, MIDDLE, "(B, H)", "dh_dec"),
+    "logits": (7.50, MIDDLE, "(B, D)", "dlogits"),
+    "nll": (8.50, MIDDLE, "(B,)", "dnll"),
+}
+LINKS = (
+    *(("x", "h"), ("h", "mu"), ("h", "logvar"), ("mu", "kl"), ("logvar", "kl"), ("mu", "z")),
+    *(("logvar", "sigma"), ("sigma", "z"), ("eps", "z"), ("z", "h_dec"), ("h_dec", "logits")),
+    ("logits", "nll"),
+)
+GIVEN, TERMS, FORKS = ("x", "eps"), ("nll", "kl"), ("h", "mu", "logvar")
+BLOCKS = (  # where the parameters are read: x, y, name
+    (0.97, 2.56, "encoder.0"),
+    (1.80, 3.02, "mu"),
+    (2.42, 1.64, "logvar"),
+    (5.85, 2.56, "decoder.0"),
+    (6.95, 2.56, "output"),
+)
+GRADIENTS = (  # the summands of the forks and what goes through a relu: x, y, name
+    (0.97, 1.72, "da"),
+    (2.42, 2.62, "dh_mu"),
+    (1.66, 1.26, "dh_logvar"),
+    (3.36, 2.86, "dmu_kl"),
+    (3.47, 1.42, "dlogvar_kl"),
+    (4.63, 3.05, "dmu_sample"),
+    (3.63, 0.53, "dlogvar_\nsample"),
+    (5.85, 1.72, "da_dec"),
+)
+RULES = (
+    ("y = x W + b", "dW = xᵀ dy, db = Σ$_b$ dy, dx = dy Wᵀ"),
+    ("y = max(a, 0)", "da = dy [y > 0]"),
+    ("z = mu + sigma eps", "dmu = dz, dsigma = dz eps"),
+    ("sigma = exp(logvar / 2)", "dlogvar = dsigma sigma / 2"),
+    ("kl", "dmu = dkl mu"),
+    ("", "dlogvar = dkl (sigma² - 1) / 2"),
+    ("nll", "dlogits = dnll (p - x)"),
+)
+
+
+def draw(figure: Figure, found: Found) -> None:
+    """The flow of the data forward, and of the gradients back."""
+    ax = figure.subplots()
+    ax.set(xlim=(0, 8.9), ylim=(0, 4.3))
+    ax.set_axis_off()
+    for start, end in LINKS:
+        draw_link(ax, start, end)
+    for name in BOXES:
+        draw_box(ax, name)
+    for labels, colour in (BLOCKS, "C0"), (GRADIENTS, "C7"):
+        for x, y, label in labels:
+            ax.text(x, y, label, color=colour, ha="center", va="center", fontsize=8)
+    draw_legend(ax)
+
+
+def draw_box(ax: Axes, name: str) -> None:
+    """A name, a shape, and the gradient, which has the same shape; a plus at a fork."""
+    x, y, shape, gradient = BOXES[name]
+    xs, ys = np.array([-1, 1, 1, -1]) * WIDE + x, np.array([-1, -1, 1, 1]) * TALL + y
+    ax.fill(xs, ys, fc="0.9" if name in GIVEN else "w", ec="k", lw=2.2 if name in TERMS else 1)
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
+    ax.text(x, y + 0.19, name, fontweight="bold", **style)
+    ax.text(x, y - 0.01, shape, **style)
+    ax.text(x, y - 0.21, gradient, color="C7", **style)
+    if name in FORKS:
+        draw_plus(ax, x + WIDE, y if name == "h" else y + TALL)
+
+
+def draw_plus(ax: Axes, x: float, y: float) -> None:
+    """The mark of a fork: gradients are added."""
+    ax.plot(x, y, "o", ms=10, mfc="w", mec="C7")
+    ax.plot(x, y, "+", ms=7, mec="C7")
+
+
+def draw_link(ax: Axes, start: str, end: str) -> None:
+    """An arrow from box to box, and, unless the first is given, another against it."""
+    (x0, y0), (x1, y1) = BOXES[start][:2], BOXES[end][:2]
+    along = np.array([x1 - x0, y1 - y0])
+    inside = min(edge / abs(d) for edge, d in zip((WIDE, TALL), along, strict=True) if d)
+    aside = 0.06 * np.array([-along[1], along[0]]) / np.linalg.norm(along)
+    first, last = np.array([x0, y0]) + inside * along, np.array([x1, y1]) - inside * along
+    draw_arrow(ax, first + aside, last + aside, False)
+    if start == "x":  # da comes back, and ends in the parameters
+        draw_arrow(ax, last - aside, (first + last) / 2 - aside, True)
+    elif start not in GIVEN:
+        draw_arrow(ax, last - aside, first - aside, True)
+
+
+def draw_arrow(ax: Axes, start: Array, end: Array, back: bool) -> None:
+    """Forward solid, back dashed."""
+    style = {"color": "C7", "ls": (0, (3, 1.5))} if back else {"color": "C0"}
+    arrow = {"arrowstyle": "-|>", "shrinkA": 1, "shrinkB": 1, "lw": 1.2, **style}
+    ax.annotate("", tuple(end), tuple(start), arrowprops=arrow)
+
+
+def draw_legend(ax: Axes) -> None:
+    """What the signs mean, and the rules."""
+    draw_arrow(ax, np.array([5.35, 4.1]), np.array([5.85, 4.1]), False)
+    draw_arrow(ax, np.array([5.85, 3.8]), np.array([5.35, 3.8]), True)
+    draw_plus(ax, 5.6, 3.5)
+    style: dict[str, Any] = {"va": "center", "fontsize": 8}
+    ax.text(6.0, 4.1, "forward; at the arrow the parameters", color="C0", **style)
+    ax.text(6.0, 3.8, "backward; dy = ∂L/∂y has the shape of y", color="C7", **style)
+    ax.text(6.0, 3.5, "read twice: the two gradients are added", color="C7", **style)
+    ax.text(6.0, 3.2, "L = 1/B Σ$_b$ (nll + kl), so dnll = dkl = 1/B", **style)
+    for i, (forward, back) in enumerate(RULES):
+        y = 1.38 - 0.21 * i
+        ax.text(4.93, y, forward, color="C0", **style)
+        ax.text(6.52, y, back, color="C7", **style)
+
+
+STUDY = Study(
+    "backward",
+    "One backward pass, line by line",
+    run,
+    tables,
+    CLAIMS,
+    draw,
+    (8.0, 4.2),
+    images=False,
+)

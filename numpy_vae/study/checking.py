@@ -1,0 +1,630 @@
+"""How to check a gradient: the error of a difference against its step, kinks, and planted bugs.
+
+f is the objective along a line, t -> L(θ + t v) with v of length 1, and u the rounding of 1. Taylor
+at 0, with a rounding of about u |f| in each value of f:
+
+    forward    (f(h) - f(0)) / h       = f' + h f''/2    + O(u |f| / h)     best near h = u^(1/2)
+    central    (f(h) - f(-h)) / 2h     = f' + h² f'''/6  + O(u |f| / h)     best near h = u^(1/3)
+    complex    Im f(ih) / h            = f' - h² f'''/6  + O(u |f'|)        any small h
+
+The last as f(ih) = f + ih f' - h² f''/2 - i h³ f'''/6 + ..., of which nothing is subtracted.
+
+**A kink** of slope a to the left and b to the right, at t = -delta, 0 < delta < h: the central
+difference is b + (a - b) (1 - delta/h) / 2, off by half of the jump; the complex step is b.
+
+**Planted bugs.** The gradient of the reconstruction and that of the KL are computed apart and put
+together wrongly; or the value is another one; or both are, and belong to each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .. import posterior
+from ..bounds import Terms, elbo_loss
+from ..gradcheck import gradcheck
+from ..layers import ACTIVATIONS
+from ..likelihood import Bernoulli
+from ..modelcheck import clearance, function_of, gradient_of, randomise
+from ..network import Network
+from ..params import Array, Params
+from ..vae import VAE
+from .report import Claim, Column, Setting, Study, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Arrays = Mapping[str, Array]
+
+PIXELS, HIDDEN, LATENT, IMAGES = 30, 12, 3, 5
+DIRECTIONS = 10  # over which an error is averaged
+STEPS = 10.0 ** -np.arange(0, 30.1, 0.5)
+METHODS = ("forward", "central", "complex")
+DTYPES = {"float64": "complex128", "float32": "complex64"}
+DELTA = 1e-9  # from the kink
+CLEARANCE = 0.002  # of all other units from theirs: more than the largest step there moves them
+LEAST_JUMP = 0.05  # of the slope, beside which the curvature is small
+TINY = 0.001  # weights
+DRAWS = 20000  # of z, for the Monte Carlo KL
+BLOCKS = ("encoder.0.b", "mu.W", "logvar.W", "decoder.0.W", "output.b")  # checked at the kink
+HEADS = ("mu.b", "logvar.W", "logvar.b")  # checked for bugs
+
+
+class Curve(NamedTuple):
+    """The error of one method in one dtype against the step."""
+
+    method: str
+    dtype: str
+    steps: Array  # (S,)
+    errors: Array  # (S,) root mean square over directions, over that of the derivative
+
+    @property
+    def best(self) -> tuple[float, float]:
+        """The step of the smallest error, and that error."""
+        i = int(np.argmin(self.errors))
+        return float(self.steps[i]), float(self.errors[i])
+
+    def at(self, h: float) -> float:
+        """The error at the step nearest to h."""
+        return float(self.errors[np.argmin(np.abs(np.log10(self.steps / h)))])
+
+    def worst(self, h: float) -> float:
+        """The largest error at steps of at most h."""
+        return float(self.errors[self.steps <= h].max())
+
+    def slope(self, high: float, low: float) -> float:
+        """Powers of ten of the error for one of the step, between two steps."""
+        inside = (self.steps <= high * 1.001) & (self.steps >= low / 1.001)
+        line = np.polyfit(np.log10(self.steps[inside]), np.log10(self.errors[inside]), 1)
+        return float(line[0])
+
+
+class Kink(NamedTuple):
+    """What `gradcheck` says at a kink."""
+
+    gradient: str
+    takes: str  # what f accepts
+    ok: bool
+    kinks: int
+    entries: int
+
+
+class Verdict(NamedTuple):
+    """Whether the checks pass a gradient."""
+
+    bug: str
+    central: bool
+    complex: bool
+    taylor: bool
+    pytorch: bool  # by the rule of its gradcheck
+
+
+class Meeting(NamedTuple):
+    """A KL and its Monte Carlo estimate from the model's own samples."""
+
+    model: str
+    kl: float  # nats
+    estimate: float
+    error: float  # standard error of the estimate
+
+    @property
+    def apart(self) -> float:
+        """Standard errors between the two."""
+        return abs(self.kl - self.estimate) / self.error
+
+
+class Found(NamedTuple):
+    """The numbers of the page."""
+
+    curves: list[Curve]
+    at_kink: Curve  # central: its error over the jump of the slope
+    complex_at_kink: float
+    kinks: list[Kink]
+    verdicts: list[Verdict]
+    meetings: list[Meeting]
+
+    def curve(self, method: str, dtype: str) -> Curve:
+        """The error of one method in one dtype."""
+        return next(c for c in self.curves if (c.method, c.dtype) == (method, dtype))
+
+
+class Deaf(VAE):
+    """A VAE whose log-variance head gets no gradient."""
+
+    def heads_backward(
+        self, net: Network, grad: Network, h: Array, dmu: Array, dlogvar: Array
+    ) -> Array:
+        """dlogvar is dropped."""
+        return super().heads_backward(net, grad, h, dmu, 0 * dlogvar)
+
+
+class Doubled(VAE):
+    """A VAE whose head gives log sigma: logvar = 2 a."""
+
+    def heads(self, net: Network, h: Array) -> tuple[Array, Array]:
+        """logvar = 2 a."""
+        mu, a = super().heads(net, h)
+        return mu, 2 * a
+
+    def heads_backward(
+        self, net: Network, grad: Network, h: Array, dmu: Array, dlogvar: Array
+    ) -> Array:
+        """da = 2 dlogvar."""
+        return super().heads_backward(net, grad, h, dmu, 2 * dlogvar)
+
+
+@dataclass(frozen=True)
+class Guarded(Bernoulli):
+    """Bernoulli with log(p + 1e-8) in its value, and the gradient of log p."""
+
+    name: ClassVar[str] = "guarded"
+
+    def nll(self, x: Array, l: Array) -> Array:
+        """-Σ_d [x log(p + 1e-8) + (1 - x) log(1 - p + 1e-8)]."""
+        p = self.mean(l)
+        return -(x * np.log(p + 1e-8) + (1 - x) * np.log(1 - p + 1e-8)).sum(axis=-1)
+
+
+def objective(params: Params, x: Array, eps: Array, activation: str) -> Any:
+    """-ELBO in the dtype of the parameters, whichever: `VAE` has no complex64."""
+    net = Network.on(params, ACTIVATIONS[activation], Bernoulli())
+    h = net.encoder.forward(x)[-1]
+    mu, logvar = net.mu_head.forward(h), net.logvar_head.forward(h)
+    sigma = posterior.standard_deviation(logvar)
+    logits = net.output.forward(net.decoder.forward(posterior.sample(mu, sigma, eps))[-1])
+    kl = posterior.kl(mu, logvar, sigma)
+    return elbo_loss(Terms(net.likelihood.nll(x, logits), kl, None), 1.0)
+
+
+def draw_point(rng: np.random.Generator, activation: str) -> tuple[VAE, Array, Array]:
+    """Return a model away from its initial weights, images and noise, in numbers of float32."""
+    vae = VAE(PIXELS, (HIDDEN,), LATENT, activation, rng=rng)
+    randomise(vae, rng)
+    x = rng.random((IMAGES, PIXELS), np.float32)
+    return vae, x, rng.standard_normal((IMAGES, LATENT), np.float32)
+
+
+def run(setting: Setting) -> Found:
+    """Measure the errors of differences, then ask the checks about kinks and bugs."""
+    steps, kinks, bugs, draws = np.random.default_rng(setting.seed).spawn(4)
+    at_kink, complex_at_kink, at_kinks = straddle(kinks)
+    return Found(errors(steps), at_kink, complex_at_kink, at_kinks, judge(bugs), monte_carlo(draws))
+
+
+# --- The error against the step -------------------------------------------------------------------
+
+
+def errors(rng: np.random.Generator) -> list[Curve]:
+    """Three methods in two dtypes, against the gradient of `VAE.backward` in float64."""
+    vae, x, eps = draw_point(rng, "tanh")
+    exact = vae.astype(np.float64)
+    gradient = exact.backward(exact.forward(x, eps)).flat
+    vs = rng.standard_normal((DIRECTIONS, len(gradient)))
+    vs /= np.linalg.norm(vs, axis=1, keepdims=True)
+    slopes = vs @ gradient
+    curves = []
+    for dtype, of_complex in DTYPES.items():
+        for method in METHODS:
+            found = [
+                [difference(vae.params, x, eps, v, h, method, dtype, of_complex) for v in vs]
+                for h in STEPS.tolist()
+            ]
+            off = np.sqrt(((np.array(found) - slopes) ** 2).mean(axis=1))
+            curves.append(Curve(method, dtype, STEPS, off / math.sqrt((slopes**2).mean())))
+    return curves
+
+
+def difference(
+    params: Params,
+    x: Array,
+    eps: Array,
+    v: Array,
+    h: float,
+    method: str,
+    dtype: DTypeLike,
+    of_complex: DTypeLike,
+) -> float:
+    """The derivative along v by one method; every number is of this dtype, but for the quotient."""
+
+    def f(t: complex, dtype: DTypeLike) -> Any:
+        moved = params.astype(dtype)
+        moved.flat[:] += (t * v).astype(dtype)
+        return objective(moved, x.astype(moved.flat.real.dtype), eps, "tanh")
+
+    eps = eps.astype(dtype)
+    if method == "complex":
+        return float(f(1j * h, of_complex).imag) / h
+    if method == "central":
+        return (float(f(h, dtype)) - float(f(-h, dtype))) / (2 * h)
+    return (float(f(h, dtype)) - float(f(0, dtype))) / h
+
+
+# --- Kinks ----------------------------------------------------------------------------------------
+
+
+def draw_black(rng: np.random.Generator) -> tuple[VAE, Array, Array]:
+    """Return a point where the first image is black, and its first unit alone is at a kink."""
+    while True:
+        vae, x, eps = draw_point(rng, "relu")
+        vae, x[0] = vae.astype(np.float64), 0
+        bias = vae.params["encoder.0.b"]
+        bias[0] = -1.0  # off: to all that comes after as good as at its kink
+        black = clearance(vae, x[:1], eps[:1])
+        bias[0] = DELTA
+        if min(black, clearance(vae, x[1:], eps[1:])) > CLEARANCE:
+            return vae, x, eps
+
+
+def sides(vae: VAE, x: Array, eps: Array) -> tuple[float, float]:
+    """The slope by the first bias left and right of the kink; the bias stays on the right."""
+    slopes = []
+    for bias in -DELTA, DELTA:
+        vae.params["encoder.0.b"][0] = bias
+        slopes.append(float(vae.backward(vae.forward(x, eps))["encoder.0.b"][0]))
+    return slopes[0], slopes[1]
+
+
+def straddle(rng: np.random.Generator) -> tuple[Curve, float, list[Kink]]:
+    """Put one relu unit just above its kink, for an image that is black: only its bias moves it."""
+    left = right = 0.0
+    while abs(left - right) < LEAST_JUMP:
+        vae, x, eps = draw_black(rng)
+        left, right = sides(vae, x, eps)
+    jump = left - right
+
+    def f(t: complex) -> Any:
+        moved = vae.astype(complex if isinstance(t, complex) else float)
+        moved.params["encoder.0.b"][0] += t
+        return moved.objective(moved.forward(x, eps))
+
+    steps = STEPS[(STEPS <= 0.0011) & (STEPS >= 0.9e-12)]
+    off = [(float(f(h) - f(-h)) / (2 * h) - right) / jump for h in steps.tolist()]
+    at_kink = Curve("central", "float64", steps, np.array(off))
+    complex_at_kink = abs(float(f(1e-30j).imag) / 1e-30 - right) / abs(jump)
+    return at_kink, complex_at_kink, ask_at_kink(vae, x, eps, left)
+
+
+def ask_at_kink(vae: VAE, x: Array, eps: Array, left: float) -> list[Kink]:
+    """What `gradcheck` says there of some gradients; `left` is the slope on the other side."""
+    f, gradient, arrays = problem(vae, x, eps)
+    other = {name: block.copy() for name, block in gradient.items()}
+    other["encoder.0.b"][0] = left
+    zero = vae.astype(np.float64)
+    zero.params["encoder.0.b"][:] = 0  # every unit is at its kink for the black image
+    of_zero = problem(zero, x, eps)
+
+    def real_only(moved: Arrays) -> Any:
+        if np.iscomplexobj(moved["x"]):
+            raise TypeError("real numbers only")
+        return f(moved)
+
+    found = []
+    for name, takes, at in (
+        ("right", "complex numbers", (f, gradient, arrays)),
+        ("right", "real numbers", (real_only, gradient, arrays)),
+        ("of the other side", "complex numbers", (f, other, arrays)),
+        ("right, and all biases are 0", "complex numbers", of_zero),
+    ):
+        report = gradcheck(at[0], {block: at[1][block] for block in BLOCKS}, at[2])
+        kinks, entries = (sum(len(row.kinks) for row in report), sum(r.entries for r in report))
+        found.append(Kink(name, takes, report.ok, kinks, entries))
+    return found
+
+
+def problem(
+    vae: VAE, x: Array, eps: Array
+) -> tuple[Callable[[Arrays], Any], dict[str, Array], dict[str, Array]]:
+    """The objective, its gradient and the point, as `gradcheck` takes them."""
+    arrays = {**vae.params, "x": x.astype(np.float64), "eps": eps.astype(np.float64)}
+    f = function_of(vae, "objective", 1.0)
+    return f, gradient_of(vae, arrays["x"], arrays["eps"], "objective", 1.0), arrays
+
+
+# --- Planted bugs ---------------------------------------------------------------------------------
+
+
+class Plant(NamedTuple):
+    """A bug: whose reconstruction is the value, whose gradient of it is taken, and how much KL."""
+
+    bug: str
+    value: VAE
+    gradient: VAE
+    kl: float = 1.0  # times the right gradient of the KL
+    images: int = IMAGES
+
+
+def judge(rng: np.random.Generator) -> list[Verdict]:
+    """Put the right gradient and wrong ones to four checks."""
+    vae, x, eps = draw_point(rng, "tanh")
+    params = vae.params.astype(np.float64)
+    small = params.zeros_like()
+    for name, block in small.items():
+        if name.endswith(".W"):
+            block[:] = TINY * rng.standard_normal(block.shape)
+    right, tiny, doubled = model(VAE, params), model(VAE, small), model(Doubled, params)
+    plants = (
+        Plant("none", right, right),
+        Plant("1/B missing in the KL, one image", right, right, 1, 1),
+        Plant("1/B missing in the KL, five images", right, right, IMAGES),
+        Plant("sign of the KL", right, right, -1),
+        Plant("no reconstruction in dlogvar", right, model(Deaf, params)),
+        Plant("no reconstruction in dlogvar, weights of 0.001", tiny, model(Deaf, small)),
+        Plant("log(p + 1e-8) in the value", model(VAE, params, Guarded()), right),
+        Plant("the sampler takes logvar for log σ", doubled, doubled),
+    )
+    return [verdict(plant, x, eps) for plant in plants]
+
+
+def model(kind: type[VAE], params: Params, likelihood: str | Bernoulli = "bernoulli") -> VAE:
+    """Return a model of this kind over these parameters."""
+    return kind(PIXELS, (HIDDEN,), LATENT, "tanh", likelihood, np.float64).over(params)
+
+
+def verdict(plant: Plant, x: Array, eps: Array) -> Verdict:
+    """Ask the three methods of `gradcheck`, and the rule of PyTorch's."""
+    x, eps = x[: plant.images].astype(np.float64), eps[: plant.images].astype(np.float64)
+    of_kl = model(VAE, plant.value.params)
+    nll, kl = function_of(plant.value, "reconstruction", 1.0), function_of(of_kl, "KL", 1.0)
+    dnll = gradient_of(plant.gradient, x, eps, "reconstruction", 1.0)
+    dkl = gradient_of(of_kl, x, eps, "KL", 1.0)
+    gradient = {name: dnll[name] + plant.kl * dkl[name] for name in HEADS}
+    arrays = {**plant.value.params, "x": x, "eps": eps}
+
+    def f(moved: Arrays) -> Any:
+        return nll(moved) + kl(moved)
+
+    def passes(method: str) -> bool:
+        return gradcheck(f, gradient, arrays, method=method).ok
+
+    return Verdict(
+        plant.bug,
+        passes("central"),
+        passes("complex"),
+        passes("taylor"),
+        pytorch_rule(f, gradient, arrays),
+    )
+
+
+def pytorch_rule(
+    f: Callable[[Arrays], Any],
+    gradient: Arrays,
+    arrays: Arrays,
+    h: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+) -> bool:
+    """Whether each |a - n| <= atol + rtol |n|, n by central differences."""
+    point = {name: block.copy() for name, block in arrays.items()}
+    for name, analytic in gradient.items():
+        block = point[name]
+        for index in np.ndindex(block.shape):
+            here = block[index]
+            block[index] = here + h
+            up = f(point)
+            block[index] = here - h
+            numeric = (up - f(point)) / (2 * h)
+            block[index] = here
+            if not abs(analytic[index] - numeric) <= atol + rtol * abs(numeric):
+                return False
+    return True
+
+
+def monte_carlo(rng: np.random.Generator) -> list[Meeting]:
+    """Estimate the KL by what the sampler draws, of the right model and of the wrong one."""
+    vae, x, _ = draw_point(rng, "tanh")
+    params = vae.params.astype(np.float64)
+    mu, logvar = model(VAE, params).encode(x)
+    sigma = posterior.standard_deviation(logvar)
+    kl = float(posterior.kl(mu, logvar, sigma).mean())
+    eps = rng.standard_normal((DRAWS, *mu.shape))
+    meetings = []
+    for name, kind in ("right", VAE), ("the sampler takes logvar for log σ", Doubled):
+        of_sampler = posterior.standard_deviation(model(kind, params).encode(x)[1])
+        z = posterior.sample(mu, of_sampler, eps)
+        ratios = posterior.log_ratio(logvar, (z - mu) / sigma, z).mean(axis=1)  # (DRAWS,)
+        error = float(ratios.std(ddof=1)) / math.sqrt(DRAWS)
+        meetings.append(Meeting(name, kl, float(ratios.mean()), error))
+    return meetings
+
+
+# --- What is shown --------------------------------------------------------------------------------
+
+SHOWN = (1e-1, 1e-3, 1e-5, 1e-8, 1e-12, 1e-30)
+SLOPES = {"forward": (1e-1, 1e-4), "central": (1e-1, 1e-3), "complex": (1e-1, 1e-3)}
+PASSES = {True: "passes", False: "FAILS"}
+
+
+def tables(found: Found) -> list[Table]:
+    """Errors, best steps, slopes; the kink; the bugs; the Monte Carlo KL."""
+    of_steps = Table(
+        "Relative error of a derivative along a line, by step h",
+        (
+            Column("numbers"),
+            Column("method"),
+            *(Column(f"h = {h:.0e}", ".0e", factor=10) for h in SHOWN),
+        ),
+        [(c.dtype, c.method, *(c.at(h) for h in SHOWN)) for c in found.curves],
+    )
+    best = Table(
+        "The best step",
+        (
+            Column("numbers"),
+            Column("method"),
+            Column("h", ".0e", factor=10),
+            Column("relative error", ".0e", factor=10),
+        ),
+        [(c.dtype, c.method, *c.best) for c in found.curves if c.method != "complex"],
+    )
+    slopes = Table(
+        "The slope of the error in the large steps, float64: powers of ten for each of h",
+        (Column("method"), Column("slope", ".2f", within=0.03)),
+        [(method, found.curve(method, "float64").slope(*SLOPES[method])) for method in METHODS],
+    )
+    kink = Table(
+        f"A kink {DELTA:.0e} away: what a central difference is off by, in jumps of the slope",
+        (
+            Column("h", ".0e"),
+            Column("measured", "z.3f", within=0.01),
+            Column("(1 - δ/h) / 2, or 0", ".3f"),
+        ),
+        [
+            (h, found.at_kink.at(h), (1 - DELTA / h) / 2 if h > DELTA else 0.0)
+            for h in (1e-4, 1e-6, 1e-8, 1e-10)
+        ],
+    )
+    kinks = Table(
+        "What gradcheck says at the kink, by central differences",
+        (
+            Column("gradient"),
+            Column("f takes"),
+            Column("verdict"),
+            Column("entries at a kink", "d", within=4),
+            Column("of", "d"),
+        ),
+        [(k.gradient, k.takes, PASSES[k.ok], k.kinks, k.entries) for k in found.kinks],
+    )
+    verdicts = Table(
+        "Planted bugs and what four checks say",
+        (
+            Column("bug"),
+            Column("central"),
+            Column("complex"),
+            Column("Taylor"),
+            Column("PyTorch's rule"),
+        ),
+        [(v.bug, *(PASSES[ok] for ok in v[1:])) for v in found.verdicts],
+    )
+    meetings = Table(
+        "The KL and its Monte Carlo estimate, nats",
+        (
+            Column("model"),
+            Column("KL", ".4f", within=1e-3),
+            Column("estimate", ".4f", within=1e-3),
+            Column("standard error", ".4f", within=1e-3),
+            Column("standard errors apart", ".1f", within=0.2, factor=1.01),
+        ),
+        [(*m, m.apart) for m in found.meetings],
+    )
+    return [of_steps, best, slopes, kink, kinks, verdicts, meetings]
+
+
+def inside(best: tuple[float, float], h: tuple[float, float], error: tuple[float, float]) -> bool:
+    """Whether the best step and its error lie in these ranges."""
+    return h[0] <= best[0] <= h[1] and error[0] <= best[1] <= error[1]
+
+
+def as_they_say(found: Found) -> bool:
+    """Whether the four checks say of the bugs what the claim says."""
+    said = {v.bug: v[1:] for v in found.verdicts}
+    every, none = (True,) * 4, (False,) * 4
+    return said == {
+        "none": every,
+        "1/B missing in the KL, one image": every,
+        "1/B missing in the KL, five images": none,
+        "sign of the KL": none,
+        "no reconstruction in dlogvar": none,
+        "no reconstruction in dlogvar, weights of 0.001": (False, False, False, True),
+        "log(p + 1e-8) in the value": (True, False, True, True),
+        "the sampler takes logvar for log σ": every,
+    }
+
+
+CLAIMS = (
+    Claim(
+        "In float64, while h is large, the error of a forward difference falls like h, and that of "
+        "a central one and of the complex step like h²: the slopes are 1, 2 and 2, to 0.05.",
+        lambda found: all(
+            abs(found.curve(method, "float64").slope(*SLOPES[method]) - slope) < 0.05
+            for method, slope in zip(METHODS, (1, 2, 2), strict=True)
+        ),
+    ),
+    Claim(
+        "In float64 the best forward difference is off by 1e-8 to 1e-5, at an h from 1e-8 to 1e-5, "
+        "and the best central one by 1e-12 to 1e-8, at an h from 1e-6 to 1e-3; the complex step "
+        "by less than 1e-13 at every h from 1e-8 to 1e-30.",
+        lambda found: (
+            inside(found.curve("forward", "float64").best, (0.9e-8, 1.1e-5), (1e-8, 1e-5))
+            and inside(found.curve("central", "float64").best, (0.9e-6, 1.1e-3), (1e-12, 1e-8))
+            and found.curve("complex", "float64").worst(1.1e-8) < 1e-13
+        ),
+    ),
+    Claim(
+        "In float32 no h makes a central difference better than 1e-5, or a forward one better than "
+        "1e-4; the complex step is off by less than 3e-6 at every h from 1e-4 to 1e-30.",
+        lambda found: (
+            found.curve("central", "float32").best[1] > 1e-5
+            and found.curve("forward", "float32").best[1] > 1e-4
+            and found.curve("complex", "float32").worst(1.1e-4) < 3e-6
+        ),
+    ),
+    Claim(
+        "Across a kink the central difference is off by half of the jump of the slope, to 0.01, at "
+        "every h from 1e-4 to 1e-6, and the complex step by less than 1e-10 of it; gradcheck "
+        "passes the right gradient and names one entry, and fails that of the other side.",
+        lambda found: (
+            all(
+                abs(error - 0.5) < 0.01
+                for h, error in zip(found.at_kink.steps, found.at_kink.errors, strict=True)
+                if 0.9e-6 < h < 1.1e-4
+            )
+            and found.complex_at_kink < 1e-10
+            and [(k.ok, k.kinks) for k in found.kinks[:3:2]] == [(True, 1), (False, 0)]
+        ),
+    ),
+    Claim(
+        "All checks pass the right gradient, and fail it with 1/B missing at five images, with the "
+        "KL's sign wrong, or with no reconstruction in dlogvar, but for PyTorch's rule at weights "
+        "of 0.001; the complex step alone fails log(p + 1e-8); and all pass 1/B missing at one "
+        "image and the wrong model, whose KL is more than 20 standard errors from its Monte Carlo "
+        "estimate, where the right one's is within 5.",
+        lambda found: (
+            as_they_say(found) and found.meetings[0].apart < 5 and found.meetings[1].apart > 20
+        ),
+    ),
+)
+
+LOOKS = {  # of a method: colour and marker
+    "forward": ("C6", "o"),
+    "central": ("C0", "s"),
+    "complex": ("C2", "^"),
+}
+
+
+def draw(figure: Figure, found: Found) -> None:
+    """The error against the step; and across a kink."""
+    left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
+    for curve in found.curves:
+        (colour, marker), full = LOOKS[curve.method], curve.dtype == "float64"
+        numbers = DTYPES[curve.dtype] if curve.method == "complex" else curve.dtype
+        left.loglog(
+            curve.steps,
+            curve.errors,
+            marker,
+            ls="-" if full else ":",
+            lw=1,
+            ms=4,
+            color=colour,
+            mfc=colour if full else "white",
+            label=f"{curve.method}, {numbers}",
+        )
+    left.set(xlabel="step h", ylabel="relative error", xlim=(1e-20, 3), ylim=(1e-16, 1e4))
+    steps = np.logspace(-12, -3, 500)
+    right.semilogx(found.at_kink.steps, found.at_kink.errors, "s", ms=4, color="C0")
+    right.semilogx(
+        steps, np.maximum(1 - DELTA / steps, 0) / 2, lw=1, color="0.4", label="(1 - δ/h) / 2, or 0"
+    )
+    right.axvline(DELTA, color="0.4", lw=1, ls=":")
+    right.text(DELTA, 0.4, "δ ", ha="right")
+    right.set(xlabel="step h", ylabel="error at a kink, in jumps of the slope")
+    figure.legend(loc="outside lower center", ncols=4)
+
+
+STUDY = Study(
+    "checking", "How to check a gradient", run, tables, CLAIMS, draw, (8.0, 3.5), images=False
+)

@@ -1,0 +1,410 @@
+"""Why are some dimensions dead? Where the answer can be worked out, and where training decides.
+
+Letters of this module: N images, D pixels, Z latent dimensions; lambda_1 >= lambda_2 >= ... the
+eigenvalues of the covariance of the data.
+
+**The linear model** with a Gaussian likelihood of given variance v. As nll = |x - l|² / 2v + const,
+
+    E[nll] + beta KL = beta (E|x - l|² / 2v' + KL) + const            with v' = beta v
+
+so that beta and v count only by their product. With beta = 1 the best q is the true posterior, if
+that is diagonal, and -ELBO is then -log N(x; b, C), C = Wᵀ W + v' I. C has eigenvalues
+c_1 ... c_Z >= v', the others are v', and with its axes along those of the data the mean of it is
+
+    (D log 2π + Σ_j log c_j + lambda_j / c_j) / 2
+
+Each c_j by itself: the derivative (c - lambda) / c² is negative up to c = lambda, so the best
+c >= v' is max(lambda_j, v'). The row of W has the length √(c_j - v'), and
+
+    lambda_j > v'    sigma² = v' / lambda_j    variance of mu = 1 - v' / lambda_j
+                     mean KL = (1 - v'/lambda_j + v'/lambda_j - 1 - log(v'/lambda_j)) / 2
+                             = log(lambda_j / v') / 2
+    lambda_j <= v'   W = 0    sigma² = 1    mu = 0    KL = 0: the dimension is dead
+
+A learned v becomes the mean of the eigenvalues that are left out. That is less than the smallest
+that is kept: then no dimension is dead.
+
+**The nonlinear model** has no such formula. Its KL is measured, with and without warm-up: beta
+rises from 0 to 1 in the first half of the training.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .. import posterior
+from ..data import Dataset, to_float
+from ..evaluate import ACTIVE
+from ..likelihood import Gaussian, LearnedGaussian, Likelihood
+from ..optim import Adam, cosine
+from ..params import Array
+from ..train import Record, fit, start_output_bias
+from ..vae import VAE
+from .bounds import linear_optimum
+from .report import Claim, Column, Setting, Study, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SPECTRUM = 2.0 ** (3 - np.arange(20))  # lambda of the small data: 8, 4, 2, ... D = 20
+KEPT = 8  # Z of its model
+LOW, HIGH = 2**-2.5, 2**-0.5  # two variances v, halfway between eigenvalues
+IMAGE_LATENT, IMAGE_VARIANCE, IMAGE_BETA = 20, 0.1, 20.0
+LEARNED, PLAIN, WARM, STRONG = "v learned", "β = 1", "β = 1 after warm-up", "β = 200"
+USED = 0.1  # nats of KL that a dimension must cost to be counted as used
+
+
+class Linear(NamedTuple):
+    """A linear model after training, beside its closed form."""
+
+    data: str
+    likelihood: str
+    beta: float
+    threshold: float  # v' = beta v
+    values: Array  # (Z,) the largest eigenvalues
+    kl: Array  # (Z,) mean KL of each dimension, largest first
+    active: int
+    gradient: float  # the largest entry at the closed form; NaN if not asked
+
+    def predicted(self) -> Array:
+        """log(lambda / v') / 2 where that is positive, else 0, (Z,)."""
+        return np.log(np.maximum(self.values / self.threshold, 1)) / 2
+
+
+class Curved(NamedTuple):
+    """A nonlinear model after training."""
+
+    how: str
+    seed: int
+    last: Record
+    kl: Array  # (Z,) on test images, largest first
+    active: int
+    idle: float  # the largest KL of an inactive dimension, 0 if there is none
+
+    def used(self) -> int:
+        """Dimensions with a KL above `USED`."""
+        return int((self.kl > USED).sum())
+
+
+class Found(NamedTuple):
+    """The numbers of the page."""
+
+    small: list[Linear]
+    images: Linear
+    curved: list[Curved]
+    mean_image: float  # cross-entropy of the test images with the mean training image
+
+    def gains(self) -> list[tuple[float, int]]:
+        """What warm-up changes with each seed: the test ELBO, and the used dimensions."""
+        runs = {(run.how, run.seed): run for run in self.curved}
+        pairs = [(runs[PLAIN, s], runs[WARM, s]) for h, s in runs if h == WARM]
+        return [(elbo_of(b) - elbo_of(a), b.used() - a.used()) for a, b in pairs]
+
+
+def elbo_of(run: Curved) -> float:
+    """Return its ELBO on test images."""
+    assert run.last.test_elbo is not None
+    return run.last.test_elbo
+
+
+def run(setting: Setting) -> Found:
+    """Train linear models on data of a known spectrum and on images, and nonlinear ones."""
+    data = setting.data if setting.quick else setting.images(20_000, 2000)
+    rng = np.random.default_rng(setting.seed)
+    x = data_of_spectrum(SPECTRUM, 40, rng)
+    settings = [(LOW, 1.0), (HIGH, 1.0), (LOW, 4.0), (LOW, 16.0), (LOW, 100.0), (None, 1.0)]
+    small = [small_linear(x, v, beta, setting.seed) for v, beta in settings]
+    images = image_linear(data, 40 if setting.quick else 12, setting.seed)
+    hidden, latent, epochs = (40, 20, 12) if setting.quick else (100, 50, 12)
+    curved = []
+    for seed in setting.seed, setting.seed + 1:
+        for how, warmup, beta in (PLAIN, 0, 1.0), (WARM, epochs // 2, 1.0):
+            curved.append(train_curved(data, hidden, latent, epochs, how, warmup, beta, seed))
+    curved.append(train_curved(data, hidden, latent, epochs, STRONG, 0, 200.0, setting.seed))
+    mean = (to_float(data.train, np.float64).sum(axis=0) + 0.5) / (len(data.train) + 1)
+    test = to_float(data.test, np.float64).mean(axis=0)
+    cross = -(test * np.log(mean) + (1 - test) * np.log(1 - mean)).sum()
+    return Found(small, images, curved, float(cross))
+
+
+def data_of_spectrum(values: Array, n: int, rng: np.random.Generator) -> Array:
+    """Return x, (N, D), of mean 0, whose covariance has exactly these eigenvalues."""
+    a = rng.standard_normal((n, len(values)))
+    white = np.linalg.qr(a - a.mean(axis=0))[0] * np.sqrt(n)  # covariance I
+    turn = np.linalg.qr(rng.standard_normal((len(values), len(values))))[0]
+    return white * np.sqrt(values) @ turn.T
+
+
+def cubature(n: int, latent: int) -> Array:
+    """Return 2Z points for eps, (2Z, N, Z): exact, as the objective is quadratic in it."""
+    points = np.sqrt(latent) * np.vstack([np.eye(latent), -np.eye(latent)])
+    return np.broadcast_to(points[:, np.newaxis], (2 * latent, n, latent))
+
+
+def small_linear(x: Array, variance: float | None, beta: float, seed: int) -> Linear:
+    """Train on all of x at once, with no noise, from the initial weights of the package."""
+    likelihood: Likelihood = LearnedGaussian() if variance is None else Gaussian(variance)
+    vae = VAE(x.shape[1], (), KEPT, likelihood=likelihood, dtype=np.float64, rng=seed)
+    adam, grads, eps = Adam(vae.params, 0.05), vae.params.zeros_like(), cubature(len(x), KEPT)
+    steps = 1000
+    for step in range(steps):
+        vae.backward(vae.forward(x, eps), beta, out=grads)
+        adam.step(grads, cosine(step / steps))
+    name = f"v = {variance:.3f}" if variance else LEARNED
+    if variance is None:
+        variance = float(SPECTRUM[KEPT:].mean())
+    best = linear_optimum(x, KEPT, variance, beta)
+    gradient = float(np.abs(best.backward(best.forward(x, eps), beta).flat).max())
+    kl, active, _ = kl_of(vae, x)
+    return Linear("known", name, beta, beta * variance, SPECTRUM[:KEPT], kl, active, gradient)
+
+
+def image_linear(data: Dataset, epochs: int, seed: int) -> Linear:
+    """Train on the grey images, in minibatches, beside the eigenvalues of their covariance."""
+    x = to_float(data.train)
+    values = np.linalg.eigvalsh(np.cov(x.T, bias=True).astype(np.float64))[::-1][:IMAGE_LATENT]
+    vae = VAE(x.shape[1], (), IMAGE_LATENT, likelihood=Gaussian(IMAGE_VARIANCE), rng=seed)
+    start_output_bias(vae, data.train)
+    fit(
+        vae,
+        data,
+        epochs=epochs,
+        lr=5e-3,
+        schedule="cosine",
+        beta=IMAGE_BETA,
+        evaluate_every=epochs,
+        rng=seed,
+    )
+    kl, active, _ = kl_of(vae, x)
+    threshold = IMAGE_BETA * IMAGE_VARIANCE
+    name = f"v = {IMAGE_VARIANCE}"
+    return Linear("images", name, IMAGE_BETA, threshold, values, kl, active, float("nan"))
+
+
+def train_curved(
+    data: Dataset,
+    hidden: int,
+    latent: int,
+    epochs: int,
+    how: str,
+    warmup: int,
+    beta: float,
+    seed: int,
+) -> Curved:
+    """Train a Bernoulli model with more latent dimensions than it needs."""
+    vae = VAE(data.train.shape[1], (hidden,), latent, rng=seed)
+    start_output_bias(vae, data.train)
+    *_, last = fit(
+        vae,
+        data,
+        epochs=epochs,
+        batch_size=64 if len(data.train) < 10_000 else 100,
+        lr=5e-3,
+        schedule="cosine",
+        warmup=warmup,
+        beta=beta,
+        binarize="dynamic",
+        evaluate_every=epochs,
+        rng=seed,
+    )
+    return Curved(how, seed, last, *kl_of(vae, to_float(data.test)))
+
+
+def kl_of(vae: VAE, x: Array) -> tuple[Array, int, float]:
+    """Mean KL of each dimension, largest first; active dimensions; the largest KL of the others."""
+    mu, logvar = vae.encode(x)
+    kl = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar)).mean(axis=0)
+    active = mu.var(axis=0) > ACTIVE
+    return np.sort(kl)[::-1], int(active.sum()), float(np.max(kl[~active], initial=0))
+
+
+def tables(found: Found) -> list[Table]:
+    """Predicted and found of the linear models; the nonlinear ones."""
+    small = Table(
+        "Linear model with 8 latent dimensions, data with λ = 8, 4, 2, 1, ... 2⁻¹⁶",
+        (
+            Column("likelihood"),
+            Column("β", ".0f"),
+            Column("βv", ".4f"),
+            Column("λ > βv", "d"),
+            Column("active", "d"),
+            Column("KL predicted, nats", ".2f"),
+            Column("KL found", ".2f", within=0.05),
+            Column("largest error of a dimension", ".3f", within=0.02, factor=3),
+            Column("gradient at the closed form", ".0e", within=1e-10),
+        ),
+        [
+            (
+                m.likelihood,
+                m.beta,
+                m.threshold,
+                int((m.values > m.threshold).sum()),
+                m.active,
+                m.predicted().sum(),
+                m.kl.sum(),
+                np.abs(m.kl - m.predicted()).max(),
+                m.gradient,
+            )
+            for m in found.small
+        ],
+    )
+    m = found.images
+    images = Table(
+        f"Linear model with {IMAGE_LATENT} latent dimensions on the images, v = {IMAGE_VARIANCE}, "
+        f"β = {IMAGE_BETA:.0f}: KL in nats, largest first",
+        (
+            Column("dimension", "d"),
+            Column("λ", ".2f", within=0.02),
+            Column("predicted", ".3f", within=0.005),
+            Column("found", ".3f", within=0.02),
+        ),
+        [(j + 1, m.values[j], m.predicted()[j], m.kl[j]) for j in range(10)],
+    )
+    curved = Table(
+        "Nonlinear Bernoulli model, test images, nats per image",
+        (
+            Column("training"),
+            Column("seed", "d"),
+            Column("ELBO", ".2f", within=3),
+            Column("reconstruction", ".2f", within=3),
+            Column("KL", "z.2f", within=1.5),
+            Column("active", "d", within=15),
+            Column(f"KL > {USED}", "d", within=4),
+            Column("largest KL of an inactive one", ".4f", within=0.006),
+        ),
+        [
+            (
+                run.how,
+                run.seed,
+                elbo_of(run),
+                run.last.test_reconstruction,
+                run.last.test_kl,
+                run.active,
+                run.used(),
+                run.idle,
+            )
+            for run in found.curved
+        ]
+        + [("the mean image, no z", 0, -found.mean_image, found.mean_image, 0.0, 0, 0, 0.0)],
+    )
+    return [small, images, curved]
+
+
+def active_as_predicted(found: Found) -> bool:
+    """Whether each small model has as many active dimensions, and the KL, of the closed form."""
+    return all(
+        m.active == (m.values > m.threshold).sum()
+        and (m.likelihood == LEARNED or (np.abs(m.kl - m.predicted()) < 0.05).all())
+        and m.gradient < 1e-9
+        for m in found.small
+    )
+
+
+def product_counts(found: Found) -> bool:
+    """Whether two small models with the same beta v and another beta have the same KLs."""
+    _, large_v, large_beta, *_ = found.small
+    same = large_v.threshold == large_beta.threshold and large_v.beta != large_beta.beta
+    return same and bool((np.abs(large_v.kl - large_beta.kl) < 0.01).all())
+
+
+def images_as_predicted(found: Found) -> bool:
+    """Whether the images use six dimensions, at no more than the predicted KL."""
+    m = found.images
+    six = int((m.values > m.threshold).sum()) == 6 and bool((m.kl[6:] < 0.04).all())
+    return six and 0.8 < m.kl.sum() / m.predicted().sum() < 1.05
+
+
+def collapsed(found: Found) -> bool:
+    """Whether nothing passes through z at a large beta, and little through inactive dimensions."""
+    linear = [m for m in found.small if m.beta == 100]
+    curved = [run for run in found.curved if run.how == STRONG]
+    return (
+        bool(linear and curved)
+        and all(m.active == 0 for m in linear)
+        and all(run.active == 0 for run in curved)
+        and all(abs(elbo_of(run) + found.mean_image) < 2 for run in curved)
+        and all(run.idle < 0.02 for run in found.curved)
+    )
+
+
+CLAIMS = (
+    Claim(
+        "On the data of known spectrum each model, of given or learned v, has just as many active "
+        "dimensions as there are λ > βv; with a given v each KL is within 0.05 nats of "
+        "log(λ/βv)/2; and at the closed form no entry of the gradient exceeds 1e-9.",
+        active_as_predicted,
+    ),
+    Claim(
+        "Only the product βv counts: v = 0.707 with β = 1 and v = 0.177 with β = 4 end with the "
+        "same KLs, to 0.01 nats.",
+        product_counts,
+    ),
+    Claim(
+        "On the images six λ exceed βv = 2; no other dimension ends with a KL above 0.04 nats, and "
+        "the KL of all together is 80 to 105 % of the predicted one.",
+        images_as_predicted,
+    ),
+    Claim(
+        "With each seed the nonlinear model has more dimensions with a KL above 0.1 nats after "
+        "warm-up than without, and a test ELBO that is higher by more than 2 nats.",
+        lambda found: bool(
+            found.gains() and all(elbo > 2 and used > 0 for elbo, used in found.gains())
+        ),
+    ),
+    Claim(
+        "With β = 100 (linear) and β = 200 (nonlinear) no dimension is active, and the ELBO is "
+        "within 2 nats of that of the mean image. With every β an inactive dimension of a "
+        "nonlinear model costs less than 0.02 nats.",
+        collapsed,
+    ),
+)
+
+
+def draw(figure: Figure, found: Found) -> None:
+    """KL against lambda / v'; and the sorted KL with and without warm-up."""
+    left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
+    ratios = np.logspace(-2, 3.3, 200)
+    left.plot(ratios, np.log(np.maximum(ratios, 1)) / 2, "k-", lw=0.8, label="log(λ/βv)/2, or 0")
+    labels = {("v = 0.177", 4): "v = 0.177, β = 4, 16, 100"}
+    markers = {"v = 0.177": "C0o", "v = 0.707": "C6s", LEARNED: "C2D"}
+    for m in found.small:
+        style, first = markers[m.likelihood], m.beta == 1
+        left.plot(
+            m.values / m.threshold,
+            m.kl,
+            style[2:],
+            color=style[:2],
+            ms=4 if first else 7,
+            mfc=style[:2] if first else "none",
+            label=labels.get((m.likelihood, m.beta), f"{m.likelihood}, β = 1" if first else None),
+        )
+    m = found.images
+    left.plot(m.values / m.threshold, m.kl, "x", color="C7", ms=4, label="images, β = 20")
+    left.axvline(1, color="k", lw=0.6, ls=":")
+    left.set(xscale="log", xlabel="λ / βv", ylabel="KL of the dimension, nats")
+    left.legend(fontsize=8, loc="upper left")
+    styles = {PLAIN: ("C6", "--"), WARM: ("C0", "-")}
+    for run in found.curved:
+        if run.how in styles:
+            color, line = styles[run.how]
+            first = run.seed == found.curved[0].seed
+            label = run.how if first else None
+            right.step(
+                np.arange(1, len(run.kl) + 1), run.kl, line, color=color, lw=1.2, label=label
+            )
+    right.axhline(USED, color="k", lw=0.6, ls=":")
+    right.set(xlabel="latent dimension, largest KL first", ylabel="KL, nats per test image")
+    right.legend(fontsize=8)
+
+
+STUDY = Study(
+    "collapse",
+    "Posterior collapse: why are some dimensions dead?",
+    run,
+    tables,
+    CLAIMS,
+    draw,
+    (8.0, 3.2),
+)

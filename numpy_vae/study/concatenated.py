@@ -1,0 +1,461 @@
+"""One concatenated head or two? The same map, gradient and step; what tells them apart.
+
+Letters of this module: B examples, H hidden, Z latent.
+
+Two heads read the same h. Put their matrices side by side, and their biases end to end:
+
+    W = [W_mu | W_logvar]   (H, 2Z)              b = [b_mu | b_logvar]   (2Z,)
+    y = h W + b = [h W_mu + b_mu | h W_logvar + b_logvar] = [mu | logvar]
+
+Column j of a product is h times column j: no column knows of another. With dy = [dmu | dlogvar],
+
+    dW = hᵀ dy = [hᵀ dmu | hᵀ dlogvar]           db = [Σ dmu | Σ dlogvar]
+    dh = dy Wᵀ = dmu W_muᵀ + dlogvar W_logvarᵀ
+
+The sum at the fork of h is the inner sum of one product, over 2Z columns in place of Z and Z. Adam
+treats each number by itself, so its step is the same as well; what treats an array as a whole (a
+norm to clip by, a rule for first weights that reads the number of columns) is not.
+
+The same to rounding, that is: the inner sum has another order. Rounding stays rounding until a unit
+of a relu has its a = h W + b within it of zero, and is on in one model and off in the other. Then
+the gradients of its weights differ by all that they are, and Adam makes a step of the size of lr of
+any difference.
+
+`OneHead` keeps the block of 2Z columns as one array, with an optimiser of its own, and is trained
+beside the model with two heads: on the same images, with the same noise, from the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..data import Dataset, batch, to_float
+from ..evaluate import Elbo, evaluate_elbo
+from ..layers import Dense
+from ..network import Network
+from ..optim import Adam
+from ..params import Array, Params
+from ..vae import VAE, Trace
+from .report import Claim, Column, Setting, Study, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BATCH = 100
+LR = 2e-3
+LIMIT = 1.0  # the norm that the gradient of an array is clipped to
+EARLY = 10  # steps
+RECORDED = 40  # steps of a walk at which the two are compared
+HEADS = "mu", "logvar"
+
+
+class OneHead(VAE):
+    """The VAE of a model with two heads, which are one `Dense` (H, 2Z) in a `Params` of its own.
+
+    Attributes
+    ----------
+    head, head_grad : Params
+        heads.W and heads.b, and what the last backward pass found for them. The blocks of the two
+        heads in `params` are zero, and never read.
+    """
+
+    def __init__(self, two: VAE) -> None:
+        super().__init__(**two.settings, dtype=two.params.dtype, rng=0)
+        self.params.flat[:] = two.params.flat
+        W, b = (np.hstack([two.params[f"{head}.{block}"] for head in HEADS]) for block in "Wb")
+        self.head = Params({"heads.W": W.shape, "heads.b": b.shape}, W.dtype)
+        self.head["heads.W"][:], self.head["heads.b"][:] = W, b
+        self.head_grad = self.head.zeros_like()
+        for head in HEADS:
+            self.params[f"{head}.W"][:], self.params[f"{head}.b"][:] = 0, 0
+
+    def heads(self, net: Network, h: Array) -> tuple[Array, Array]:
+        """[mu | logvar] = h W + b, cut in halves."""
+        y = Dense.on(self.head, "heads").forward(h)  # (B, 2Z)
+        return y[:, : self.latent_dim], y[:, self.latent_dim :]
+
+    def heads_backward(
+        self, net: Network, grad: Network, h: Array, dmu: Array, dlogvar: Array
+    ) -> Array:
+        """dh = [dmu | dlogvar] Wᵀ: the two gradients of h are added by the product."""
+        for unread in grad.mu_head, grad.logvar_head:
+            unread.W[:], unread.b[:] = 0, 0
+        dy = np.hstack([dmu, dlogvar])  # (B, 2Z)
+        head, head_grad = (Dense.on(params, "heads") for params in (self.head, self.head_grad))
+        return head.backward(h, dy, head_grad)
+
+
+def vectors(vae: VAE) -> list[Params]:
+    """What is optimised: one vector, or two where the head is apart."""
+    return [vae.params, vae.head] if isinstance(vae, OneHead) else [vae.params]
+
+
+def gradient(vae: VAE, trace: Trace) -> list[Params]:
+    """The gradient, of the layout of `vectors`."""
+    grads = vae.backward(trace)
+    return [grads, vae.head_grad] if isinstance(vae, OneHead) else [grads]
+
+
+def as_two(parts: Sequence[Params]) -> dict[str, Array]:
+    """The blocks by the names of the model with two heads; one head is cut in halves."""
+    blocks = dict(parts[0])
+    for kind in "Wb":
+        for one in parts[1:]:
+            blocks[f"mu.{kind}"], blocks[f"logvar.{kind}"] = np.split(one[f"heads.{kind}"], 2, -1)
+    return blocks
+
+
+def distance(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
+    """The distance of two arrays over the length of the first; of all blocks the largest."""
+    lengths = {name: float(np.linalg.norm(block)) for name, block in one.items()}
+    return max(
+        float(np.linalg.norm(one[name] - other[name])) / length if length else 0.0
+        for name, length in lengths.items()
+    )
+
+
+def clip(parts: Sequence[Params], limit: float) -> None:
+    """Shrink each block that is longer than `limit` to that length."""
+    for params in parts:
+        for block in params.values():
+            block *= min(1.0, limit / float(np.linalg.norm(block)) if block.any() else 1.0)
+
+
+class Walk(NamedTuple):
+    """A model trained beside one with two heads, and how far they have come apart."""
+
+    what: str
+    steps: Array  # (S,) steps after which they were compared
+    apart: Array  # (S,) the distance of their weights, over the length
+    flip: int  # the first step with a relu unit on in one and off in the other; 0 for none
+    elbos: tuple[float, float]  # of the one with two heads and of the other, nats per image
+
+    @property
+    def before(self) -> Array:
+        """How far they were apart after each step before the first flip."""
+        return self.apart[self.steps < self.flip] if self.flip else self.apart
+
+    def after(self, steps: int) -> float:
+        """How far they were apart after so many steps."""
+        return float(self.apart[self.steps == steps][0])
+
+
+class Same(NamedTuple):
+    """How far results from the same weights lie apart, in units of the rounding of the dtype."""
+
+    dtype: str
+    outputs: float
+    gradient: float
+    stepped: float  # the weights after one step of Adam
+
+
+class Found(NamedTuple):
+    """The numbers of the page."""
+
+    same: list[Same]
+    walks: list[Walk]  # float64, float32, the same rounded, tanh
+    clipped: Walk
+    head: Array  # (H, 2Z) the one head, trained in float64
+    readings: dict[str, Elbo]  # on the test images, by how the outputs of that head are read
+    pictures: dict[str, Array]  # (n, D), images and what is made of them, by the same
+    image_shape: tuple[int, int]
+
+    def costs(self) -> Array:
+        """What the wrong readings cost, nats per image, (2,)."""
+        right, *wrong = (elbo.elbo for elbo in self.readings.values())
+        return right - np.array(wrong)
+
+
+def draw_batch(vae: VAE, data: Dataset, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return binarised images and noise, (B, D) and (B, Z)."""
+    rows = rng.integers(len(data.train), size=BATCH)
+    x = batch(data.train, rows, binarize="dynamic", rng=rng, dtype=vae.params.dtype)
+    return x, rng.standard_normal((BATCH, vae.latent_dim))
+
+
+def take_step(vae: VAE, adams: Sequence[Adam], trace: Trace, limit: float | None) -> None:
+    """Take a step of Adam, down a gradient that may be clipped array by array."""
+    grads = gradient(vae, trace)
+    if limit is not None:
+        clip(grads, limit)
+    for adam, part in zip(adams, grads, strict=True):
+        adam.step(part)
+
+
+def walk(
+    two: VAE,
+    others: Mapping[str, VAE],
+    data: Dataset,
+    steps: int,
+    seed: int,
+    limit: float | None = None,
+) -> list[Walk]:
+    """Train all on the same draws, and compare each with the first, which has two heads."""
+    models = [two, *others.values()]
+    adams = [[Adam(part, LR) for part in vectors(vae)] for vae in models]
+    rng = np.random.default_rng(seed)
+    at = np.unique([EARLY, *np.geomspace(1, steps, RECORDED).round()]).astype(int)
+    apart_by: list[list[float]] = [[] for _ in others]
+    flips = [0] * len(others)
+    for t in range(1, steps + 1):
+        x, eps = draw_batch(two, data, rng)
+        traces = [vae.forward(x, eps) for vae in models]
+        off = [np.hstack([trace.h, trace.decoder[-1]]) == 0 for trace in traces]  # (B, 2H)
+        for i, mask in enumerate(off[1:]):
+            flipped = two.activation == "relu" and bool((mask != off[0]).any())
+            flips[i] = flips[i] or t * flipped
+        for vae, own, trace in zip(models, adams, traces, strict=True):
+            take_step(vae, own, trace, limit)
+        if t in at:
+            here = as_two(vectors(two))
+            for distances, vae in zip(apart_by, models[1:], strict=True):
+                distances.append(distance(here, as_two(vectors(vae))))
+    elbo, *elbos = (
+        evaluate_elbo(vae, data.test, binarize="dynamic", rng=seed).elbo for vae in models
+    )
+    return [
+        Walk(what, at, np.array(distances), flip, (elbo, other))
+        for what, distances, flip, other in zip(others, apart_by, flips, elbos, strict=True)
+    ]
+
+
+def from_the_same_weights(two: VAE, data: Dataset, seed: int) -> Same:
+    """Compare outputs, gradient and a first step of Adam; the models are copies."""
+    x, eps = draw_batch(two, data, np.random.default_rng(seed))
+    outputs, gradients, stepped = [], [], []
+    for vae in two.astype(two.params.dtype), OneHead(two):
+        trace = vae.forward(x, eps)
+        outputs.append({"mu": trace.mu, "logvar": trace.logvar})
+        gradients.append(as_two(gradient(vae, trace)))
+        take_step(vae, [Adam(part, LR) for part in vectors(vae)], trace, None)
+        stepped.append(as_two(vectors(vae)))
+    unit = float(np.finfo(two.params.dtype).eps)
+    return Same(
+        two.params.dtype.name,
+        *(distance(*pair) / unit for pair in (outputs, gradients, stepped)),
+    )
+
+
+def readings(latent: int) -> dict[str, Array]:
+    """Which of the 2Z outputs are mu and which are logvar, (2, Z)."""
+    halves = np.arange(2 * latent).reshape(2, latent)
+    return {
+        "mu first": halves,  # as it was trained
+        "logvar first": halves[::-1],
+        "interleaved": np.arange(2 * latent).reshape(latent, 2).T,
+    }
+
+
+def read(one: OneHead, columns: Array) -> VAE:
+    """Return the model whose two heads are those columns, (2, Z), of the one head."""
+    two = VAE(**one.settings, dtype=one.params.dtype, rng=0)
+    two.params.flat[:] = one.params.flat
+    for name, which in zip(HEADS, columns, strict=True):
+        two.params[f"{name}.W"][:] = one.head["heads.W"][:, which]
+        two.params[f"{name}.b"][:] = one.head["heads.b"][which]
+    return two
+
+
+def rounded(vae: VAE, rng: np.random.Generator) -> VAE:
+    """Return a copy with each weight moved by a unit of rounding, up or down."""
+    other = vae.astype(vae.params.dtype)
+    flat = other.params.flat
+    flat *= 1 + np.finfo(flat.dtype).eps * rng.choice([-1, 1], flat.size).astype(flat.dtype)
+    return other
+
+
+def run(setting: Setting) -> Found:
+    """Train one head beside two: in both precisions, with relu and tanh, with clipping."""
+    hidden, latent, steps = (100, 8, 150) if setting.quick else (400, 20, 400)
+    data, seed = setting.images(60_000, 2000), setting.seed
+
+    def two_heads(dtype: str, activation: str = "relu") -> VAE:
+        pixels = data.train.shape[1]
+        return VAE(pixels, (hidden,), latent, activation, dtype=dtype, rng=seed)
+
+    two, single = two_heads("float64"), two_heads("float32")
+    smooth, held = two_heads("float32", "tanh"), two_heads("float32")
+    one = OneHead(two)
+    walks = walk(two, {"one, float64": one}, data, steps, seed)
+    beside = {
+        "one, float32": OneHead(single),
+        "two, float32, first weights rounded": rounded(single, np.random.default_rng(seed)),
+    }
+    walks += walk(single, beside, data, steps, seed)
+    walks += walk(smooth, {"one, float32, tanh": OneHead(smooth)}, data, steps, seed)
+    (clipped,) = walk(held, {"one, float32, clipped": OneHead(held)}, data, steps, seed, LIMIT)
+    readers = {name: read(one, which) for name, which in readings(latent).items()}
+    x = to_float(data.test[:6], np.float64)
+    return Found(
+        [from_the_same_weights(vae, data, seed) for vae in (two, single)],
+        walks,
+        clipped,
+        one.head["heads.W"],
+        {
+            name: evaluate_elbo(reader, data.test, binarize="dynamic", rng=seed)
+            for name, reader in readers.items()
+        },
+        {"image": x} | {name: reader.reconstruct(x) for name, reader in readers.items()},
+        data.image_shape or (1, data.test.shape[1]),
+    )
+
+
+def tables(found: Found) -> list[Table]:
+    """From the same weights, side by side, clipped; and the wrong readings."""
+    same = Table(
+        "Two heads against one, from the same trained weights: distance over length, the largest "
+        "of all arrays, in units of the rounding of the dtype",
+        (
+            Column("dtype"),
+            Column("mu, logvar", ".1f", within=50),
+            Column("gradient", ".1f", within=50),
+            Column("weights after a step of Adam", ".1f", within=200),
+        ),
+        found.same,
+    )
+    walks = Table(
+        f"Trained beside two heads for {found.clipped.steps[-1]} steps: distance over length of "
+        "the weights; and the ELBO on test images, nats per image",
+        (
+            Column("heads"),
+            Column("after 1 step", ".0e", within=1e-14, factor=100),
+            Column(f"after {EARLY}", ".0e", within=1e-14, factor=100),
+            Column("largest before a unit flips", ".0e", within=1e-14, factor=100),
+            Column("ELBO", ".2f", within=0.6),
+            Column("ELBO of the two beside it", ".2f", within=0.6),
+        ),
+        [
+            (
+                walk.what,
+                walk.after(1),
+                walk.after(EARLY),
+                float(walk.before.max(initial=0)),
+                *reversed(walk.elbos),
+            )
+            for walk in found.walks
+        ],
+    )
+    clipped = Table(
+        f"The same with the gradient of each array clipped to length {LIMIT:g}",
+        (
+            Column("heads"),
+            Column(f"after {EARLY}", ".2f", within=0.15),
+            Column("at the end", ".2f", within=0.3),
+            Column("ELBO", ".1f", within=1),
+            Column("ELBO of the two beside it", ".1f", within=1),
+        ),
+        [
+            (
+                found.clipped.what,
+                found.clipped.after(EARLY),
+                found.clipped.after(int(found.clipped.steps[-1])),
+                *reversed(found.clipped.elbos),
+            )
+        ],
+    )
+    wrong = Table(
+        "The head of float64 read in three ways, on test images, nats per image",
+        (
+            Column("its 2Z outputs are"),
+            Column("ELBO", ".1f", within=0.5),
+            Column("reconstruction", ".1f", within=0.5),
+            Column("KL", ".1f", within=0.5),
+        ),
+        [(name, *elbo) for name, elbo in found.readings.items()],
+    )
+    return [same, walks, clipped, wrong]
+
+
+CLAIMS = (
+    Claim(
+        "From the same trained weights the two models give the same mu and logvar, the same "
+        "gradient and, after a step of Adam, the same weights: within 1000 units of rounding, in "
+        "float64 and in float32.",
+        lambda found: max(max(same[1:]) for same in found.same) < 1000,
+    ),
+    Claim(
+        "Trained side by side in float64 they stay within 1e-12 of each other.",
+        lambda found: bool(found.walks[0].apart.max() < 1e-12),
+    ),
+    Claim(
+        "In float32 they stay within 1e-3 of each other as long as no relu unit is on in one and "
+        "off in the other, and with tanh to the end; and flip or not, the test ELBOs end within "
+        "0.5 nats of each other.",
+        lambda found: all(
+            walk.before.max(initial=0) < 1e-3 and abs(walk.elbos[0] - walk.elbos[1]) < 0.5
+            for walk in found.walks
+        ),
+    ),
+    Claim(
+        "With the gradient of each array clipped to length 1 these are two trainings: after 10 "
+        "steps the weights are more than 2 % apart.",
+        lambda found: found.clipped.after(EARLY) > 0.02,
+    ),
+    Claim(
+        "Read with logvar first or interleaved, the trained head costs more than 50 nats an image.",
+        lambda found: bool((found.costs() > 50).all()),
+    ),
+)
+
+
+def draw(figure: Figure, found: Found) -> None:
+    """How far apart, step by step; the one head; and what is made of images by each reading."""
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.2, 1), height_ratios=(1, 1.3))
+    draw_walks(figure.add_subplot(grid[:, 0]), found)
+    draw_head(figure.add_subplot(grid[0, 1]), found.head)
+    draw_pictures(figure.add_subplot(grid[1, 1]), found)
+
+
+def draw_walks(ax: Axes, found: Found) -> None:
+    """Distance over length against the step; a circle before the first unit flips."""
+    looks = (
+        (":", 7, "clipped, float32"),
+        ("-", 0, "float32"),
+        ("--", 2, "two heads, rounded"),
+        ("-.", 3, "tanh, float32"),
+        ("-", 6, "float64"),
+    )
+    walks = [found.clipped, *found.walks[1:], found.walks[0]]
+    for walk, (style, colour, label) in zip(walks, looks, strict=True):
+        seen = walk.apart > 0
+        ax.loglog(walk.steps[seen], walk.apart[seen], style, color=f"C{colour}", label=label)
+        if walk.flip and walk is not found.clipped:
+            at = max(0, int(np.searchsorted(walk.steps, walk.flip)) - 1)
+            ax.plot(walk.steps[at], walk.apart[at], "o", mfc="w", color=f"C{colour}")
+    ax.set(xlabel="step of Adam", ylabel="distance of the weights, over length", ylim=(1e-17, 30))
+    ax.legend(loc="center left", bbox_to_anchor=(0, 0.33), fontsize=8)
+
+
+def draw_head(ax: Axes, head: Array) -> None:
+    """The largest rows of the one head; marks at the columns that are mu when interleaved."""
+    rows, Z = head[np.argsort(-np.linalg.norm(head, axis=1))[:20]], head.shape[1] // 2
+    most = float(np.abs(rows).max())
+    ax.imshow(rows, cmap="PuOr", vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
+    ax.axvline(Z - 0.5, color="k")
+    ax.plot(np.arange(0, 2 * Z, 2), np.full(Z, len(rows) + 0.7), "k^", ms=3, clip_on=False)
+    ax.set(xticks=(), yticks=(), ylim=(len(rows) - 0.5, -0.5), ylabel="rows of W")
+    ax.set_xlabel("▲ read interleaved, these are mu", labelpad=9)
+    ax.spines[:].set_visible(False)
+    for i, name in enumerate(("$W_{\\mu}$", "$W_{\\mathrm{logvar}}$")):
+        ax.text((0.25, 0.75)[i], 1.03, name, ha="center", va="bottom", transform=ax.transAxes)
+
+
+def draw_pictures(ax: Axes, found: Found) -> None:
+    """A row for the images, and one for what each reading makes of them."""
+    pictures = found.pictures.values()
+    rows = [np.hstack([*values.reshape(-1, *found.image_shape)]) for values in pictures]
+    ax.imshow(np.vstack(rows), cmap="gray_r", vmin=0, vmax=1)
+    height = found.image_shape[0]
+    ax.set(xticks=(), yticks=[height * (i + 0.5) for i in range(len(rows))])
+    ax.set_yticklabels([*found.pictures])
+    ax.tick_params(left=False)
+    ax.spines[:].set_visible(False)
+
+
+STUDY = Study(
+    "concatenated", "One concatenated head or two?", run, tables, CLAIMS, draw, (8.0, 3.4)
+)

@@ -1,0 +1,465 @@
+"""Why logits, and what is cross-entropy on grey pixels? Three ways to get p(x | z) wrong.
+
+Letters of this module: B examples, D pixels; l a logit, p = sigmoid(l) = 1 / (1 + e⁻ˡ).
+
+**Logarithms of a rounded probability.** In float32 p is exactly 1 from l = 17 on, so log(1 - p) is
+log 0. Two repairs are common, a small number under the logarithm and clipping:
+
+    -x log(p + a) - (1 - x) log(1 - p + a)       a = 1e-8
+    -x log c - (1 - x) log(1 - c)                c = clip(p, a, 1 - a), a = 1e-7
+
+Automatic differentiation multiplies the derivative by p with ∂p/∂l = p (1 - p), which has been
+rounded to 0: the pixel that is most wrong learns nothing. From the logit itself nothing is lost,
+
+    -x log p - (1 - x) log(1 - p) = softplus(l) - x l       ∂/∂l = p - x
+
+**Cross-entropy of a grey pixel**, 0 < x < 1. Its derivative p - x is zero at p = x, where it is not
+zero but the entropy H(x) = -x log x - (1 - x) log(1 - x): a floor that no model gets below. And
+
+    ∫ e^-(softplus(l) - x l) dx = (1 - p) (eˡ - 1) / l = (2p - 1) / l = tanh(l / 2) / l <= 1/2
+
+over [0, 1] is not 1: it is no density of x, until it is divided by that, which makes it the
+continuous Bernoulli.
+
+**Squared error** is a Gaussian with a variance v, whether one is named or not:
+
+    v nll = SSE / 2 + v D log(2πv) / 2       so v (nll + kl) = SSE / 2 + v kl + constant
+
+v is the weight of the KL. With v = 1 and pixels in [0, 1] that is a large one: q(z | x) is broad,
+the decoder sees the same z for many images and answers with their average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..data import guess_image_shape, to_float
+from ..evaluate import ACTIVE, Elbo
+from ..likelihood import Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian, Likelihood
+from ..params import Array
+from ..train import fit, start_output_bias
+from ..vae import VAE
+from .report import Claim, Column, Setting, Study, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOGITS = -100, -30, -17, -10, 0, 10, 17, 30, 100
+DENSITIES = -10, -5, -1, 0, 1, 5, 10, 40
+GAUSSIANS: dict[str, Likelihood] = {
+    "given, 1": Gaussian(1.0),
+    "given, 0.1": Gaussian(0.1),
+    "given, 0.01": Gaussian(0.01),
+    "learned": LearnedGaussian(),
+}
+NOTHING, SMALL, EDGE = np.float32(0), np.float32(1e-8), np.float32(1e-7)
+SHOWN = 5  # test images
+
+
+class Priced(NamedTuple):
+    """What pixels cost, in nats, and the derivative of that by their logits, both float32."""
+
+    cost: Array
+    slope: Array
+
+
+def log_of_p(x: Array, l: Array) -> Priced:
+    """-x log p - (1 - x) log(1 - p), and the chain rule through p."""
+    return plus_small(x, l, NOTHING)
+
+
+def plus_small(x: Array, l: Array, a: np.float32 = SMALL) -> Priced:
+    """The same with a number under each logarithm."""
+    with np.errstate(all="ignore"):
+        p = 1 / (1 + np.exp(-l))
+        cost = -(x * np.log(p + a) + (1 - x) * np.log(1 - p + a))
+        dp = -(x / (p + a) - (1 - x) / (1 - p + a))
+        return Priced(cost, dp * (p * (1 - p)))
+
+
+def clipped(x: Array, l: Array, a: np.float32 = EDGE) -> Priced:
+    """The same with p clipped: outside, the derivative of the clip is 0."""
+    with np.errstate(over="ignore"):
+        p = 1 / (1 + np.exp(-l))
+    c = np.clip(p, a, 1 - a)
+    cost = -(x * np.log(c) + (1 - x) * np.log(1 - c))
+    dp = -(x / c - (1 - x) / (1 - c)) * (c == p)
+    return Priced(cost, dp * (p * (1 - p)))
+
+
+def from_logits(x: Array, l: Array) -> Priced:
+    """softplus(l) - x l and p - x, as the package has them, pixel by pixel."""
+    x, l = x[..., np.newaxis], l[..., np.newaxis]  # each pixel an example
+    slope = Bernoulli().nll_backward(x, l, np.ones(l.shape[:-1], l.dtype))
+    return Priced(Bernoulli().nll(x, l), slope[..., 0])
+
+
+CODES: dict[str, Callable[[Array, Array], Priced]] = {
+    "log p": log_of_p,
+    "log(p + 1e-8)": plus_small,
+    "clip p": clipped,
+    "from logits": from_logits,
+}
+
+
+class Density(NamedTuple):
+    """Integrals over grey values x from 0 to 1, at one logit."""
+
+    logit: float
+    cross_entropy: float  # ∫ e^-cross-entropy dx
+    continuous: float  # the same with the normaliser of the continuous Bernoulli
+    mean: float  # ∫ x of that density dx
+    stated: float  # its mean, as the package has it
+    sigmoid: float
+
+
+class Trained(NamedTuple):
+    """A Gaussian model of grey images, on test images."""
+
+    name: str
+    variance: float
+    test: Elbo  # nats per image, of a density
+    active: int  # latent dimensions
+    error: float  # mean squared error of a pixel, z drawn from q
+    sharpness: float  # neighbours' squared difference in reconstructions, over that in the images
+    pictures: Array  # (SHOWN, D) reconstructions
+
+
+class Found(NamedTuple):
+    """The numbers of the page."""
+
+    priced: dict[str, tuple[Priced, Priced]]  # of each code, at x = 0 and x = 1, (LOGITS,)
+    curves: dict[str, Priced]  # at x = 0, (L,)
+    line: Array  # (L,) logits of the curves
+    worst: tuple[float, float]  # error from logits up to ±10 000: of cost / (1 + |l|), of slope
+    floor: float  # Σ_d H(x_d), mean over test images, nats per image
+    beside: float  # the least cross-entropy with every logit moved up, or down, by 1/2
+    densities: list[Density]
+    models: list[Trained]
+    images: Array  # (SHOWN, D)
+    shape: tuple[int, int]
+
+    def model(self, name: str) -> Trained:
+        """The model of this name."""
+        (model,) = (model for model in self.models if model.name == name)
+        return model
+
+
+def run(setting: Setting) -> Found:
+    """Price pixels by four codes, integrate two densities, and train Gaussian models."""
+    logits = np.array(LOGITS, np.float32)
+    zero, one = np.zeros_like(logits), np.ones_like(logits)
+    line = np.linspace(-5, 40, 451, dtype=np.float32)
+    floor, beside = cross_entropy_floor(to_float(setting.data.test, np.float64))
+    data = setting.data if setting.quick else setting.images(20_000, 2_000)
+    shape = data.image_shape or guess_image_shape(data.test.shape[1])
+    return Found(
+        {name: (code(zero, logits), code(one, logits)) for name, code in CODES.items()},
+        {name: code(np.zeros_like(line), line) for name, code in CODES.items()},
+        line,
+        error_from_logits(),
+        floor,
+        beside,
+        [density(l) for l in DENSITIES],
+        train_gaussians(setting, shape),
+        to_float(data.test[:SHOWN]),
+        shape,
+    )
+
+
+def error_from_logits() -> tuple[float, float]:
+    """Largest error in float32 for |l| to 10 000, against float64: of cost / (1 + |l|), of slope.
+
+    At x = 0 the cost is softplus(l), at x = 1 it is softplus(-l).
+    """
+    size = np.geomspace(1e-3, 1e4, 2001, dtype=np.float32)
+    l = np.concatenate([-size, size])
+    exact_l = l.astype(np.float64)
+    errors = []
+    for x, sign in (0, 1), (1, -1):
+        cost, slope = from_logits(np.full_like(l, x), l)
+        exact = np.logaddexp(0, sign * exact_l)
+        exact_slope = sign * np.exp(-np.logaddexp(0, -sign * exact_l))  # ± sigmoid(±l)
+        errors.append(
+            (
+                float((np.abs(cost - exact) / (1 + np.abs(exact_l))).max()),
+                float(np.abs(slope - exact_slope).max()),
+            )
+        )
+    return max(e[0] for e in errors), max(e[1] for e in errors)
+
+
+def cross_entropy_floor(x: Array) -> tuple[float, float]:
+    """Cross-entropy of images at p = x, and the least of it 1/2 of a logit beside, nats per image.
+
+    At black and white pixels p = x lies at infinity: 1e-12 nearer, 784 of them cost 1e-8.
+    """
+    bernoulli = Bernoulli()
+    l = bernoulli.link(np.clip(x, 1e-12, 1 - 1e-12))
+    at = [float(bernoulli.nll(x, l + move).mean()) for move in (0.0, -0.5, 0.5)]
+    return at[0], min(at[1:])
+
+
+def density(logit: float) -> Density:
+    """Integrate e^-nll over x from 0 to 1, by Gauss and Legendre's rule of 60 nodes."""
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    x, weights = (nodes[:, np.newaxis] + 1) / 2, weights / 2  # (60, 1), (60,)
+    l = np.full_like(x, logit)
+    p = np.exp(-ContinuousBernoulli().nll(x, l))
+    return Density(
+        logit,
+        float(weights @ np.exp(-Bernoulli().nll(x, l))),
+        float(weights @ p),
+        float(weights @ (p * x[:, 0])),
+        float(ContinuousBernoulli().mean(l)[0, 0]),
+        float(Bernoulli().mean(l)[0, 0]),
+    )
+
+
+def train_gaussians(setting: Setting, shape: tuple[int, int]) -> list[Trained]:
+    """Train on the grey images with three given variances, and with one that is learned."""
+    if setting.quick:
+        hidden, latent, epochs, size, data = 64, 8, 12, 32, setting.data
+    else:
+        hidden, latent, epochs, size, data = 200, 20, 10, 128, setting.images(20_000, 2_000)
+    x = to_float(data.test)
+    eps = np.random.default_rng(setting.seed).standard_normal((len(x), latent))
+    models = []
+    for name, likelihood in GAUSSIANS.items():
+        vae = VAE(x.shape[1], (hidden,), latent, likelihood=likelihood, rng=setting.seed)
+        start_output_bias(vae, data.train)
+        *_, last = fit(
+            vae,
+            data,
+            epochs=epochs,
+            batch_size=size,
+            lr=2e-3,
+            evaluate_every=epochs,
+            rng=setting.seed,
+        )
+        again = vae.reconstruct(x)
+        models.append(
+            Trained(
+                name,
+                variance_of(vae.likelihood),
+                last.held_out()["test"],
+                int((vae.encode(x)[0].var(axis=0) > ACTIVE).sum()),
+                float(np.square(vae.forward(x, eps).logits - x).mean()),
+                roughness(again, shape) / roughness(x, shape),
+                again[:SHOWN],
+            )
+        )
+    return models
+
+
+def variance_of(likelihood: Likelihood) -> float:
+    """v of a Gaussian, given or learned."""
+    if isinstance(likelihood, LearnedGaussian):
+        return float(np.exp(likelihood.logvar[0]))
+    assert isinstance(likelihood, Gaussian)
+    return likelihood.variance
+
+
+def roughness(images: Array, shape: tuple[int, int]) -> float:
+    """Mean squared difference of neighbouring pixels, down and across."""
+    tiles = images.reshape(-1, *shape)
+    return float(sum(np.square(np.diff(tiles, axis=axis)).mean() for axis in (1, 2)))
+
+
+def tables(found: Found) -> list[Table]:
+    """Cost and slope by code; the floor; the integrals; the Gaussian models."""
+
+    def shown(value: float) -> float:
+        """No -0.000."""
+        return round(float(value), 3) + 0.0
+
+    priced = [
+        Table(
+            title,
+            (
+                Column("l", "d"),
+                *(Column(f"x = {x}: {name}", ".3f", within=0.01) for x in (0, 1) for name in CODES),
+            ),
+            [
+                (
+                    l,
+                    *(shown(found.priced[name][x][of][i]) for x in (0, 1) for name in CODES),
+                )
+                for i, l in enumerate(LOGITS)
+            ],
+        )
+        for of, title in enumerate(
+            ("What a pixel costs, nats, in float32", "The derivative of that by its logit")
+        )
+    ]
+    exact = Table(
+        "From logits, |l| up to 10 000: the largest error in float32",
+        (Column("of cost / (1 + |l|)", ".0e", factor=10), Column("of slope", ".0e", factor=10)),
+        [found.worst],
+    )
+    floor = Table(
+        "Cross-entropy of the grey test images, nats per image",
+        (
+            Column("at p = x, the floor", ".2f", within=0.01),
+            Column("the logits 1/2 beside", ".2f", within=0.01),
+        ),
+        [(found.floor, found.beside)],
+    )
+    densities = Table(
+        "Integrals over x from 0 to 1, by quadrature; the last two columns by formula",
+        (
+            Column("l", "d"),
+            Column("of e^-cross-entropy", ".5f", within=1e-5),
+            Column("of the continuous Bernoulli", ".5f", within=1e-5),
+            Column("of x times that", ".5f", within=1e-5),
+            Column("its mean A'(l)", ".5f", within=1e-5),
+            Column("sigmoid(l)", ".5f", within=1e-5),
+        ),
+        found.densities,
+    )
+    models = Table(
+        "Gaussian models of the grey images; test images, nats (of a density) per image",
+        (
+            Column("variance"),
+            Column("v", ".4f", factor=1.05),
+            Column("ELBO", ".1f", within=20),
+            Column("reconstruction", ".1f", within=20),
+            Column("KL", ".2f", within=2.5),
+            Column("active dimensions", "d", within=2),
+            Column("mean squared error", ".4f", factor=1.05),
+            Column("sharpness, data = 1", ".3f", within=0.03),
+        ),
+        [
+            (
+                model.name.partition(",")[0],
+                model.variance,
+                *model.test,
+                model.active,
+                model.error,
+                model.sharpness,
+            )
+            for model in found.models
+        ],
+    )
+    return [*priced, exact, floor, densities, models]
+
+
+def _only_the_logits_learn(found: Found) -> bool:
+    at = {name: (found.priced[name][0].cost[-1], found.priced[name][0].slope[-1]) for name in CODES}
+    return bool(
+        abs(at["from logits"][0] - 100) < 1e-3
+        and abs(at["from logits"][1] - 1) < 1e-6
+        and max(found.worst) < 1e-6
+        and np.isinf(at["log p"][0])
+        and np.isnan(at["log p"][1])
+        and all(at[name][0] < 20 and at[name][1] == 0 for name in ("log(p + 1e-8)", "clip p"))
+    )
+
+
+CLAIMS = (
+    Claim(
+        "A pixel with x = 0 and l = 100 costs 100 nats with slope 1. From logits it does, and up "
+        "to |l| = 10 000 to 1e-6 of 1 + |l|; log p gives infinity and NaN, and both its repairs "
+        "less than 20 nats and a slope of 0.",
+        _only_the_logits_learn,
+    ),
+    Claim(
+        "Of the cross-entropy of the grey test images 30 to 60 nats per image are their own "
+        "entropy, which no model gets below: with logits 1/2 to either side of p = x it is higher.",
+        lambda found: 30 < found.floor < 60 and found.beside > found.floor + 0.1,
+    ),
+    Claim(
+        "e^-cross-entropy integrates over grey values to 1/2 at most, continuous Bernoulli to 1 "
+        "within 1e-9; its mean is A'(l) within 1e-9, and more than 0.18 below sigmoid(l) at l = 5.",
+        lambda found: all(
+            d.cross_entropy < 0.5 + 1e-9
+            and abs(d.continuous - 1) < 1e-9
+            and abs(d.mean - d.stated) < 1e-9
+            and (d.logit != 5 or d.sigmoid - d.mean > 0.18)
+            for d in found.densities
+        ),
+    ),
+    Claim(
+        "With v = 1, which is half the squared error, the KL is less than a third of that with "
+        "the learned variance, and the sharpness of the reconstructions less than two thirds.",
+        lambda found: (
+            found.model("given, 1").test.kl < found.model("learned").test.kl / 3
+            and found.model("given, 1").sharpness < found.model("learned").sharpness * 2 / 3
+        ),
+    ),
+    Claim(
+        "The learned variance is within 25 % of its mean squared error, and its test ELBO is "
+        "higher by more than 20 nats than with v = 1, 0.1 or 0.01.",
+        lambda found: (
+            0.8 < found.model("learned").variance / found.model("learned").error < 1.25
+            and all(
+                found.model("learned").test.elbo - model.test.elbo > 20
+                for model in found.models
+                if model.name != "learned"
+            )
+        ),
+    ),
+)
+
+
+def draw(figure: Figure, found: Found) -> None:
+    """Cost and slope of a black pixel against its logit; images and two models' reconstructions."""
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1))
+    styles = {
+        "log p": (":", "C7", 2.5),
+        "log(p + 1e-8)": ("--", "C6", 1.5),
+        "clip p": ("-.", "C3", 1.5),
+        "from logits": ("-", "C0", 1.2),
+    }
+    for name, (style, colour, width) in styles.items():
+        cost, slope = found.curves[name]
+        seen = np.isfinite(cost) & np.isfinite(slope)
+        last = int(np.flatnonzero(seen)[-1])
+        for ax, values, ends in (left, cost, "then inf"), (middle, slope, "then NaN"):
+            ax.plot(found.line[seen], values[seen], style, color=colour, lw=width, label=name)
+            if not seen.all():
+                ax.plot(found.line[last], values[last], "x", color=colour, ms=7)
+                ax.annotate(
+                    ends,
+                    (found.line[last], values[last]),
+                    (0, 6 if ax is middle else -12),
+                    textcoords="offset points",
+                    ha="left",
+                    fontsize=8,
+                    color=colour,
+                )
+    left.set(xlabel="logit l, x = 0", ylabel="cost, nats")
+    left.legend(loc="upper left", handlelength=2.4)
+    middle.set(xlabel="logit l, x = 0", ylabel="slope of the cost", ylim=(-0.05, 1.15))
+    rows = [
+        ("data", found.images),
+        ("v = 1", found.model("given, 1").pictures),
+        ("v = 0.1", found.model("given, 0.1").pictures),
+        ("learned", found.model("learned").pictures),
+    ]
+    height, width = found.shape
+    tiles = np.array([images for _, images in rows]).reshape(len(rows), SHOWN, height, width)
+    right.imshow(
+        tiles.transpose(0, 2, 1, 3).reshape(len(rows) * height, SHOWN * width),
+        cmap="gray_r",
+        vmin=0,
+        vmax=1,
+    )
+    right.set_yticks([(i + 0.5) * height for i in range(len(rows))], [name for name, _ in rows])
+    right.set(xticks=())
+    right.tick_params(length=0)
+    right.spines[:].set_visible(False)
+
+
+STUDY = Study(
+    "logits",
+    "Why logits, and what is cross-entropy on grey pixels?",
+    run,
+    tables,
+    CLAIMS,
+    draw,
+    (8.0, 3.0),
+)

@@ -1,0 +1,394 @@
+"""Why the logarithm of the variance? Six meanings of what the second head gives.
+
+The head gives any real number s, and the rest of the model reads logvar = g(s):
+
+    s is          g(s)              g'(s)                     must s be positive?
+    sigma²        log s             1/s                       yes
+    sigma         2 log s           2/s                       yes
+    ±sigma        log s²            2/s                       it must not be 0
+    softplus⁻¹    2 log softplus s  2 (1 - e^-sigma) / sigma  no
+    log sigma     2 s               2                         no
+    log sigma²    s                 1                         no
+
+`Head` is the VAE with such a g: ds = dlogvar g'(s), and all else as it was.
+
+**Curvature.** At mu = 0 one dimension has KL = (v - 1 - logvar) / 2 with v = sigma² = e^logvar. So
+
+    dKL/ds   = (v - 1) g' / 2
+    d²KL/ds² = (v g'² + (v - 1) g'') / 2
+
+**Two meanings at once.** p(z) = N(0, 1), x | z ~ N(w z, u), lambda = w²/u: the posterior has the
+variance 1 / (1 + lambda), and q = N(mu, sigma²) has the loss, exact in z,
+
+    -log p(x | z) + KL = log(2πu)/2 + ((x - w mu)² + w² sigma²) / 2u + (mu² + v - 1 - log v) / 2
+
+With sigma² = v its minimum is -log p(x). Where the sampler takes e^a for sigma and the KL takes e^a
+for v, the minimum is where r = e^a solves 2 lambda r² + r - 1 = 0, and lies below -log p(x), by
+
+    log(1 + lambda) / 2 + (1 - r) / 4 + log(r) / 2
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+
+from .. import posterior
+from ..data import Dataset
+from ..network import Network
+from ..params import Array
+from ..train import fit, start_output_bias
+from ..vae import VAE
+from .report import Claim, Column, Setting, Study, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RATES = (1e-3, 3e-3, 1e-2)
+SIGMAS = np.logspace(-2, 1, 61)
+SHOWN = slice(None, None, 20)  # of them: 0.01, 0.1, 1, 10
+LAMBDAS = (0.1, 1.0, 10.0, 100.0)
+
+
+class Meaning(NamedTuple):
+    """What s is: logvar = g(s)."""
+
+    name: str
+    s: Callable[[Array], Array]  # of sigma
+    g: Callable[[Array], Array]
+    slope: Callable[[Array], Array]  # g'
+    bend: Callable[[Array], Array]  # g''
+
+
+def softplus(s: Array) -> Array:
+    """log(1 + eˢ), without overflow."""
+    positive = s * (s.real > 0)
+    return positive + np.log1p(np.exp(s - 2 * positive))
+
+
+def softplus_slope(s: Array) -> Array:
+    """2 p / sigma with p = softplus' = 1 - e^-sigma, which has digits where s is far below 0."""
+    sigma = softplus(s)
+    return -2 * np.expm1(-sigma) / sigma
+
+
+def softplus_bend(s: Array) -> Array:
+    """2 (p (1 - p) / sigma - p² / sigma²), as p' = p (1 - p)."""
+    sigma = softplus(s)
+    p = -np.expm1(-sigma)
+    return 2 * p * ((1 - p) * sigma - p) / (sigma * sigma)
+
+
+MEANINGS = (
+    Meaning("σ²", lambda sigma: sigma**2, np.log, lambda s: 1 / s, lambda s: -1 / s**2),
+    Meaning(
+        "σ", lambda sigma: sigma, lambda s: 2 * np.log(s), lambda s: 2 / s, lambda s: -2 / s**2
+    ),
+    Meaning(
+        "±σ", lambda sigma: sigma, lambda s: np.log(s * s), lambda s: 2 / s, lambda s: -2 / s**2
+    ),
+    Meaning(
+        "softplus⁻¹(σ)",
+        lambda sigma: sigma + np.log(-np.expm1(-sigma)),
+        lambda s: 2 * np.log(softplus(s)),
+        softplus_slope,
+        softplus_bend,
+    ),
+    Meaning("log σ", np.log, lambda s: 2 * s, lambda s: np.full_like(s, 2), np.zeros_like),
+    Meaning("log σ²", lambda sigma: 2 * np.log(sigma), np.copy, np.ones_like, np.zeros_like),
+)
+ANY_SIGN = tuple(meaning.name for meaning in MEANINGS[2:])
+
+
+class Head(VAE):
+    """A VAE whose second head gives s, with logvar = g(s)."""
+
+    meaning: ClassVar[Meaning]
+
+    def heads(self, net: Network, h: Array) -> tuple[Array, Array]:
+        """mu, and logvar = g(s)."""
+        return net.mu_head.forward(h), self.meaning.g(net.logvar_head.forward(h))
+
+    def heads_backward(
+        self, net: Network, grad: Network, h: Array, dmu: Array, dlogvar: Array
+    ) -> Array:
+        """ds = dlogvar g'(s)."""
+        ds = dlogvar * self.meaning.slope(net.logvar_head.forward(h))
+        dh = net.mu_head.backward(h, dmu, grad.mu_head)
+        return dh + net.logvar_head.backward(h, ds, grad.logvar_head)
+
+
+def head_of(s: Meaning) -> type[Head]:
+    """Return the model in which s has this meaning."""
+
+    class Model(Head):
+        meaning = s
+
+    return Model
+
+
+class Fate(NamedTuple):
+    """One training, and what became of it."""
+
+    meaning: str
+    rate: float
+    seed: int
+    elbo: float  # of the test images, nats per image; NaN if the training failed
+
+
+class Mixture(NamedTuple):
+    """The linear Gaussian model of one lambda, at the minimum of the loss."""
+
+    lambda_: float
+    posterior: float  # sigma of p(z | x)
+    one: float  # sigma of the sampler, where sampler and KL mean the same by the number
+    two: float  # and where they do not
+    excess_of_one: float  # minus the loss, less log p(x), in nats
+    excess_of_two: float
+
+
+class Found(NamedTuple):
+    """The numbers of the page."""
+
+    fates: list[Fate]
+    slopes: Array  # (M, S) dKL/ds of each meaning at each of SIGMAS
+    bends: Array  # (M, S) d²KL/ds²
+    mixtures: list[Mixture]
+
+    def of(self, meaning: str, rate: float) -> Array:
+        """Test ELBOs of the trainings, (seeds,)."""
+        return np.array([f.elbo for f in self.fates if (f.meaning, f.rate) == (meaning, rate)])
+
+    def failed(self, meaning: str) -> Array:
+        """How many trainings failed with each learning rate, (R,)."""
+        return np.array([np.isnan(self.of(meaning, rate)).sum() for rate in RATES])
+
+    def trainings(self) -> int:
+        """How many there are with each meaning and learning rate."""
+        return len(self.of(MEANINGS[0].name, RATES[0]))
+
+    def elbos(self, meaning: str) -> Array:
+        """Mean test ELBO with each learning rate, (R,); NaN where a training failed."""
+        return np.array([self.of(meaning, rate).mean() for rate in RATES])
+
+    def steepest(self, name: str) -> float:
+        """The largest second derivative at the sigmas that are shown."""
+        row = [meaning.name for meaning in MEANINGS].index(name)
+        return float(self.bends[row, SHOWN].max())
+
+
+def run(setting: Setting) -> Found:
+    """Train with each meaning, learning rate and seed; the rest is computed."""
+    if setting.quick:
+        data, hidden, latent, epochs, batch_size = setting.images(900, 200), 50, 5, 5, 20
+    else:
+        data, hidden, latent, epochs, batch_size = setting.images(20000, 2000), 100, 10, 2, 100
+    fates = []
+    for meaning in MEANINGS:
+        for rate in RATES:
+            for seed in setting.seed, setting.seed + 1:
+                vae = head_of(meaning)(data.train.shape[1], (hidden,), latent, rng=seed)
+                vae.params["logvar.b"][:] = meaning.s(np.ones(latent))  # sigma = 1
+                elbo = train(vae, data, epochs, batch_size, rate, seed)
+                fates.append(Fate(meaning.name, rate, seed, elbo))
+    derivatives = [derivatives_of_the_kl(meaning, SIGMAS) for meaning in MEANINGS]
+    slopes, bends = zip(*derivatives, strict=True)
+    return Found(fates, np.array(slopes), np.array(bends), [mix(each) for each in LAMBDAS])
+
+
+def train(vae: VAE, data: Dataset, epochs: int, batch_size: int, rate: float, seed: int) -> float:
+    """Return the test ELBO, or NaN if a value was not finite on the way."""
+    start_output_bias(vae, data.train)
+    try:
+        *_, last = fit(
+            vae,
+            data,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=rate,
+            binarize="dynamic",
+            evaluate_every=epochs,
+            rng=seed,
+        )
+    except FloatingPointError:
+        return math.nan
+    assert last.test_elbo is not None
+    return last.test_elbo
+
+
+def derivatives_of_the_kl(meaning: Meaning, sigma: Array) -> tuple[Array, Array]:
+    """dKL/ds and d²KL/ds² of one dimension at mu = 0, of the shape of sigma, (S,)."""
+    s, column = meaning.s(sigma), sigma[:, np.newaxis]
+    _, dlogvar = posterior.kl_backward(0 * column, column, np.ones_like(sigma))  # (v - 1) / 2
+    slope, bend = meaning.slope(s), meaning.bend(s)
+    return dlogvar[:, 0] * slope, sigma**2 / 2 * slope**2 + dlogvar[:, 0] * bend
+
+
+def loss(point: Array, x: float, w: float, two_meanings: bool) -> float:
+    """-E[log p(x | z)] + KL, in nats, at the point (mu, a) with logvar = a and x | z ~ N(w z, 1).
+
+    With two meanings the sampler has sigma = eᵃ, as if a were log sigma.
+    """
+    mu, a = point[:1], point[1:]
+    sigma = np.exp(a) if two_meanings else posterior.standard_deviation(a)
+    nll = (math.log(2 * math.pi) + (x - w * mu) ** 2 + (w * sigma) ** 2) / 2
+    return float(nll[0] + posterior.kl(mu, a, posterior.standard_deviation(a)))
+
+
+def mix(lambda_: float, x: float = 1.0) -> Mixture:
+    """Minimise the loss with one meaning and with two."""
+    from scipy.optimize import minimize
+
+    w, variance = math.sqrt(lambda_), 1 + lambda_  # of x
+    log_p = -(math.log(2 * math.pi * variance) + x * x / variance) / 2
+    settings = {"method": "Nelder-Mead", "tol": 1e-9}
+    one = minimize(loss, np.zeros(2), (x, w, False), **settings)
+    two = minimize(loss, np.zeros(2), (x, w, True), **settings)
+    return Mixture(
+        lambda_,
+        1 / math.sqrt(variance),
+        math.exp(one.x[1] / 2),
+        math.exp(two.x[1]),
+        float(-one.fun - log_p),
+        float(-two.fun - log_p),
+    )
+
+
+def tables(found: Found) -> list[Table]:
+    """The fates, the derivatives of the KL, and the linear model."""
+    failures = Table(
+        f"Trainings that failed, of {found.trainings()} with each learning rate",
+        (
+            Column("s is"),
+            Column(f"lr {RATES[0]:g}", "d", within=1),
+            *(Column(f"lr {rate:g}", "d") for rate in RATES[1:]),
+        ),
+        [(meaning.name, *map(int, found.failed(meaning.name))) for meaning in MEANINGS],
+    )
+    elbos = Table(
+        "Mean ELBO of the test images, nats per image, where s may have either sign",
+        (
+            Column("lr", "g"),
+            Column(f"s is {ANY_SIGN[0]}", ".1f", within=25),  # a jump over 0 is chance
+            *(Column(name, ".1f", within=2) for name in ANY_SIGN[1:]),
+        ),
+        list(zip(RATES, *(map(float, found.elbos(name)) for name in ANY_SIGN), strict=True)),
+    )
+    derivatives = [
+        Table(
+            f"{order} derivative by s of the KL of one dimension, at μ = 0, in nats",
+            (Column("s is"), *(Column(f"σ = {s:g}", "z.3g", factor=1.01) for s in SIGMAS[SHOWN])),
+            [
+                (meaning.name, *map(float, values[SHOWN]))
+                for meaning, values in zip(MEANINGS, of_each, strict=True)
+            ],
+        )
+        for order, of_each in (("First", found.slopes), ("Second", found.bends))
+    ]
+    mixtures = Table(
+        "Linear Gaussian model at its optimum: σ, and minus the loss less log p(x) in nats",
+        (
+            Column("λ", "g"),
+            Column("σ of the posterior", ".4f", within=2e-4),
+            Column("σ, one meaning", ".4f", within=2e-4),
+            Column("σ, two meanings", ".4f", within=2e-4),
+            Column("excess, one meaning", "z.4f", within=2e-4),
+            Column("excess, two meanings", "z.4f", within=2e-4),
+        ),
+        found.mixtures,
+    )
+    return [failures, elbos, *derivatives, mixtures]
+
+
+CLAIMS = (
+    Claim(
+        "If s is σ², every training fails, at each learning rate; if s is σ, every one does from "
+        "0.003 on.",
+        lambda found: bool(
+            (found.failed("σ²") == found.trainings()).all()
+            and (found.failed("σ")[1:] == found.trainings()).all()
+        ),
+    ),
+    Claim(
+        "With softplus, log σ and log σ² none fails, and at the best learning rate of each their "
+        "test ELBOs differ by less than 8 nats.",
+        lambda found: bool(
+            np.ptp([found.elbos(name).max() for name in ANY_SIGN[1:]]) < 8
+        ),  # of a NaN it is false
+    ),
+    Claim(
+        "If s is ±σ, none fails either, but at the best learning rate of each the test ELBO is "
+        "lower than with log σ² by more than 4 nats.",
+        lambda found: bool(found.elbos("±σ").max() < found.elbos("log σ²").max() - 4),
+    ),
+    Claim(
+        "The largest second derivative of the table is above ten million with σ², above a thousand "
+        "with σ, below 250 with the two logarithms, and below 1.1 with softplus.",
+        lambda found: (
+            found.steepest("σ²") > 1e7
+            and found.steepest("σ") > 1e3
+            and max(found.steepest("log σ"), found.steepest("log σ²")) < 250
+            and found.steepest("softplus⁻¹(σ)") < 1.1
+        ),
+    ),
+    Claim(
+        "In the linear model one meaning gives the σ of the posterior and the bound log p(x), to "
+        "0.0001; two meanings give a σ too small by more than 10 % and a value above log p(x), at "
+        "λ = 100 by more than a nat.",
+        lambda found: (
+            all(
+                abs(m.one - m.posterior) < 1e-4
+                and abs(m.excess_of_one) < 1e-4
+                and m.two < 0.9 * m.posterior
+                and m.excess_of_two > 0
+                for m in found.mixtures
+            )
+            and found.mixtures[-1].excess_of_two > 1
+        ),
+    ),
+)
+
+STYLES = {  # colour, marker, line
+    "σ²": ("C6", "X", "-"),
+    "σ": ("C7", "P", "--"),
+    "±σ": ("C5", "s", ""),  # its curve is that of σ
+    "softplus⁻¹(σ)": ("C2", "^", ":"),
+    "log σ": ("C1", "D", "-."),
+    "log σ²": ("C0", "o", "-"),
+}
+
+
+def draw(figure: Figure, found: Found) -> None:
+    """The fates, the second derivatives, and what two meanings gain."""
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.4, 1.2, 1))
+    elbos = np.array([fate.elbo for fate in found.fates])
+    room = np.nanmax(elbos) - np.nanmin(elbos)
+    failed = np.nanmin(elbos) - 0.25 * room
+    for i, (name, (colour, marker, _)) in enumerate(STYLES.items()):
+        fates = [fate for fate in found.fates if fate.meaning == name]
+        rates = [fate.rate * 1.1 ** (i - 2.5) for fate in fates]  # side by side
+        heights = np.nan_to_num([fate.elbo for fate in fates], nan=failed)
+        left.plot(rates, heights, marker, color=colour, ms=6, mew=0.5, mec="white")
+    left.axhspan(failed - 0.1 * room, failed + 0.1 * room, color="0.92", zorder=0)
+    left.text(RATES[0], failed + 0.12 * room, "failed", fontsize=8)
+    left.set(xscale="log", xlabel="learning rate", ylabel="test ELBO, nats per image")
+    left.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+    left.minorticks_off()
+    for meaning, bends in zip(MEANINGS, found.bends, strict=True):
+        colour, marker, line = STYLES[meaning.name]
+        middle.loglog(SIGMAS, bends, ls=line, color=colour)
+        middle.loglog([], [], marker, ls=line, color=colour, mec="white", label=meaning.name)
+    middle.set(xlabel="σ", ylabel="d²KL/ds², nats")
+    lambdas = [m.lambda_ for m in found.mixtures]
+    right.semilogx(lambdas, [m.excess_of_two for m in found.mixtures], "s--", color="C6")
+    right.semilogx(lambdas, [m.excess_of_one for m in found.mixtures], "o-", color="C0")
+    right.text(0.1, 0.7, "two meanings", color="C6", fontsize=8)
+    right.text(3, 0.07, "one meaning", color="C0", fontsize=8)
+    right.set(xlabel="λ", ylabel="reported bound less log p(x), nats")
+    figure.legend(title="s is", loc="outside lower center", ncols=len(STYLES))
+
+
+STUDY = Study("logvar", "Why the logarithm of the variance?", run, tables, CLAIMS, draw, (8.0, 3.5))

@@ -1,0 +1,392 @@
+"""Sum or mean? The beta that the reductions of a loss hide, and what it does.
+
+Letters of this module: B examples, D values of an image, Z latent dimensions.
+
+A published loss reduces the two terms in ways of its own, R of the reconstruction over D values, K
+of the KL over Z dimensions, and puts a weight w before the KL:
+
+    loss = 1/B Σ_b [R_d c_bd + w K_z kl_bz]           c the cross-entropy or the squared error
+
+Both reductions are a sum times a number: R = Σ / D or Σ, K = Σ / Z or Σ. A cross-entropy is a
+negative log-likelihood as it stands. A squared error is one but for a factor and a constant: with a
+Gaussian of variance v, (x - l)² = 2v nll - v log(2πv). So with r = 1/D or 1, k = 1/Z or 1, and
+s = 1 or 2v, but for a constant
+
+    loss = 1/B Σ_b [r s nll_b + w k kl_b] = r s 1/B Σ_b [nll_b + beta kl_b]
+    beta = w k / (r s)                                 and 1 / (r s) is the common factor
+
+nll_b and kl_b being the sums, in nats per image. Nobody who reads the loss of the first line sees
+beta, and it changes with D. Whether the batch is summed or averaged is a factor of both terms,
+hence not of beta: it multiplies the gradient by B. A step of gradient descent becomes B times as
+long. Adam divides the factor out again, but for its eps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import posterior
+from ..data import Dataset, batch, guess_image_shape, to_float
+from ..evaluate import ACTIVE, Elbo, evaluate_elbo
+from ..likelihood import Bernoulli, Gaussian
+from ..optim import Adam
+from ..params import Array
+from ..train import fit
+from ..vae import VAE, Trace
+from .report import Claim, Column, Setting, Study, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REDUCE: dict[str, Callable[..., Any]] = {"sum": np.sum, "mean": np.mean}
+SHOWN = 5  # test images
+BATCH = 128
+STEPS = 50
+
+
+class Code(NamedTuple):
+    """A published loss: how it reduces its two terms, and the weight that it writes down."""
+
+    name: str
+    values: int  # D
+    size: int  # Z
+    pixels: str  # sum or mean over D
+    latents: str  # sum or mean over Z
+    weight: float = 1.0  # w
+    variance: float | None = None  # v for a squared error, None for a cross-entropy
+
+    @property
+    def factor(self) -> float:
+        """1 / (r s): the loss times this has the reconstruction in nats per image."""
+        values = self.values if self.pixels == "mean" else 1
+        return values if self.variance is None else values / (2 * self.variance)
+
+    @property
+    def beta(self) -> float:
+        """w k / (r s): what then stands before the KL in nats per image."""
+        size = self.size if self.latents == "mean" else 1
+        return self.weight / size * self.factor
+
+
+CODES = (
+    Code("Keras example, 2016", 784, 2, "mean", "sum"),
+    Code("Keras blog", 784, 2, "mean", "mean"),
+    Code("AntixK", 3 * 64 * 64, 128, "mean", "sum", 0.00025, 0.5),
+    Code("Flax nnx toy", 784, 32, "mean", "mean", 0.1),
+    Code("pytorch/examples, old", 784, 20, "mean", "sum", 1 / 784),
+    Code("pytorch/examples, new", 784, 20, "sum", "sum"),
+)
+SIZES = (1, 28, 28), (3, 64, 64), (3, 256, 256)
+BETAS = 0.1, 1.0, 2.45, 3.07, 30.0, 392.0, 784.0  # those of the codes, and two beside them
+
+
+class Run(NamedTuple):
+    """One training with its beta, and what it makes of the test images."""
+
+    beta: float
+    test: Elbo  # at beta = 1, nats per image
+    active: int  # latent dimensions
+    pictures: Array  # (SHOWN, D) reconstructions
+
+    @property
+    def loss(self) -> float:
+        """What it was trained for: reconstruction + beta KL, nats per image."""
+        return self.test.reconstruction + self.beta * self.test.kl
+
+    @property
+    def per_pixel(self) -> float:
+        """The same, averaged over the pixels."""
+        return self.loss / self.pictures.shape[1]
+
+
+class Walk(NamedTuple):
+    """The same steps twice, with the gradient of the mean over the batch and of the sum."""
+
+    optimiser: str
+    first: float  # length of the first step, sum over mean
+    apart: float  # distance of the two ends over the way of the mean
+    elbos: tuple[float, float]  # mean and sum, at the end, nats per image
+
+
+class Found(NamedTuple):
+    """The numbers of the page."""
+
+    measured: list[float]  # beta of each of CODES, from the derivative of its loss
+    runs: list[Run]  # by beta
+    walks: list[Walk]  # Adam, gradient descent
+    images: Array  # (SHOWN, D)
+    shape: tuple[int, int]
+
+    def at(self, beta: float) -> Run:
+        """The run with this beta."""
+        return self.runs[BETAS.index(beta)]
+
+
+def run(setting: Setting) -> Found:
+    """Measure the betas of the codes, train with each, and sum the batch or average it."""
+    seed = setting.seed
+    if setting.quick:
+        hidden, latent, epochs, size, data = 64, 8, 8, 64, setting.data
+    else:
+        hidden, latent, epochs, size, data = 200, 20, 5, 128, setting.images(20_000, 2_000)
+    images = to_float(data.test)
+    runs = []
+    for beta in BETAS:
+        vae = VAE(data.train.shape[1], (hidden,), latent, rng=seed)
+        *_, last = fit(
+            vae,
+            data,
+            epochs=epochs,
+            batch_size=size,
+            lr=2e-3,
+            beta=beta,
+            binarize="dynamic",
+            evaluate_every=epochs,
+            rng=seed,
+        )
+        active = int((vae.encode(images)[0].var(axis=0) > ACTIVE).sum())
+        runs.append(Run(beta, last.held_out()["test"], active, vae.reconstruct(images[:SHOWN])))
+    return Found(
+        [measured_beta(code, seed) for code in CODES],
+        runs,
+        [walk("Adam", data, seed), walk("gradient descent", data, seed)],
+        images[:SHOWN],
+        data.image_shape or guess_image_shape(images.shape[1]),
+    )
+
+
+def reduced_loss(code: Code, trace: Trace) -> Any:
+    """The loss as the code writes it, with its own reductions."""
+    x, l = trace.x, trace.logits
+    if code.variance is None:
+        pixels = Bernoulli().nll(x[..., np.newaxis], l[..., np.newaxis])  # (B, D)
+    else:
+        pixels = (x - l) * (x - l)
+    latents = posterior.kl_per_dimension(trace.mu, trace.logvar, trace.sigma)  # (B, Z)
+    of_image = REDUCE[code.pixels](pixels, axis=1)
+    return (of_image + code.weight * REDUCE[code.latents](latents, axis=1)).mean()
+
+
+def measured_beta(code: Code, seed: int) -> float:
+    """beta from the slope of the reduced loss along the gradient g of the KL, by a complex step.
+
+    With the common factor, slope = ∇nll·g + beta g·g.
+    """
+    rng = np.random.default_rng(seed)
+    likelihood = Bernoulli() if code.variance is None else Gaussian(code.variance)
+    vae = VAE(code.values, (6,), code.size, "tanh", likelihood, np.float64, rng)
+    vae.params.flat[:] += 0.01 * rng.standard_normal(vae.params.flat.size)  # sigma is not 1
+    x, eps = rng.random((4, code.values)), rng.standard_normal((4, code.size))
+    trace = vae.forward(x, eps)
+    mean, none = np.full(4, 1 / 4), np.zeros(4)
+    of_nll = vae.loss_backward(trace, mean, none).flat
+    g = vae.loss_backward(trace, none, mean).flat
+    moved = vae.astype(np.complex128)
+    moved.params.flat[:] += 1e-30j * g
+    slope = reduced_loss(code, moved.forward(x, eps)).imag / 1e-30
+    return float((code.factor * slope - of_nll @ g) / (g @ g))
+
+
+def walk(optimiser: str, data: Dataset, seed: int) -> Walk:
+    """Take the same steps with both gradients, in float64: B times the mean is the sum."""
+    ends, firsts = [], []
+    for factor in 1, BATCH:
+        vae = VAE(data.train.shape[1], (50,), 8, dtype=np.float64, rng=seed)
+        start = vae.params.flat.copy()
+        adam, rng = Adam(vae.params), np.random.default_rng(seed)
+        for t in range(STEPS):
+            rows = rng.integers(len(data.train), size=BATCH)
+            x = batch(data.train, rows, binarize="dynamic", rng=rng, dtype=np.float64)
+            trace = vae.forward(x, rng.standard_normal((BATCH, 8)))
+            weights = np.full(BATCH, factor / BATCH)
+            grads = vae.loss_backward(trace, weights, weights)
+            if optimiser == "Adam":
+                adam.step(grads)
+            else:
+                vae.params.flat[:] -= 1e-4 * grads.flat
+            if t == 0:
+                firsts.append(np.linalg.norm(vae.params.flat - start))
+        ends.append(vae)
+    mean, total = (vae.params.flat for vae in ends)
+    elbos = [evaluate_elbo(vae, data.test[:500], binarize="dynamic", rng=seed) for vae in ends]
+    return Walk(
+        optimiser,
+        float(firsts[1] / firsts[0]),
+        float(np.linalg.norm(total - mean) / np.linalg.norm(mean - start)),
+        (elbos[0].elbo, elbos[1].elbo),
+    )
+
+
+def tables(found: Found) -> list[Table]:
+    """The codes; a weight and larger images; the trainings; the batch."""
+    codes = Table(
+        "Six published losses, and the beta that each has in nats per image",
+        (
+            Column("code"),
+            Column("values of an image", "d"),
+            Column("reconstruction"),
+            Column("KL"),
+            Column("weight", ".5g"),
+            Column("beta", ".2f"),
+            Column("beta, by the derivative of its loss", ".2f", within=0.01),
+        ),
+        [
+            (
+                code.name,
+                code.values,
+                f"{'cross-entropy' if code.variance is None else 'squared error'}, {code.pixels}",
+                f"{code.latents} over {code.size}" if code.latents == "mean" else code.latents,
+                code.weight,
+                code.beta,
+                measured,
+            )
+            for code, measured in zip(CODES, found.measured, strict=True)
+        ],
+    )
+    larger = Table(
+        "A squared error averaged over its values, KL weight 0.00025, on images of other sizes",
+        (Column("image"), Column("values", "d"), Column("beta", ".2f")),
+        [
+            (" x ".join(map(str, size)), code.values, code.beta)
+            for size, code in zip(SIZES, larger_images(), strict=True)
+        ],
+    )
+    trained = Table(
+        "One model, trained with each beta; test images, nats per image",
+        (
+            Column("beta", ".2f"),
+            Column("ELBO", ".2f", within=2.0),
+            Column("reconstruction", ".2f", within=2.0),
+            Column("KL", ".3f", within=0.02, factor=1.15),
+            Column("active dimensions", "d", within=1),
+            Column("its own loss", ".2f", within=2.0),
+            Column("the same / 784", ".3f", within=0.005),
+        ),
+        [
+            (
+                run.beta,
+                *run.test,
+                run.active,
+                run.loss,
+                run.per_pixel,
+            )
+            for run in found.runs
+        ],
+    )
+    batches = Table(
+        f"{STEPS} steps with the gradient of the sum over {BATCH} images, and of the mean",
+        (
+            Column("optimiser"),
+            Column("first step, sum / mean", ".3f", within=0.001),
+            Column("distance of the ends / way", ".0e", factor=10),
+            Column("ELBO, mean", ".2f", within=1.5),
+            Column("ELBO, sum", ".2f", within=3),
+        ),
+        [(walk.optimiser, walk.first, walk.apart, *walk.elbos) for walk in found.walks],
+    )
+    return [codes, larger, trained, batches]
+
+
+def larger_images() -> list[Code]:
+    """The one squared error of CODES, on images of each of SIZES."""
+    (code,) = (code for code in CODES if code.variance is not None)
+    return [code._replace(values=int(np.prod(size))) for size in SIZES]
+
+
+def _agree(measured: list[float]) -> bool:
+    named = [784, 392, 3.07, 2.45, 1, 1]
+    pairs = [(code.beta, m) for code, m in zip(CODES, measured, strict=True)]
+    return [round(beta, 2) for beta, _ in pairs] == named and all(
+        abs(m - beta) < 1e-8 * beta for beta, m in pairs
+    )
+
+
+CLAIMS = (
+    Claim(
+        "Multiplied through, the six losses have beta = 784, 392, 3.07, 2.45, 1 and 1; and the "
+        "derivative of each loss, with the reductions of its code, has the same beta to 1e-8.",
+        lambda found: _agree(found.measured),
+    ),
+    Claim(
+        "At beta = 392 and 784 the KL is below 0.1 nats and no latent dimension is active.",
+        lambda found: all(
+            run.test.kl < 0.1 and run.active == 0 for run in found.runs if run.beta > 300
+        ),
+    ),
+    Claim(
+        "Of the betas tried, 1 has the highest test ELBO, by more than 3 nats; at 392 and 784 it "
+        "is lower by more than 20.",
+        lambda found: all(
+            found.at(1).test.elbo - run.test.elbo > (20 if run.beta > 300 else 3)
+            for run in found.runs
+            if run.beta != 1
+        ),
+    ),
+    Claim(
+        "By its own loss the best is beta = 0.1, lower than that of beta = 1 by more than 10 nats; "
+        "and divided by the pixels all the losses look alike, between 0.05 and 0.5.",
+        lambda found: (
+            found.at(1).loss - found.at(0.1).loss > 10
+            and min(run.loss for run in found.runs) == found.at(0.1).loss
+            and all(0.05 < run.per_pixel < 0.5 for run in found.runs)
+        ),
+    ),
+    Claim(
+        "Sum or mean over the batch: with Adam the ends of 50 steps differ by less than 2 % of "
+        "the way and 1 nat; with gradient descent the first step is 128 times as long, and the "
+        "ELBO differs by more than 100 nats.",
+        lambda found: (
+            found.walks[0].apart < 0.02
+            and abs(found.walks[0].elbos[0] - found.walks[0].elbos[1]) < 1
+            and abs(found.walks[1].first - 128) < 1e-6
+            and abs(found.walks[1].elbos[0] - found.walks[1].elbos[1]) > 100
+        ),
+    ),
+)
+
+
+def draw(figure: Figure, found: Found) -> None:
+    """The terms of the test ELBO against beta, with the codes; and what becomes of the images."""
+    left, right = figure.subplots(1, 2, width_ratios=(1.75, 1))
+    betas = [run.beta for run in found.runs]
+    lines = (
+        ([-run.test.elbo for run in found.runs], "o-", "C9", "-ELBO, their sum"),
+        ([run.test.reconstruction for run in found.runs], "^--", "C0", "reconstruction"),
+        ([run.test.kl for run in found.runs], "s:", "C6", "KL"),
+    )
+    for values, style, colour, label in lines:
+        left.plot(betas, values, style, color=colour, ms=4, label=label)
+    top = max(run.test.reconstruction for run in found.runs)
+    marks = (
+        (1, "pytorch/\nexamples"),
+        (2.75, "Flax toy 2.45,\nAntixK 3.07"),
+        (392, "Keras\nblog"),
+        (784, "Keras\n2016"),
+    )
+    for beta, name in marks:
+        left.axvline(beta, color="0.85", lw=0.8, zorder=0)
+        align = "right" if beta == 392 else "left" if beta in (784, 2.75) else "center"
+        left.text(beta, 1.06 * top, name, ha=align, va="bottom", fontsize=8)
+    left.set_xscale("log")
+    left.set(xlabel="beta", ylabel="test images, nats per image", ylim=(-5, 1.05 * top))
+    left.legend(loc="center left", bbox_to_anchor=(0.55, 0.42))
+    rows = [("data", found.images), *((f"{run.beta:.3g}", run.pictures) for run in found.runs)]
+    height, width = found.shape
+    tiles = np.array([images for _, images in rows]).reshape(len(rows), SHOWN, height, width)
+    right.imshow(
+        tiles.transpose(0, 2, 1, 3).reshape(len(rows) * height, SHOWN * width),
+        cmap="gray_r",
+        vmin=0,
+        vmax=1,
+        aspect="equal",
+    )
+    right.set_yticks([(i + 0.5) * height for i in range(len(rows))], [name for name, _ in rows])
+    right.set(xticks=(), ylabel="beta")
+    right.tick_params(length=0)
+    right.spines[:].set_visible(False)
+
+
+STUDY = Study("reductions", "Sum or mean?", run, tables, CLAIMS, draw, (8.0, 3.6))

@@ -1,0 +1,260 @@
+"""The study of gradient checks: its pieces, its claims, and what its page says of the museum."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from numpy_vae import VAE, Bernoulli, gradcheck
+from numpy_vae.modelcheck import draw
+from numpy_vae.study.checking import (
+    CLAIMS,
+    DELTA,
+    DTYPES,
+    METHODS,
+    STEPS,
+    Curve,
+    Deaf,
+    Doubled,
+    Found,
+    Guarded,
+    Kink,
+    Meeting,
+    Verdict,
+    difference,
+    draw_point,
+    monte_carlo,
+    objective,
+    problem,
+    pytorch_rule,
+    straddle,
+)
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "museum"))
+from bugs import BUGS, CLASSES, GRADIENT  # noqa: E402
+
+SABOTAGE = [
+    (1, "study/checking", "float(f(-h, dtype))) / (2 * h)", "float(f(-h / 2, dtype))) / (1.5 * h)"),
+    (2, "study/checking", "exact = vae.astype(np.float64)", "exact = vae.astype(np.float32)"),
+    (3, "study/checking", "x.astype(moved.flat.real.dtype)", "x.astype(np.float64) * 1.001"),
+    (4, "gradcheck", "and (near or not isinstance(v, tuple)):", "and False:"),
+    (5, "gradcheck", '"complex": 1e-12', '"complex": 1e-3'),
+    (5, "study/checking", "sample(mu, of_sampler, eps)", "sample(mu, sigma, eps)"),
+]  # fmt: skip
+
+LARGE = {"forward": 0.4, "central": 0.04, "complex": 0.04}  # the error at h = 1
+ROUNDED = {"float64": 1e-14, "float32": 1e-5}  # of a difference, times 1 / h
+VERDICTS = {
+    "none": "1111",
+    "1/B missing in the KL, one image": "1111",
+    "1/B missing in the KL, five images": "0000",
+    "sign of the KL": "0000",
+    "no reconstruction in dlogvar": "0000",
+    "no reconstruction in dlogvar, weights of 0.001": "0001",
+    "log(p + 1e-8) in the value": "1011",
+    "the sampler takes logvar for log σ": "1111",
+}
+
+
+def curve(method, dtype, power, rounded, flat):
+    """Return an error that falls like a power of h, and is then rounding."""
+    rounding = flat + 0 * STEPS if method == "complex" else rounded / STEPS
+    return Curve(method, dtype, STEPS, LARGE[method] * STEPS**power + rounding)
+
+
+def found(*, powers=(), rounded=(), flat=(), kink=0.5, of_complex=1e-16, kinks=(), verdicts=(),
+          apart=(1.0, 100.0)):  # fmt: skip
+    """Return what the experiment could have found."""
+    powers = {"forward": 1, "central": 2, "complex": 2} | dict(powers)
+    rounded = {
+        ("forward", "float64"): 1e-14, ("central", "float64"): 1e-14,
+        ("forward", "float32"): 1e-5, ("central", "float32"): 1e-5,
+    } | dict(rounded)  # fmt: skip
+    flat = {"float64": 1e-15, "float32": 1e-7} | dict(flat)
+    curves = [
+        curve(method, dtype, powers[method], rounded.get((method, dtype)), flat[dtype])
+        for dtype in DTYPES
+        for method in METHODS
+    ]
+    steps = STEPS[(STEPS < 0.011) & (STEPS > 0.9e-12)]
+    at_kink = Curve("central", "float64", steps, kink * np.maximum(1 - DELTA / steps, 0))
+    said = {"right": (True, 1), "of the other side": (False, 0)} | dict(kinks)
+    asked = [
+        Kink("right", "complex numbers", *said["right"], 150),
+        Kink("right", "real numbers", False, 0, 150),
+        Kink("of the other side", "complex numbers", *said["of the other side"], 150),
+        Kink("right, and all biases are 0", "complex numbers", False, 12, 150),
+    ]
+    judged = [
+        Verdict(bug, *(ok == "1" for ok in oks))
+        for bug, oks in (VERDICTS | dict(verdicts)).items()
+    ]  # fmt: skip
+    meetings = [Meeting("right", 1, 1 + apart[0] / 100, 0.01), Meeting("wrong", 1, 2, 1 / apart[1])]
+    return Found(curves, at_kink, of_complex, asked, judged, meetings)
+
+
+def test_the_claims_hold_of_numbers_that_bear_them_out():
+    assert [claim.holds(found()) for claim in CLAIMS] == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("number", "numbers"),
+    [
+        (1, {"powers": {"forward": 1.1}}),
+        (1, {"powers": {"forward": 0.9}}),
+        (1, {"powers": {"central": 1.9}}),
+        (1, {"powers": {"complex": 2.1}}),
+        (2, {"rounded": {("forward", "float64"): 1e-9}}),
+        (2, {"rounded": {("forward", "float64"): 1e-18}}),
+        (2, {"rounded": {("central", "float64"): 1e-11}}),
+        (2, {"rounded": {("central", "float64"): 1e-20}}),
+        (2, {"flat": {"float64": 1e-12}}),
+        (3, {"rounded": {("central", "float32"): 1e-9}}),
+        (3, {"rounded": {("forward", "float32"): 1e-10}}),
+        (3, {"flat": {"float32": 1e-5}}),
+        (4, {"kink": 0.52}),
+        (4, {"kink": 0.48}),
+        (4, {"of_complex": 1e-9}),
+        (4, {"kinks": {"right": (False, 1)}}),
+        (4, {"kinks": {"right": (True, 0)}}),
+        (4, {"kinks": {"of the other side": (True, 0)}}),
+        *((5, {"verdicts": {bug: "1001"}}) for bug in VERDICTS),
+        (5, {"apart": (6.0, 100.0)}),
+        (5, {"apart": (1.0, 10.0)}),
+    ],
+)  # fmt: skip
+def test_a_claim_fails_when_it_is_false(number, numbers):
+    assert [claim.holds(found(**numbers)) for claim in CLAIMS].index(False) == number - 1
+
+
+# What the experiment is made of ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_the_objective_is_that_of_the_package_in_every_dtype(activation, rng):
+    vae, x, eps = draw_point(rng, activation)
+    for dtype in "float32", "float64", "complex128", "complex64":
+        x, eps = x.astype(dtype), eps.astype(dtype)
+        value = objective(vae.params.astype(dtype), x, eps, activation)
+        assert value.dtype == dtype
+        if dtype != "complex64":
+            model = vae.astype(dtype)
+            assert value == pytest.approx(model.objective(model.forward(x, eps)), rel=1e-6)
+
+
+@pytest.mark.mathematics
+@pytest.mark.parametrize("method", METHODS)
+def test_a_difference_is_the_derivative(method, rng):
+    vae, x, eps = draw_point(rng, "tanh")
+    exact = vae.astype(np.float64)
+    gradient = exact.backward(exact.forward(x, eps)).flat
+    v = rng.standard_normal(len(gradient)) / 30
+    found = difference(vae.params, x, eps, v, 1e-6, method, "float64", "complex128")
+    assert found == pytest.approx(v @ gradient, abs=1e-6)
+
+
+@pytest.mark.gradient
+def test_what_is_planted_is_sound_where_it_should_be(rng):
+    doubled = Doubled(7, (5,), 3, "tanh", dtype=np.float64, rng=rng)
+    x, eps = draw(doubled, (4, 3), rng)
+    f, gradient, arrays = problem(doubled, x, eps)
+    assert gradcheck(f, gradient, arrays, method="complex").ok
+    vae = VAE(7, (5,), 3, "tanh", dtype=np.float64, rng=rng)
+    of_deaf = Deaf(7, (5,), 3, "tanh", dtype=np.float64).over(vae.params)
+    deaf, right = (m.backward(m.forward(x, eps)) for m in (of_deaf, vae))
+    assert not deaf["logvar.W"].any() and not deaf["logvar.b"].any() and right["logvar.W"].any()
+    np.testing.assert_array_equal(deaf["mu.W"], right["mu.W"])
+    l = rng.standard_normal((4, 7))
+    value, guarded = Bernoulli().nll(x, l), Guarded().nll(x, l)
+    np.testing.assert_allclose(guarded, value, rtol=1e-6)
+    assert (guarded < value).all()
+
+
+@pytest.mark.gradient
+def test_the_rule_of_pytorch_compares_entry_by_entry():
+    x = np.array([0.5, 2.0])
+
+    def cube(arrays):
+        return (arrays["x"] ** 3).sum()
+
+    for off, passes in (0, True), (0.9e-3, True), (1.2e-3, False), (-1.2e-3, False):
+        gradient = {"x": 3 * x**2 * np.array([1, 1 + off])}
+        assert pytorch_rule(cube, gradient, {"x": x}) == passes
+    small = {"x": np.array([1e-3, 1e-3])}  # of slope 3e-6: less than atol
+    assert pytorch_rule(cube, {"x": np.zeros(2)}, small)
+
+
+@pytest.mark.gradient
+def test_the_image_is_black_and_one_unit_is_at_its_kink(rng):
+    at_kink, of_complex, kinks = straddle(rng)
+    above = (at_kink.steps > 10 * DELTA) & (at_kink.steps < 1e-3)
+    expected = (1 - DELTA / at_kink.steps[above]) / 2
+    np.testing.assert_allclose(at_kink.errors[above], expected, atol=0.01)
+    assert of_complex < 1e-12
+    assert [k.ok for k in kinks] == [True, False, False, False]
+
+
+@pytest.mark.gradient
+def test_gradcheck_refuses_float32(rng):
+    vae, x, eps = draw_point(rng, "tanh")
+    f, gradient, arrays = problem(vae.astype(np.float64), x, eps)
+    with pytest.raises(ValueError, match=r"mu\.b has dtype float32, must be float64"):
+        gradcheck(f, {"mu.b": gradient["mu.b"].astype(np.float32)}, arrays)
+
+
+@pytest.mark.mathematics
+def test_the_monte_carlo_estimate_has_its_standard_error():
+    off = [monte_carlo(np.random.default_rng(seed))[0] for seed in range(8)]
+    assert max(meeting.apart for meeting in off) < 4
+    assert min(meeting.error for meeting in off) > 1e-4
+
+
+# What the page says of the museum -------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "study" / "10-checking.md").read_text(encoding="utf-8")
+
+
+def table_after(text, heading):
+    """Return the rows of the first table after a line that holds this text."""
+    lines = text.split(heading)[1].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_the_counts_of_the_page_are_those_of_the_museum():
+    seen = [bug.seen_by for bug in BUGS]
+    mathematics, purity = {"mathematics"}, {"purity"}
+    counts = {
+        "all three gradient checks": sum(kinds >= GRADIENT for kinds in seen),
+        "the complex step, and not the other two": sum(
+            kinds & GRADIENT == {"complex"} for kinds in seen
+        ),
+        "none of the three": sum(not kinds & GRADIENT for kinds in seen),
+        "mathematics": sum(kinds >= mathematics for kinds in seen),
+        "purity": sum(kinds >= purity for kinds in seen),
+        "gradient checks alone": sum(kinds <= GRADIENT for kinds in seen),
+        "mathematics alone": sum(kinds == mathematics for kinds in seen),
+        "purity alone": sum(kinds == purity for kinds in seen),
+    }
+    rows = table_after(PAGE, "aliasing and memory.")
+    assert {name: int(count) for name, count in rows} == counts
+    assert re.findall(r"(\d+) bugs", PAGE) and set(re.findall(r"(\d+) bugs", PAGE)) == {
+        str(len(BUGS))
+    }
+
+
+def test_the_classes_of_the_page_are_those_of_the_museum():
+    rows = table_after(PAGE, "**Does a gradient check catch it?**")
+    museum = table_after((ROOT / "docs" / "museum.md").read_text("utf-8"), "## Seventeen classes")
+    assert len(rows) == len(CLASSES) == 17
+    for (number, title, expected, found), entry in zip(rows, museum, strict=True):
+        assert [number, title, expected, found] == entry
+        assert (title, expected) == CLASSES[int(number)]

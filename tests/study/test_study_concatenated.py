@@ -1,0 +1,205 @@
+"""The study of one head or two: its model is right, and its claims can be false."""
+
+import numpy as np
+import pytest
+
+from numpy_vae import VAE, Params, gradcheck, load_digits
+from numpy_vae.evaluate import Elbo
+from numpy_vae.layers import Dense
+from numpy_vae.optim import Adam
+from numpy_vae.study.concatenated import (
+    CLAIMS,
+    EARLY,
+    Found,
+    OneHead,
+    Same,
+    Walk,
+    as_two,
+    clip,
+    distance,
+    from_the_same_weights,
+    gradient,
+    read,
+    readings,
+    rounded,
+    take_step,
+    vectors,
+    walk,
+)
+
+SABOTAGE = [
+    (1, "study/concatenated", "np.hstack([dmu, dlogvar])", "np.hstack([dlogvar, dmu])"),
+    (1, "study/concatenated", "y[:, : self.latent_dim], y", "y[:, : self.latent_dim] + 1e-9, y"),
+    (2, "study/concatenated", '{"one, float64": one}', '{"one, float64": OneHead(single)}'),
+    (3, "study/concatenated", 'float32": OneHead(single)', 'float32": OneHead(smooth)'),
+    (3, "study/concatenated", "trace.decoder[-1]]) == 0", "trace.decoder[-1]]) < 0"),
+    (4, "study/concatenated", "clip(grads, limit)", "clip([], limit)"),
+    (5, "study/concatenated", "reshape(latent, 2).T", "reshape(2, latent)"),
+    (5, "study/concatenated", "halves[::-1]", "halves"),
+]
+
+
+def a_walk(apart=(1e-7, 1e-6, 1e-6), flip=0, elbos=(-100.0, -100.1)):
+    return Walk("what", np.array([1, EARLY, 100]), np.array(apart), flip, elbos)
+
+
+def found(
+    same=(2.0, 3.0, 100.0),
+    double=(0.0, 1e-15, 1e-14),
+    single=(1e-7, 1e-6, 0.3),
+    flip=50,
+    smooth=(1e-7, 1e-6, 1e-5),
+    elbo=-100.1,
+    clipped=(1e-5, 0.1, 0.4),
+    readings=(-120.0, -400.0, -300.0),
+):
+    """Return what the experiment could have found."""
+    walks = [a_walk(double), a_walk(single, flip, (-100.0, elbo)), a_walk(), a_walk(smooth)]
+    names = "mu first", "logvar first", "interleaved"
+    elbos = {name: Elbo(elbo, -elbo, 0.0) for name, elbo in zip(names, readings, strict=True)}
+    same = [Same("float64", 0.0, 0.0, 0.0), Same("float32", *same)]
+    return Found(same, walks, a_walk(clipped, 3), np.zeros((3, 4)), elbos, {}, (2, 2))
+
+
+def test_the_claims_hold_of_numbers_that_bear_them_out():
+    assert all(claim.holds(found()) for claim in CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("number", "numbers"),
+    [
+        (1, {"same": (2000.0, 0.0, 0.0)}),
+        (1, {"same": (0.0, 2000.0, 0.0)}),
+        (1, {"same": (0.0, 0.0, 2000.0)}),
+        (2, {"double": (0.0, 1e-11, 1e-15)}),
+        (3, {"single": (1e-2, 1e-6, 0.3)}),
+        (3, {"flip": 0}),
+        (3, {"smooth": (1e-7, 1e-6, 1e-2)}),
+        (3, {"elbo": -100.6}),
+        (3, {"elbo": -99.4}),
+        (4, {"clipped": (1e-5, 0.01, 0.4)}),
+        (5, {"readings": (-120.0, -160.0, -300.0)}),
+        (5, {"readings": (-120.0, -400.0, -160.0)}),
+        (5, {"readings": (-120.0, -60.0, -300.0)}),
+    ],
+)
+def test_a_claim_fails_when_it_is_false(number, numbers):
+    holds = [claim.holds(found(**numbers)) for claim in CLAIMS]
+    assert [i for i, held in enumerate(holds, start=1) if not held] == [number]
+
+
+@pytest.fixture
+def pair(rng):
+    """Return a model with two heads, none of whose blocks is zero, and the same with one."""
+    two = VAE(11, (6,), 3, dtype="float64", rng=rng)
+    two.params.flat[:] += rng.normal(0, 0.3, two.params.flat.size)
+    return two, OneHead(two)
+
+
+@pytest.fixture
+def inputs(rng):
+    return rng.random((5, 11)), rng.standard_normal((5, 3))
+
+
+@pytest.mark.parametrize("method", ["central", "complex"])
+@pytest.mark.gradient
+def test_the_gradient_of_the_one_head_is_that_of_its_objective(pair, inputs, method):
+    two, one = pair
+    params, head = gradient(one, one.forward(*inputs))
+
+    def f(arrays):
+        other = OneHead(two.astype(arrays["heads.W"].dtype))
+        for vector in vectors(other):
+            for name, block in vector.items():
+                block[:] = arrays[name]
+        return other.objective(other.forward(*inputs))
+
+    report = gradcheck(f, {**params, **head}, {**one.params, **one.head}, method=method)
+    assert report.ok, str(report)
+    unread = {row.name for row in report if not params.get(row.name, head.get(row.name)).any()}
+    assert unread == {"mu.W", "mu.b", "logvar.W", "logvar.b"}
+
+
+@pytest.mark.gradient
+def test_one_head_has_the_outputs_the_gradient_and_the_step_of_two(pair, inputs):
+    traces = [vae.forward(*inputs) for vae in pair]
+    for name in "mu", "logvar", "logits":
+        np.testing.assert_allclose(*(getattr(t, name) for t in traces), rtol=1e-13, atol=1e-14)
+    grads = [as_two(gradient(vae, t)) for vae, t in zip(pair, traces, strict=True)]
+    assert distance(*grads) < 1e-13
+    for vae, trace in zip(pair, traces, strict=True):
+        take_step(vae, [Adam(part) for part in vectors(vae)], trace, None)
+    assert distance(*(as_two(vectors(vae)) for vae in pair)) < 1e-9  # Adam divides by small g
+
+
+@pytest.mark.purity
+def test_the_one_head_leaves_the_two_as_they_are_and_shares_no_memory(pair, inputs):
+    two, one = pair
+    before = two.params.flat.copy()
+    take_step(one, [Adam(part) for part in vectors(one)], one.forward(*inputs), None)
+    np.testing.assert_array_equal(two.params.flat, before)
+    for block in "mu.W", "mu.b", "logvar.W", "logvar.b":
+        assert not one.params[block].any()
+
+
+def test_the_readings_are_those_of_reshape(pair, inputs):
+    one, h = pair[1], pair[1].forward(*inputs).h
+    y = Dense.on(one.head, "heads").forward(h)  # (B, 2Z)
+    expected = {
+        "mu first": y.reshape(5, 2, 3).swapaxes(0, 1),
+        "logvar first": y.reshape(5, 2, 3).swapaxes(0, 1)[::-1],
+        "interleaved": np.moveaxis(y.reshape(5, 3, 2), -1, 0),
+    }
+    found = readings(3)
+    assert found.keys() == expected.keys()
+    for name, columns in found.items():
+        mu, logvar = read(one, columns).encode(inputs[0])
+        np.testing.assert_allclose(np.array([mu, logvar]), expected[name], rtol=1e-13)
+
+
+def test_the_distance_is_over_the_length_and_the_largest_of_all_arrays():
+    one = {"a": np.array([3.0, 4.0]), "b": np.array([0.0])}
+    assert distance(one, one) == 0
+    assert distance(one, {"a": np.array([3.0, 4.5]), "b": np.array([0.0])}) == pytest.approx(0.1)
+    assert distance({"a": np.array([1.0])} | one, {"a": np.array([3.0, 4.0])} | one) == 0
+
+
+def test_clipping_looks_at_each_array_and_at_no_other():
+    p = Params({"a": (2,), "b": (2,), "c": (1,)}, "float64", np.array([3.0, 4.0, 0.3, 0.4, 0.0]))
+    clip([p], 1.0)
+    np.testing.assert_allclose(p.flat, [0.6, 0.8, 0.3, 0.4, 0.0])
+
+
+def test_clipping_shrinks_one_head_by_its_two_lengths_together(pair, inputs):
+    grads = [gradient(vae, vae.forward(*inputs)) for vae in pair]
+    mu, logvar = (np.linalg.norm(grads[0][0][f"{name}.W"]) for name in ("mu", "logvar"))
+    limit = float(max(mu, logvar))
+    for parts in grads:
+        clip(parts, limit)
+    together = np.hypot(mu, logvar)
+    assert together > limit
+    np.testing.assert_allclose(grads[0][0]["mu.W"] * limit / together, as_two(grads[1])["mu.W"])
+
+
+def test_rounding_moves_each_weight_by_one_unit(rng):
+    vae = VAE(11, (6,), 3, rng=rng)
+    before, after = vae.params.flat, rounded(vae, rng).params.flat
+    moved = before != 0
+    steps = np.abs(after - before)[moved] / np.spacing(np.abs(before[moved]))
+    assert set(np.unique(steps)) <= {1.0, 2.0} and not after[~moved].any()
+
+
+def test_a_model_beside_itself_never_parts_and_a_flip_is_seen():
+    data, size = load_digits(120, rng=0), (784, (9,), 2)
+    two = VAE(*size, rng=0)
+    others = {"same": two.astype("float32"), "other": VAE(*size, rng=1)}
+    same, other = walk(two, others, data, EARLY, 0)
+    assert not same.apart.any() and same.flip == 0 and len(set(same.elbos)) == 1
+    assert other.apart.all() and other.flip == 1 and not other.before.size
+
+
+@pytest.mark.mathematics
+def test_differences_are_counted_in_units_of_rounding():
+    two = VAE(784, (9,), 2, dtype="float64", rng=0)
+    same = from_the_same_weights(two, load_digits(120, rng=0), 0)
+    assert same.dtype == "float64" and max(same[1:]) < 1000

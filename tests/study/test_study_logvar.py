@@ -1,0 +1,215 @@
+"""The study of log sigma²: its models have right gradients, and its claims can be false."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from numpy_vae import Dataset, gradcheck, posterior
+from numpy_vae.modelcheck import draw, function_of, gradient_of
+from numpy_vae.study.logvar import (
+    CLAIMS,
+    LAMBDAS,
+    MEANINGS,
+    RATES,
+    SIGMAS,
+    Fate,
+    Found,
+    Mixture,
+    derivatives_of_the_kl,
+    head_of,
+    loss,
+    mix,
+    train,
+)
+
+SABOTAGE = [
+    (1, "study/logvar", "sigma**2, np.log,", "sigma**2, lambda s: np.log(abs(s) + 0.1),"),
+    (2, "study/logvar", "np.full_like(s, 2)", "np.full_like(s, -2)"),
+    (3, "study/logvar", "np.copy, np.ones_like", "np.copy, np.zeros_like"),
+    (4, "study/logvar", "slope**2 + dlogvar", "slope**2 - dlogvar"),
+    (5, "study/logvar", "else posterior.standard_deviation(a)", "else np.exp(a)"),
+    (5, "study/logvar", "np.exp(a) if", "posterior.standard_deviation(a) if"),
+]
+BY_NAME = {meaning.name: meaning for meaning in MEANINGS}
+each_meaning = pytest.mark.parametrize("meaning", MEANINGS, ids=lambda meaning: meaning.name)
+
+ELBOS = {
+    "σ²": (math.nan, math.nan, math.nan),
+    "σ": (-172.0, math.nan, math.nan),
+    "±σ": (-172.0, -165.0, -180.0),
+    "softplus⁻¹(σ)": (-172.0, -155.0, -154.0),
+    "log σ": (-172.0, -155.0, -154.0),
+    "log σ²": (-172.0, -154.0, -152.0),
+}
+STEEPEST = {
+    "σ²": 5e7, "σ": 1e4, "±σ": 1e4, "softplus⁻¹(σ)": 1.0, "log σ": 200.0, "log σ²": 50.0,
+}  # fmt: skip
+
+
+def found(*, sigma=(0.7, 0.5), excess=(0.0, 0.5), last=1.2, steepest=(), **elbos):
+    """Return what the experiment could have found; σ² is called variance."""
+    names = {"variance": "σ²", "deviation": "σ", "signed": "±σ", "softplus": "softplus⁻¹(σ)"}
+    elbos = ELBOS | {names[key]: value for key, value in elbos.items()}
+    fates = [
+        Fate(name, rate, seed, elbo)
+        for name, values in elbos.items()
+        for rate, elbo in zip(RATES, values, strict=True)
+        for seed in (0, 1)
+    ]
+    mixtures = [
+        Mixture(each, 0.7, *sigma, excess[0], last if each == LAMBDAS[-1] else excess[1])
+        for each in LAMBDAS
+    ]
+    bends = np.outer(list((STEEPEST | dict(steepest)).values()), np.ones(len(SIGMAS)))
+    return Found(fates, bends, bends, mixtures)
+
+
+def test_the_claims_hold_of_numbers_that_bear_them_out():
+    assert all(claim.holds(found()) for claim in CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("number", "numbers"),
+    [
+        (1, {"variance": (-172.0, math.nan, math.nan)}),
+        (1, {"deviation": (-172.0, -160.0, math.nan)}),
+        (2, {"softplus": (-172.0, math.nan, -154.0)}),
+        (2, {"softplus": (-172.0, -161.0, -160.5)}),
+        (2, {"softplus": (-172.0, -155.0, -140.0)}),
+        (3, {"signed": (-172.0, -165.0, math.nan)}),
+        (3, {"signed": (-172.0, -155.0, -180.0)}),
+        (4, {"steepest": {"σ²": 9e6}}),
+        (4, {"steepest": {"σ": 900.0}}),
+        (4, {"steepest": {"log σ": 260.0}}),
+        (4, {"steepest": {"log σ²": 260.0}}),
+        (4, {"steepest": {"softplus⁻¹(σ)": 1.2}}),
+        (5, {"sigma": (0.71, 0.5)}),
+        (5, {"excess": (0.01, 0.5)}),
+        (5, {"excess": (-0.01, 0.5)}),
+        (5, {"sigma": (0.7, 0.65)}),
+        (5, {"excess": (0.0, -0.1)}),
+        (5, {"last": 0.9}),
+    ],
+)
+def test_a_claim_fails_when_it_is_false(number, numbers):
+    assert [claim.holds(found(**numbers)) for claim in CLAIMS].index(False) == number - 1
+
+
+@pytest.mark.gradient
+@pytest.mark.parametrize("method", ["central", "complex", "taylor"])
+@each_meaning
+def test_the_gradient_is_that_of_the_objective(meaning, method, rng):
+    vae = head_of(meaning)(7, (5,), 3, "tanh", dtype=np.float64, rng=rng)
+    # A head that has to stay positive does: the weights are small beside the bias.
+    vae.params["logvar.W"][:] = 0.03 * rng.standard_normal((5, 3))
+    vae.params["logvar.b"][:] = meaning.s(np.array([0.5, 1.0, 2.0]))
+    x, eps = draw(vae, (4, 3), rng)
+    arrays = {**vae.params, "x": x, "eps": eps}
+    f, gradient = function_of(vae, "objective", 1.0), gradient_of(vae, x, eps, "objective", 1.0)
+    assert gradcheck(f, gradient, arrays, method=method).ok
+
+
+@pytest.mark.mathematics
+@each_meaning
+def test_g_is_log_sigma_squared_and_has_these_derivatives(meaning):
+    s = meaning.s(SIGMAS)
+    np.testing.assert_allclose(meaning.g(s), 2 * np.log(SIGMAS), atol=1e-12)
+    for function, derivative in (meaning.g, meaning.slope), (meaning.slope, meaning.bend):
+        found = np.imag(function(s + 1e-30j)) / 1e-30
+        np.testing.assert_allclose(derivative(s), found, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.mathematics
+@each_meaning
+def test_the_derivatives_of_the_kl_are_those_of_its_formula(meaning):
+    slope, bend = derivatives_of_the_kl(meaning, SIGMAS)
+
+    def kl(s):
+        logvar = meaning.g(s)[:, np.newaxis]
+        return posterior.kl(0 * logvar, logvar, posterior.standard_deviation(logvar))
+
+    s = meaning.s(SIGMAS)
+    np.testing.assert_allclose(slope, np.imag(kl(s + 1e-30j)) / 1e-30, rtol=1e-9, atol=1e-12)
+    h = 1e-4 * np.minimum(1, np.abs(s)) + 1e-5 * (s == 0)
+    np.testing.assert_allclose(
+        bend, np.imag(kl(s + h * np.exp(0.25j * np.pi)) + kl(s - h * np.exp(0.25j * np.pi))) / h**2,
+        rtol=1e-4, atol=1e-5,
+    )  # fmt: skip
+
+
+@pytest.mark.mathematics
+def test_the_derivatives_of_the_kl_are_those_of_the_page():
+    sigma, v = SIGMAS, SIGMAS**2
+    p = 1 - np.exp(-sigma)
+    page = {
+        "σ²": ((1 - 1 / v) / 2, 1 / (2 * v**2)),
+        "σ": (sigma - 1 / sigma, 1 + 1 / v),
+        "±σ": (sigma - 1 / sigma, 1 + 1 / v),
+        "softplus⁻¹(σ)": (
+            p * (sigma - 1 / sigma),
+            p**2 * (1 + 1 / v) + p * (1 - p) * (sigma - 1 / sigma),
+        ),
+        "log σ": (v - 1, 2 * v),
+        "log σ²": ((v - 1) / 2, v / 2),
+    }
+    for name, expected in page.items():
+        derivatives = derivatives_of_the_kl(BY_NAME[name], sigma)
+        np.testing.assert_allclose(derivatives, expected, rtol=1e-7, atol=1e-10)
+
+
+@each_meaning
+def test_a_model_starts_at_sigma_one_and_its_copies_mean_the_same(meaning, rng):
+    vae = head_of(meaning)(7, (5,), 3, rng=rng)
+    vae.params["logvar.b"][:] = meaning.s(np.ones(3))
+    x = rng.random((4, 7)).astype(np.float32)
+    for twin in vae, copy.copy(vae), vae.astype(np.float64), vae.over(vae.params.copy()):
+        assert twin.meaning is meaning
+        np.testing.assert_allclose(twin.encode(x)[1], 0, atol=1e-6)
+    assert vae.encode(x)[1].dtype == np.float32
+
+
+def test_a_training_that_leaves_the_positive_numbers_has_no_elbo(rng):
+    images = (rng.random((60, 16)) < 0.5).astype(np.float32)
+    for name, fails in ("σ²", True), ("log σ²", False):
+        vae = head_of(BY_NAME[name])(16, (8,), 2, rng=0)
+        vae.params["logvar.b"][:] = BY_NAME[name].s(np.ones(2))
+        assert math.isnan(train(vae, Dataset("", images, images), 3, 20, 0.5, 0)) == fails
+
+
+@pytest.mark.mathematics
+@pytest.mark.parametrize("two_meanings", [False, True])
+def test_the_loss_of_the_linear_model_is_its_integral(two_meanings):
+    mu, a, x, w = 0.3, -0.8, 1.2, 1.7
+    of_kl = stats.norm(mu, math.exp(a / 2))
+    of_sampler = stats.norm(mu, math.exp(a)) if two_meanings else of_kl
+    nll = integrate.quad(lambda z: -of_sampler.pdf(z) * stats.norm.logpdf(x, w * z, 1), -9, 9)[0]
+    kl = integrate.quad(
+        lambda z: of_kl.pdf(z) * (of_kl.logpdf(z) - stats.norm.logpdf(z)), -9, 9, limit=200
+    )[0]
+    assert loss(np.array([mu, a]), x, w, two_meanings) == pytest.approx(nll + kl, abs=1e-9)
+
+
+@pytest.mark.mathematics
+@pytest.mark.parametrize("x", [0.0, 1.0, -3.0])
+@pytest.mark.parametrize("lambda_", LAMBDAS)
+def test_the_optima_of_the_linear_model_are_those_of_the_page(lambda_, x):
+    optimum = mix(lambda_, x)
+    root = (math.sqrt(1 + 8 * lambda_) - 1) / (4 * lambda_)  # of 2 lambda r² + r - 1
+    excess = math.log(1 + lambda_) / 2 + (1 - root) / 4 + math.log(root) / 2
+    assert optimum.posterior == pytest.approx((1 + lambda_) ** -0.5)
+    assert optimum.one == pytest.approx(optimum.posterior, abs=1e-6)
+    assert optimum.two == pytest.approx(root, abs=1e-6)
+    assert optimum.excess_of_one == pytest.approx(0, abs=1e-9)
+    assert optimum.excess_of_two == pytest.approx(excess, abs=1e-9)
+
+
+@pytest.mark.mathematics
+def test_the_exact_log_p_is_scipys():
+    optimum = mix(10.0, 2.0)
+    w, mu, a = math.sqrt(10), 2 * math.sqrt(10) / 11, -math.log(11)  # of the exact posterior
+    bound = -loss(np.array([mu, a]), 2.0, w, False)
+    assert bound == pytest.approx(stats.norm.logpdf(2, 0, math.sqrt(11)), abs=1e-12)
+    assert optimum.excess_of_one == pytest.approx(0, abs=1e-9)
