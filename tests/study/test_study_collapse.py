@@ -9,9 +9,6 @@ from numpy_vae.study.bounds import linear_optimum
 from numpy_vae.study.collapse import (
     CLAIMS,
     LEARNED,
-    PLAIN,
-    STRONG,
-    WARM,
     Curved,
     Found,
     Linear,
@@ -24,11 +21,18 @@ from numpy_vae.train import Record
 SABOTAGE = [
     (1, "posterior", "dkl * mu, dkl * (sigma * sigma - 1) / 2", "dkl * mu, dkl * (sigma - 1)"),
     (1, "study/bounds", "np.sqrt(c - beta * variance)", "np.sqrt(c)"),
-    (2, "study/collapse", "vae.forward(x, eps), beta, out", "vae.forward(x, eps), beta**0.5, out"),
-    (3, "study/collapse", "beta=IMAGE_BETA,", "beta=1.0,"),
-    (3, "study/collapse", "likelihood=Gaussian(IMAGE_VARIANCE)", "likelihood=Gaussian(0.2)"),
-    (4, "study/collapse", "warmup=warmup", "warmup=0"),
-    (5, "study/collapse", "STRONG, 0, 200.0", "STRONG, 0, 2.0"),
+    (1, "study/collapse", "vae.forward(x, eps), beta, out", "vae.forward(x, eps), beta**0.5, out"),
+    (2, "study/collapse", "beta=IMAGE_BETA,", "beta=1.0,"),
+    (2, "study/collapse", "likelihood=Gaussian(IMAGE_VARIANCE)", "likelihood=Gaussian(0.2)"),
+    (3, "study/collapse", "epochs // 2 if warmup else 0", "0"),
+    (4, "study/collapse", "epochs // 2 if warmup else 0", "0"),
+    (
+        4,
+        "train",
+        "beta_now = beta * min(1.0, elapsed / warmup) if warmup else beta",
+        "beta_now = 1",
+    ),
+    (5, "study/collapse", "(200.0, False, one)", "(2.0, False, one)"),
     (5, "study/collapse", "(LOW, 100.0)", "(LOW, 30.0)"),
 ]
 VALUES = np.array([4.0, 2.0, 1.0, 0.5])
@@ -41,22 +45,23 @@ def small(v, beta, threshold, shift=0.0, active=None, gradient=1e-12):
     return Linear("known", v, beta, threshold, VALUES, kl, count, gradient)
 
 
-def curved(how, seed, elbo, used, active=3, idle=0.005):
-    """Return a nonlinear model of four dimensions."""
-    kl = np.where(np.arange(4) < used, 1.0, 0.0)
-    last = Record(1, *[0.0] * 3, elbo, -elbo, 0.0, 0.0, 0.0, 0.0)
-    return Curved(how, seed, last, kl, active, idle)
+def curved(beta, warmup, seed, elbo, used, active=3, idle=0.005, kl=0.0):
+    """Return a nonlinear model of eight dimensions."""
+    costs = np.where(np.arange(8) < used, 1.0, 0.0)
+    last = Record(1, *[0.0] * 3, elbo, -elbo - kl, kl, 0.0, 0.0, 0.0)
+    return Curved(beta, warmup, seed, last, costs, active, idle)
 
 
 def found(
     first=None,
-    same=None,
     learned=None,
     strong=None,
     image_values=None,
     image_kl=None,
     warm=-100.0,
     warm_used=3,
+    killed=None,
+    revived=None,
     collapsed=None,
     idle=0.005,
 ):
@@ -67,13 +72,15 @@ def found(
     models = [
         first or small("v = 0.177", 1.0, 0.2),
         small("v = 0.707", 1.0, 0.8),
-        same or small("v = 0.177", 4.0, 0.8),
+        small("v = 0.177", 4.0, 0.8),
         strong or small("v = 0.177", 100.0, 20.0),
         learned or small(LEARNED, 1.0, 0.1),
     ]
-    runs = [curved(PLAIN, s, -110.0, 2, idle=idle) for s in (0, 1)]
-    runs += [curved(WARM, 0, -100.0, 3), curved(WARM, 1, warm, warm_used)]
-    runs.append(collapsed or curved(STRONG, 0, -200.0, 0, 0))
+    runs = [curved(1, False, s, -110.0, 2, idle=idle) for s in (0, 1)]
+    runs += [curved(1, True, 0, -100.0, 3), curved(1, True, 1, warm, warm_used)]
+    runs.append(killed or curved(5, False, 0, -200.0, 0, 0))
+    runs.append(revived or curved(5, True, 0, -160.0, 6, kl=5.0))
+    runs += collapsed or [curved(200, False, 0, -200.0, 0, 0)]
     return Found(models, images, runs, 200.5)
 
 
@@ -89,20 +96,22 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
         (1, {"first": small("v = 0.177", 1.0, 0.2, active=3)}),
         (1, {"first": small("v = 0.177", 1.0, 0.2, gradient=1e-3)}),
         (1, {"learned": small(LEARNED, 1.0, 0.1, active=3)}),
-        (2, {"same": small("v = 0.177", 4.0, 0.8, shift=0.02)}),
-        (2, {"same": small("v = 0.177", 1.0, 0.8)}),
-        (3, {"image_values": np.array([7.0, 6, 5, 4, 3, 2.5, 2.1, 1])}),
-        (3, {"image_kl": np.array([0.6, 0.5, 0.5, 0.3, 0.2, 0.1, 0.05, 0])}),
-        (3, {"image_kl": np.array([0.5, 0.4, 0.3, 0.2, 0, 0, 0, 0])}),
-        (3, {"image_kl": np.array([0.9, 0.7, 0.5, 0.4, 0.2, 0.1, 0, 0])}),
-        (4, {"warm": -109.0}),
-        (4, {"warm": -120.0}),
-        (4, {"warm_used": 2}),
+        (2, {"image_values": np.array([7.0, 6, 5, 4, 3, 2.5, 2.1, 1])}),
+        (2, {"image_kl": np.array([0.6, 0.5, 0.5, 0.3, 0.2, 0.1, 0.05, 0])}),
+        (2, {"image_kl": np.array([0.5, 0.4, 0.3, 0.2, 0, 0, 0, 0])}),
+        (2, {"image_kl": np.array([0.9, 0.7, 0.5, 0.4, 0.2, 0.1, 0, 0])}),
+        (3, {"warm": -109.0}),
+        (3, {"warm": -120.0}),
+        (3, {"warm_used": 2}),
+        (4, {"killed": curved(5, False, 0, -200.0, 0, 1)}),
+        (4, {"killed": curved(5, False, 0, -170.0, 0, 0)}),
+        (4, {"revived": curved(5, True, 0, -160.0, 4)}),
+        (4, {"revived": curved(5, True, 0, -180.0, 6, kl=5.0)}),
         (5, {"strong": small("v = 0.177", 100.0, 3.0)}),
-        (5, {"collapsed": curved(STRONG, 0, -200.0, 0, 1)}),
-        (5, {"collapsed": curved(STRONG, 0, -190.0, 0, 0)}),
-        (5, {"collapsed": curved(STRONG, 0, -210.0, 0, 0)}),
-        (5, {"collapsed": curved("none", 0, -200.0, 0, 0)}),
+        (5, {"collapsed": [curved(200, False, 0, -200.0, 0, 1)]}),
+        (5, {"collapsed": [curved(200, False, 0, -190.0, 0, 0)]}),
+        (5, {"collapsed": [curved(200, False, 0, -210.0, 0, 0)]}),
+        (5, {"collapsed": [curved(100, False, 0, -200.0, 0, 0)]}),
         (5, {"idle": 0.1}),
     ],
 )
