@@ -73,12 +73,21 @@ def read(path: Path) -> str:
 
 
 def filled(text: str, marker: str, content: str) -> str:
-    """Return the text of a page with `content` at the place of this marker."""
+    """Return the text of a page with `content` at the place of this marker.
+
+    Raises
+    ------
+    ValueError
+        If the marker does not stand in the text once, with its end after it.
+    """
     begin = f"<!-- {marker} -->"
     if text.count(begin) != 1:
         raise ValueError(f"{begin} stands {text.count(begin)} times in the page, must stand once")
     before, _, rest = text.partition(begin)
-    return f"{before}{begin}\n\n{content}\n\n{END}{rest.partition(END)[2]}"
+    held, end, after = rest.partition(END)
+    if not end or "<!--" in held:
+        raise ValueError(f"{begin} has no {END} after it")
+    return f"{before}{begin}\n\n{content}\n\n{END}{after}"
 
 
 def perform(study: Study, setting: Setting) -> tuple[Any, list[Table], float, bool]:
@@ -92,20 +101,20 @@ def perform(study: Study, setting: Setting) -> tuple[Any, list[Table], float, bo
     return found, study.tables(found), seconds, not failed
 
 
-def write_page(study: Study, *, quick: bool) -> bool:
+def write_page(study: Study, quick: Setting, mnist: Setting | None) -> bool:
     """Write the tables and the figure of one page; return whether all its claims hold."""
     path = PAGES / page_of(study)
     text = path.read_text(encoding="utf-8")
-    found, tables, _, holds = perform(study, setting_of("digits", 0))
+    found, tables, _, holds = perform(study, quick)
     text = filled(text, "quick", quick_tables(study, tables))
-    if study.images and not quick:
-        found, tables, seconds, also = perform(study, setting_of("mnist", 0))
+    if study.images and mnist is not None:
+        found, tables, seconds, also = perform(study, mnist)
         text = filled(text, "mnist", mnist_tables(study, tables, seconds))
         holds &= also
     if holds:
         with atomic_write(path) as stream:
             stream.write(text.encode())
-        if not (study.images and quick):
+        if mnist is not None or not study.images:
             save_study(PAGES / "figures" / f"{study.name}.png", study, found)
     return holds
 
@@ -120,9 +129,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with refusals():
             studies = chosen(args.names)
+            quick = setting_of("digits", 0)
+            mnist = None if args.quick else setting_of("mnist", 0)
     except UsageError as error:
         parser.error(str(error))
-    held = [write_page(study, quick=args.quick) for study in studies]
+    held = [write_page(study, quick, mnist) for study in studies]
     print(f"{sum(held)} of {len(held)} pages written; {time.perf_counter() - start:.0f} s")
     return 0 if all(held) else 1
 

@@ -75,7 +75,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     Raises
     ------
     ValueError
-        If the likelihood is not in `LIKELIHOODS`: the file could not be loaded.
+        If the likelihood is not in `LIKELIHOODS`, or the heads are a subclass's: see `VAE.save`.
     OSError
         If the file cannot be written.
     """

@@ -151,10 +151,15 @@ class Evaluation:
             "reconstruction": float(self.reconstructions.mean()),
             "kl": float(self.kls.sum(axis=1).mean()),
             "kl_per_dimension": self.kls.mean(axis=0).tolist(),
-            "active_units": int((self.mus.var(axis=0) > ACTIVE).sum()) if len(elbos) > 1 else None,
+            "active_units": int(active_dimensions(self.mus).sum()) if len(elbos) > 1 else None,
             "images": len(self.log_likelihoods),
             "samples": self.samples,
         }
+
+
+def active_dimensions(mus: Array) -> Array:
+    """Return which dimensions are active, bool (Z,), from the posterior means of images, (N, Z)."""
+    return mus.var(axis=0) > ACTIVE
 
 
 def standard_error(values: Array) -> float | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -37,9 +37,11 @@ from .plots import (
     plot_training,
     plot_traversals,
 )
-from .study.report import Study
 from .train import Record
 from .vae import VAE
+
+if TYPE_CHECKING:
+    from .study import Study
 
 DPI = 150  # dots per inch
 WIDEST = 1130  # dots of the longer side of a picture; twice that where its pixels are that many

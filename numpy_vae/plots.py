@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
 from .checks import check_choice
-from .evaluate import ACTIVE
+from .evaluate import ACTIVE, active_dimensions
 from .train import Record
 
 # Told apart with each kind of colour vision: the "muted" scheme of P. Tol, "Colour Schemes",
@@ -543,7 +543,7 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike | None = None, ax: Axes | None = None
     bars = ax.bar(ranks, kl[order], width=0.8, color=COLOURS[0])
     handles: list[Patch] = []
     if mus is not None and len(np.asarray(mus)) > 1:
-        active = np.var(np.asarray(mus), axis=0) > ACTIVE
+        active = active_dimensions(np.asarray(mus))
         for bar, filled in zip(bars, active[order], strict=True):
             if not filled:
                 bar.set(**INACTIVE)

@@ -88,6 +88,12 @@ class VAE:
     ------
     ValueError
         If a setting is none of the above, or the model would be too large.
+
+    Notes
+    -----
+    A subclass can have other heads: `heads` and `heads_backward`, of which the second assigns the
+    gradient of every block of both. It holds no state of its own, since copies are built from the
+    settings and the parameters; `numpy_vae.study` has examples.
     """
 
     def __init__(
@@ -166,8 +172,6 @@ class VAE:
         decoder = net.decoder.forward(z)
         logits = net.output.forward(decoder[-1])
         return Trace(x, eps, encoder, h, mu, logvar, sigma, z, decoder, logits)
-
-    # The heads are methods so that a subclass can have others: see `numpy_vae.study`.
 
     def heads(self, net: Network, h: Array) -> tuple[Array, Array]:
         """Return mu and logvar, both (B, Z), from h, (B, H), which both heads read."""
@@ -404,13 +408,15 @@ class VAE:
         Raises
         ------
         ValueError
-            If the likelihood is not in `LIKELIHOODS`, or the model is of a subclass: what is
-            loaded would be another.
+            If the likelihood is not in `LIKELIHOODS`, or the heads are those of a subclass: what is
+            loaded would be another model.
         OSError
             If the file cannot be written.
         """
-        if type(self) is not VAE:
-            raise ValueError(f"the model is a {type(self).__name__}, must be a VAE to be saved")
+        mine, its = (VAE.heads, VAE.heads_backward), (type(self).heads, type(self).heads_backward)
+        if mine != its:
+            name = type(self).__name__
+            raise ValueError(f"the heads are those of {name}, must be VAE's to be saved")
         check_choice("the likelihood to save", self.likelihood.name, LIKELIHOODS)
         settings = self.settings | {"likelihood": self.likelihood.settings()}
         write_model(path, settings, {"params": self._params.flat, **extra})

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from command_line import PNG, refusal
 
+from numpy_vae import load_digits
 from numpy_vae.__main__ import main
 from numpy_vae.commands import study as command
 from numpy_vae.study import STUDIES, Claim, Column, Study, Table
@@ -11,11 +12,13 @@ from numpy_vae.study import STUDIES, Claim, Column, Study, Table
 FOUND = {"one": 2.5, "two": 7.25}
 
 
-def small(name, holds=True):
+def small(name, holds=True, images=True, error=None):
     """Return an experiment that costs nothing, and remembers what it was run on."""
 
     def run(setting):
         ran.append((name, setting.quick, setting.seed, setting.data.name))
+        if error is not None:
+            raise error
         return FOUND[name]
 
     ran = small.ran
@@ -26,6 +29,7 @@ def small(name, holds=True):
         lambda found: [Table("Nats", (Column("what"), Column("value", ".2f")), [(name, found)])],
         (Claim("Above zero.", lambda found: found > 0), Claim("Right.", lambda found: holds)),
         lambda figure, found: figure.subplots().plot([found]),
+        images=images,
     )
 
 
@@ -34,7 +38,6 @@ def studies(monkeypatch, tmp_path):
     """Replace the studies by two small ones, and MNIST by nothing."""
     small.ran = []
     made = {name: small(name) for name in FOUND}
-    monkeypatch.setattr(command, "STUDIES", made)
     monkeypatch.setattr("numpy_vae.study.STUDIES", made)
     monkeypatch.setattr("numpy_vae.data.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "nowhere"))
@@ -45,7 +48,7 @@ def studies(monkeypatch, tmp_path):
 def test_without_a_name_the_questions_are_listed(capsys):
     assert main(["study"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(STUDIES) == 11
+    assert len(lines) == len(STUDIES)
     for number, (line, study) in enumerate(zip(lines, STUDIES.values(), strict=True), start=1):
         assert line.split(maxsplit=2) == [f"{number}.", study.name, study.question]
 
@@ -79,22 +82,64 @@ def test_a_claim_that_fails_ends_the_command_with_1_after_all_have_run(studies, 
     [
         (["three"], "NAME is 'three', must be one of one, two, or all"),
         (["one", "--out", "file"], "--out file is a file, must be a folder"),
+        (["one", "--out", "taken"], "taken/one.png is a folder, must be free for a figure"),
         (["one", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data digits"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(studies, tmp_path, capsys, words, message):
     (tmp_path / "file").write_text("kept")
+    (tmp_path / "taken" / "one.png").mkdir(parents=True)
     assert message in refusal(capsys, "study", *words)
-    assert small.ran == [] and sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+    assert small.ran == [] and sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken"]
 
 
 def test_mnist_is_the_full_size(studies, monkeypatch, capsys):
-    from numpy_vae import load_digits
+    asked = []
 
-    monkeypatch.setattr(command, "load_mnist", lambda folder: load_digits(60))
-    assert main(["study", "one", "--data", "mnist"]) == 0
-    assert small.ran == [("one", False, 0, "digits")]
-    assert "mnist, seed 0;" in capsys.readouterr().out
+    def load_mnist(folder):
+        asked.append(folder)
+        return load_digits(60)
+
+    monkeypatch.setattr(command, "load_mnist", load_mnist)
+    assert main(["study", "one", "--data", "mnist", "--data-dir", "there"]) == 0
+    assert small.ran == [("one", False, 0, "digits")] and asked == ["there"]
+    assert "\nmnist, seed 0;" in capsys.readouterr().out
+
+
+def test_what_looks_at_no_images_needs_none(studies, capsys):
+    studies["one"] = small("one", images=False)
+    assert main(["study", "one", "--data", "mnist"]) == 0  # which is not there
+    assert "\nno images, seed 0;" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FloatingPointError("the loss is not finite"), "one: the loss is not finite"),
+        (OSError(28, "No space left on device", "study/one.png"), "one: study/one.png: No space"),
+        (MemoryError(), "one: out of memory"),
+    ],
+)
+def test_where_one_comes_to_no_end_the_others_still_run(studies, tmp_path, capsys, error, line):
+    studies["one"] = small("one", error=error)
+    assert main(["study", "all"]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith(f"numpy-vae study: error: {line}") and err.count("\n") == 1
+    assert "written: study/two.png" in out
+    assert [p.name for p in (tmp_path / "study").iterdir()] == ["two.png"]
+
+
+def test_a_full_disk_costs_no_figure_that_was_there(studies, tmp_path, capsys, monkeypatch):
+    assert main(["study", "one"]) == 0
+    before = (tmp_path / "study/one.png").read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert main(["study", "one"]) == 1
+    assert (tmp_path / "study/one.png").read_bytes() == before
+    assert [p.name for p in (tmp_path / "study").iterdir()] == ["one.png"]
 
 
 def test_the_drawn_digits_of_the_quick_size_are_always_the_same():

@@ -11,7 +11,7 @@ PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
     "checks", "files", "params", "layers", "posterior", "likelihood", "network", "bounds", "vae",
     "optim", "gradcheck", "modelcheck", "data", "digits", "evaluate", "train", "checkpoint", "runs",
-    "progress", "study.report", "plots", "figures", "explorer", "study.tied",
+    "progress", "plots", "figures", "explorer", "study.report", "study.tied",
     "study.concatenated", "study.logvar", "study.sampling", "study.kl", "study.reductions",
     "study.logits", "study.bounds", "study.collapse", "study.checking", "study.backward",
     "commands.arguments", "commands.inputs",
@@ -20,10 +20,12 @@ ORDER = [
 ]  # fmt: skip
 
 
-def test_import_loads_neither_matplotlib_nor_scipy():
+def test_neither_the_package_nor_its_command_line_imports_what_it_may_not_need():
     code = (
-        "import sys, numpy_vae\n"
-        "print([m for m in ('matplotlib', 'scipy', 'urllib.request') if m in sys.modules])"
+        "import sys, numpy_vae.__main__\n"
+        "numpy_vae.__main__.build_parser()\n"
+        "heavy = 'matplotlib', 'scipy', 'urllib.request', 'numpy_vae.study'\n"
+        "print([m for m in heavy if m in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -56,10 +58,22 @@ def name_of(path):
 MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}
 
 
+class _ForTypes(ast.NodeTransformer):
+    """Takes out what only a type checker reads."""
+
+    def visit_If(self, node):
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+
+def at_run_time(path):
+    """Return the nodes of a module that are there when it runs."""
+    return list(ast.walk(_ForTypes().visit(ast.parse(path.read_text(encoding="utf-8")))))
+
+
 def imports(name):
     """Return the modules of this package that a module of it imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+    for node in at_run_time(MODULES[name]):
         if not isinstance(node, ast.ImportFrom):
             continue
         module = node.module or ""
@@ -86,15 +100,14 @@ def test_the_imports_of_a_module_are_seen():
     assert imports("vae") >= {"posterior", "bounds", "params"}
 
 
-FOR_TYPES = "if TYPE_CHECKING:\n    from matplotlib.figure import Figure\n"
-
-
 def test_only_plots_and_figures_import_matplotlib_and_nothing_imports_an_autograd():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        drawing = path.stem in ("plots", "figures")
-        at_run_time = text.replace(FOR_TYPES, "")  # an experiment draws on the figure it is given
-        assert ("import matplotlib" in at_run_time or "from matplotlib" in at_run_time) == drawing
+        drawing = path.stem in ("plots", "figures")  # an experiment is given its figure
+        named = "\n".join(
+            ast.unparse(n) for n in at_run_time(path) if isinstance(n, ast.Import | ast.ImportFrom)
+        )
+        assert ("import matplotlib" in named or "from matplotlib" in named) == drawing
         for name in ("torch", "jax", "autograd", "tensorflow"):
             assert f"import {name}" not in text and f"from {name}" not in text
 

@@ -9,6 +9,7 @@ import pytest
 
 from numpy_vae import VAE
 from numpy_vae.__main__ import COMMANDS
+from numpy_vae.study import STUDIES, page_of
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,6 +89,20 @@ def test_the_foreign_function_fails_as_printed_and_passes_when_mended():
         assert [line.split()[0] for line in shown[1:]] == [verdict, verdict]
         if verdict == "FAIL":
             assert shown == expected
+
+
+def test_the_questions_of_the_study_are_listed():
+    listed = re.findall(r"^\d+\. \[(.*)\]\(docs/study/(.*)\)$", README, re.MULTILINE)
+    assert listed == [(study.question, page_of(study)) for study in STUDIES.values()]
+
+
+def test_the_cost_of_the_tie_is_that_of_the_page():
+    page = (ROOT / "docs" / "study" / page_of(STUDIES["tied"])).read_text(encoding="utf-8")
+    of_mnist = page.split("<!-- mnist -->")[1]
+    elbos = re.findall(r"^\| [^|]*(head|mu)[^|]* \| \d \| (-[\d.]+) \|", of_mnist, re.MULTILINE)
+    free, tied = ([float(e) for head, e in elbos if head == kind] for kind in ("head", "mu"))
+    costs = " and ".join(f"{a - b:.1f}" for a, b in zip(free, tied, strict=True))
+    assert f"It costs {costs} nats per image" in " ".join(README.split())
 
 
 def test_every_link_into_the_repository_leads_somewhere():

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..data import load_mnist
 from ..digits import load_digits
 from ..progress import say
-from ..study import STUDIES, Setting, Study, page_of
 from .arguments import Subparsers, add_command, add_data_dir, add_seed, path
-from .inputs import NAMED, refusals
+from .inputs import NAMED, one_line, refusals
+
+if TYPE_CHECKING:
+    from ..study import Setting, Study
 
 DIGITS = 3_000  # drawn, of the quick size
 
@@ -24,7 +29,7 @@ hold, and write its figure. Without a name: which there are.
   numpy-vae study tied --data mnist       on the real MNIST, in up to a minute
   numpy-vae study all                     all of them
 
-Exit status 1 means that a claim does not hold.
+Exit status 1 means that a claim does not hold, or that an experiment came to no end.
 """
 
 
@@ -44,7 +49,8 @@ def add_arguments(commands: Subparsers) -> None:
         "--data",
         choices=NAMED,
         default="digits",
-        help="drawn digits, in a quick size (default), or the real MNIST",
+        help="drawn digits, in a quick size (default), or the real MNIST; some experiments look "
+        "at no images",
     )
     add_data_dir(command)
     command.add_argument(
@@ -59,6 +65,8 @@ def add_arguments(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae study``; return its exit status."""
+    from ..study import STUDIES  # the experiments take longer to import than other commands to run
+
     if not args.names:
         width = max(map(len, STUDIES))
         for number, study in enumerate(STUDIES.values(), start=1):
@@ -66,23 +74,30 @@ def run(args: argparse.Namespace) -> int:
         return 0
     with refusals():
         studies = chosen(args.names)
-        setting = setting_of(args.data, args.seed, args.data_dir)
-        folder = Path(args.out)
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"--out {args.out} is a file, must be a folder")
-        from .. import figures  # noqa: F401  # what is wrong with matplotlib shows now
+        figures = figure_paths(Path(args.out), studies)
+        setting = setting_of(args.data, args.seed, args.data_dir, studies)
+        from .. import figures as drawing  # noqa: F401  # what is wrong with matplotlib shows now
 
-        folder.mkdir(parents=True, exist_ok=True)
-    held = [answer(study, setting, args.data, folder / f"{study.name}.png") for study in studies]
+        Path(args.out).mkdir(parents=True, exist_ok=True)
+    held = []
+    for study, figure in zip(studies, figures, strict=True):
+        try:
+            held.append(answer(study, setting, args.data, figure))
+        except (FloatingPointError, MemoryError, OSError) as error:  # the others may do better
+            say("")
+            print(f"numpy-vae study: error: {study.name}: {one_line(error)}", file=sys.stderr)
+            held.append(False)
     return 0 if all(held) else 1
 
 
 def answer(study: Study, setting: Setting, data: str, figure: Path) -> bool:
     """Run one experiment and say what it found; return whether all its claims hold."""
     from ..figures import save_study
+    from ..study import page_of
 
     start = time.perf_counter()
-    say(f"{study.question}\n{data}, seed {setting.seed}; docs/study/{page_of(study)}\n")
+    on = data if study.images else "no images"
+    say(f"{study.question}\n{on}, seed {setting.seed}; docs/study/{page_of(study)}\n")
     found = study.run(setting)
     for table in study.tables(found):
         say(table.text() + "\n")
@@ -94,18 +109,38 @@ def answer(study: Study, setting: Setting, data: str, figure: Path) -> bool:
     return all(held)
 
 
-def chosen(names: list[str]) -> list[Study]:
+def chosen(names: Sequence[str]) -> list[Study]:
     """Return the studies of these names, each once, in the order of the pages."""
+    from ..study import STUDIES
+
     for name in names:
         if name not in STUDIES and name != "all":
             raise ValueError(f"NAME is {name!r}, must be one of {', '.join(STUDIES)}, or all")
     return [study for study in STUDIES.values() if study.name in names or "all" in names]
 
 
-def setting_of(name: str, seed: int, data_dir: str | None = None) -> Setting:
-    """Return the quick setting, on drawn digits, or that on MNIST."""
-    if name == "mnist":
-        return Setting(load_mnist(data_dir), quick=False, seed=seed)
-    if data_dir is not None:
+def figure_paths(folder: Path, studies: Sequence[Study]) -> list[Path]:
+    """Return the figure of each study in a folder, which need not be there yet."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder} is a file, must be a folder")
+    paths = [folder / f"{study.name}.png" for study in studies]
+    for path in paths:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder, must be free for a figure")
+    return paths
+
+
+def setting_of(
+    name: str, seed: int, data_dir: str | None = None, studies: Sequence[Study] | None = None
+) -> Setting:
+    """Return the quick setting, on drawn digits, or that on MNIST if any of `studies` looks at it.
+
+    What looks at no images has one size.
+    """
+    from ..study import Setting
+
+    if data_dir is not None and name != "mnist":
         raise ValueError(f"--data-dir applies to --data mnist, not to --data {name}")
+    if name == "mnist" and (studies is None or any(study.images for study in studies)):
+        return Setting(load_mnist(data_dir), quick=False, seed=seed)
     return Setting(load_digits(DIGITS), quick=True, seed=seed)

@@ -3,6 +3,7 @@
 The experiments run once each, in their quick size, on the drawn digits.
 """
 
+import importlib.util
 import re
 from functools import cache
 from pathlib import Path
@@ -77,8 +78,15 @@ def test_the_tables_of_the_page_are_found_again(study):
 
 @each
 def test_the_figure_can_be_drawn(study, tmp_path):
-    save_study(tmp_path / "figure.png", study, found(study.name))
+    drawn = []
+
+    def draw(figure, numbers):
+        study.draw(figure, numbers)
+        drawn.extend(figure.axes)
+
+    save_study(tmp_path / "figure.png", study._replace(draw=draw), found(study.name))
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert drawn and all(ax.has_data() or ax.texts or ax.patches for ax in drawn)
 
 
 @each
@@ -132,12 +140,15 @@ def test_every_link_leads_somewhere(path):
 
 @pytest.mark.parametrize("path", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)
 def test_the_formulas_survive_markdown(path):
-    # A renderer may take \\, and \\{ for escaped punctuation, and | for the end of a table's cell.
+    # A renderer takes a backslash before punctuation for an escape, and | for the end of a cell.
     prose = re.sub(r"```.*?```|`[^`]*`", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     formulas = re.findall(r"\$\$(.*?)\$\$|\$([^$\n]*)\$", prose, re.DOTALL)
     for formula in map("".join, formulas):
         assert not re.search(r"\\[^a-zA-Z\s]", formula), formula
-        assert "|" not in formula and formula.count("{") == formula.count("}"), formula
+        assert formula.count("{") == formula.count("}"), formula
+    for line in prose.splitlines():
+        in_cells = re.findall(r"\$([^$]*)\$", line) if line.startswith("|") else []
+        assert not any("|" in formula for formula in in_cells), line
     assert prose.count("$") % 2 == 0
 
 
@@ -151,6 +162,47 @@ def test_the_index_lists_the_pages_in_order():
     assert listed == expected
     assert {path.name for path in PAGES.glob("*.md")} == {"README.md", *(p for *_, p in listed)}
     assert {path.stem for path in (PAGES / "figures").iterdir()} == set(STUDIES)
+
+
+@each
+def test_each_claim_has_a_wrong_line_that_can_be_planted(study):
+    # tests/study/sabotage.py plants them; here only that they are still there to be planted.
+    edits = importlib.import_module(f"test_study_{study.name}").SABOTAGE
+    assert {number for number, *_ in edits} == set(range(1, len(study.claims) + 1))
+    for _, module, old, new in edits:
+        text = (ROOT / "numpy_vae" / f"{module}.py").read_text(encoding="utf-8")
+        assert text.count(old) == 1 and old != new, old
+        compile(text.replace(old, new), module, "exec")
+
+
+def test_what_is_written_into_a_page_leaves_the_rest_of_it(benchmark_of_the_study):
+    filled = benchmark_of_the_study.filled
+    page = "a\n<!-- quick -->\nold\n<!-- end -->\nb\n<!-- mnist -->\n<!-- end -->\nc\n"
+    once = filled(page, "quick", "new")
+    assert once == page.replace("\nold\n", "\n\nnew\n\n") and filled(once, "quick", "new") == once
+    for wrong in ("<!-- end -->\nb\n", "b\n"), ("<!-- quick -->", "<!-- quick --><!-- quick -->"):
+        with pytest.raises(ValueError, match="<!-- quick -->"):
+            filled(page.replace(*wrong), "quick", "new")
+    with pytest.raises(ValueError, match="<!-- mnist --> has no <!-- end -->"):
+        filled(page[: page.rindex("<!-- end")], "mnist", "new")
+
+
+def test_below_each_table_stands_how_far_its_numbers_may_be_off(benchmark_of_the_study):
+    columns = Column("seed", "d"), Column("ELBO", ".2f", within=1), Column("v", ".1e", factor=10)
+    of = benchmark_of_the_study.tolerance
+    assert of(Table("", columns, [])) == "*Tolerance: ELBO ±1; v a factor of 10.*"
+    assert of(Table("", columns[:1], [])) == "*Tolerance: none, they are the same everywhere.*"
+    shown = benchmark_of_the_study.quick_tables(STUDIES["tied"], [Table("T", columns, [(1, 2, 3)])])
+    assert tables_of(shown) == [[["seed", "ELBO", "v"], ["1", "2.00", "3.0e+00"]]]
+
+
+@pytest.fixture
+def benchmark_of_the_study(monkeypatch):
+    """Import the script that writes the pages, which is in no package."""
+    spec = importlib.util.spec_from_file_location("study", ROOT / "benchmarks/study.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_a_column_says_how_far_a_number_may_be_off():
