@@ -118,7 +118,8 @@ class _Planter(importlib.machinery.PathFinder):
         package, _, module = fullname.partition(".")
         if package != "numpy_vae":
             return None
-        path = [str(ROOT)] if not module else [str(ROOT / "numpy_vae")]
+        # The package's own folder: commands.train is another module than train.
+        path = [str(ROOT.joinpath(*fullname.split(".")[:-1]))]
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         if spec is not None and module in self.sources:
             spec.loader = _PlantedLoader(fullname, spec.origin, self.sources[module])
