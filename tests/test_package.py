@@ -11,7 +11,8 @@ PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
     "checks", "files", "params", "layers", "posterior", "likelihood", "network", "bounds", "vae",
     "optim", "gradcheck", "modelcheck", "data", "digits", "evaluate", "train", "checkpoint", "runs",
-    "progress", "plots", "figures", "explorer", "study.report", "study.tied",
+    "progress", "plots", "figures", "explorer", "study.report", "study.linear",
+    "study.pictures", "study.training", "study.tied",
     "study.concatenated", "study.logvar", "study.sampling", "study.kl", "study.reductions",
     "study.logits", "study.bounds", "study.collapse", "study.checking", "study.backward",
     "commands.arguments", "commands.inputs",

@@ -124,9 +124,8 @@ def figure_paths(folder: Path, studies: Sequence[Study]) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file, must be a folder")
     paths = [folder / f"{study.name}.png" for study in studies]
-    for path in paths:
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder, must be free for a figure")
+    for taken in filter(Path.is_dir, paths):
+        raise ValueError(f"{taken} is a folder, must be free for a figure")
     return paths
 
 

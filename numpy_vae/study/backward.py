@@ -19,8 +19,9 @@ encoder, one in the decoder, a Bernoulli likelihood, the loss L = 1/B Σ_b (nll_
 
 and dW = (input)ᵀ d(output), db = Σ_b d(output) for each of the five affine maps. `EXAMPLE` is so
 small that all of it fits on a sheet of paper. `forward_by_hand` and `backward_by_hand` compute it
-as the derivation says it in indices, with loops over Python floats; `from_the_pieces` does so with
-the functions of the package, in the order of `VAE.forward` and `VAE.backward`.
+as the derivation says it in indices, with loops over Python floats; `forward_of_the_package` and
+`backward_of_the_package` do so with its functions, in the order of `VAE.forward` and
+`VAE.backward`.
 """
 
 from __future__ import annotations
@@ -292,14 +293,14 @@ def run(setting: Setting) -> Found:
         report = check(backward_of_the_package(vae, trace, without=name), "complex")
         refused[name] = [row.name for row in report if not row.ok]
     return Found(
-        {name: np.array(value) for name, value in by_hand.items()},
-        {name: np.array(value) for name, value in gradients_by_hand.items()},
-        forward_of_the_package(vae, trace),
-        backward_of_the_package(vae, trace),
-        whole,
-        check(whole, "central"),
-        check(whole, "complex"),
-        refused,
+        by_hand={name: np.array(value) for name, value in by_hand.items()},
+        gradients_by_hand={name: np.array(value) for name, value in gradients_by_hand.items()},
+        package=forward_of_the_package(vae, trace),
+        gradients=backward_of_the_package(vae, trace),
+        whole=whole,
+        central=check(whole, "central"),
+        complex_step=check(whole, "complex"),
+        refused=refused,
     )
 
 
@@ -312,7 +313,7 @@ def shown(shape: str, array: Array) -> tuple[str, str]:
     return first, second
 
 
-def lines_table(title: str, lines: tuple[Line, ...], values: Mapping[str, Array]) -> Table:
+def table_of_lines(title: str, lines: tuple[Line, ...], values: Mapping[str, Array]) -> Table:
     """Return the lines of a pass with their numbers."""
     return Table(
         title,
@@ -326,17 +327,41 @@ def lines_table(title: str, lines: tuple[Line, ...], values: Mapping[str, Array]
 
 def tables(found: Found) -> list[Table]:
     """What is given, the lines of both passes, and how they were checked."""
-    given = Table(
+    return [
+        table_of_what_is_given(),
+        table_of_lines(
+            "Forward; row b belongs to image b where the shape begins with B",
+            FORWARD,
+            found.by_hand,
+        ),
+        table_of_lines("Backward, from the loss to the image", BACKWARD, found.gradients_by_hand),
+        table_of_distances(found.distances()),
+        table_of_checks(found.central, found.complex_step),
+        table_of_refused(found.refused),
+    ]
+
+
+def table_of_what_is_given() -> Table:
+    """The numbers of `EXAMPLE`."""
+    return Table(
         "Given: two images of two pixels, the noise, and 22 parameters",
         tuple(map(Column, ("name", "shape", "row 1", "row 2"))),
         [(name, shape, *shown(shape, np.array(EXAMPLE[name]))) for name, shape in SHAPES.items()],
     )
-    distances = Table(
+
+
+def table_of_distances(distances: dict[str, float]) -> Table:
+    """How far the package is from what is computed by hand."""
+    return Table(
         "By hand in Python floats against the package: the largest difference of two numbers",
         (Column("of"), Column("difference", ".0e", within=1e-14)),
-        list(found.distances().items()),
+        list(distances.items()),
     )
-    checks = Table(
+
+
+def table_of_checks(central: Report, complex_step: Report) -> Table:
+    """What two checks say of each block."""
+    return Table(
         "The gradient against the function: the largest error over the largest entry of the block",
         (
             Column("block"),
@@ -347,26 +372,18 @@ def tables(found: Found) -> list[Table]:
         ),
         [
             (one.name, one.entries, one.error, other.error, one.verdict)
-            for one, other in zip(found.central, found.complex_step, strict=True)
+            for one, other in zip(central, complex_step, strict=True)
         ],
     )
-    refused = Table(
+
+
+def table_of_refused(refused: dict[str, list[str]]) -> Table:
+    """What the check refuses without a summand."""
+    return Table(
         "One summand of a fork left out",
         (Column("left out"), Column("gradients that the check then refuses")),
-        [(name, ", ".join(blocks) or "none") for name, blocks in found.refused.items()],
+        [(name, ", ".join(blocks) or "none") for name, blocks in refused.items()],
     )
-    return [
-        given,
-        lines_table(
-            "Forward; row b belongs to image b where the shape begins with B",
-            FORWARD,
-            found.by_hand,
-        ),
-        lines_table("Backward, from the loss to the image", BACKWARD, found.gradients_by_hand),
-        distances,
-        checks,
-        refused,
-    ]
 
 
 CLAIMS = (

@@ -18,13 +18,9 @@ of w / p(x), χ², is finite. With the right mean, and c times the right deviati
 
     χ² = (c² / √(2c² - 1))^Z - 1        for c² > 1/2, else infinite
 
-**Two models with an exact log p(x).** The linear one with a Gaussian likelihood, x = z W + b +
-noise of variance v, with A = W Wᵀ + v I, (Z, Z), and d = x - b (Woodbury; the determinant lemma):
-
-    log p(x) = -((D - Z) log v + D log 2π + log det A + (d dᵀ - d Wᵀ A⁻¹ W dᵀ) / v) / 2
-    p(z | x) = N(d Wᵀ A⁻¹, v A⁻¹)
-
-and any model with Z = 1, where ∫ p(x | z) p(z) dz is a sum over a fine grid.
+**Two models with an exact log p(x).** The linear one with a Gaussian likelihood, of which
+`linear` has the formulas; and any model with Z = 1, where ∫ p(x | z) p(z) dz is a sum over a fine
+grid.
 
 **The mistake.** With the analytic KL in the weights, log 1/K Σ_k p(x | z_k) - KL, the number tends
 to log E_q[p(x | z)] - KL. Where q is the true posterior, N(m, s²), it lies above log p(x) by
@@ -48,6 +44,7 @@ from ..network import Network
 from ..params import Array
 from ..train import fit, start_output_bias
 from ..vae import VAE
+from .linear import cubature, linear_log_p, linear_optimum, linear_posterior
 from .report import Claim, Column, Setting, Study, Table
 
 if TYPE_CHECKING:
@@ -118,26 +115,6 @@ def run(setting: Setting) -> Found:
     return Found(exact, drawn, chi2, excess, float(halved))
 
 
-def linear_optimum(x: Array, latent: int, variance: float, beta: float = 1.0) -> VAE:
-    """Return the linear model with the highest ELBO on x, (N, D): q(z | x) is the true posterior.
-
-    With v' = beta v, eigenvalues lambda and eigenvectors u of the covariance of x, the rows of W
-    are u √max(lambda - v', 0). It maximises the objective with that beta.
-    """
-    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))  # ascending
-    values, vectors = values[: -latent - 1 : -1], vectors[:, : -latent - 1 : -1]
-    vectors = vectors * np.sign(vectors.sum(axis=0))  # of u and -u the same on every machine
-    c = np.maximum(values, beta * variance)
-    vae = VAE(x.shape[1], (), latent, likelihood=Gaussian(variance), dtype=np.float64, rng=0)
-    p = vae.params
-    p["output.W"][:] = (vectors * np.sqrt(c - beta * variance)).T
-    p["output.b"][:] = x.mean(axis=0)
-    p["mu.W"][:] = p["output.W"].T / c
-    p["mu.b"][:] = -p["output.b"] @ p["mu.W"]
-    p["logvar.W"][:], p["logvar.b"][:] = 0, np.log(beta * variance / c)
-    return vae
-
-
 def scaled(vae: VAE, factor: float) -> VAE:
     """Return a copy of the model whose q has `factor` times the standard deviation."""
     copy = vae.astype(np.float64)
@@ -190,10 +167,8 @@ def exact_elbo(vae: VAE, x: Array, points: Array, weights: Array) -> Array:
 
 def exact_linear(vae: VAE, x: Array) -> Exact:
     """log p(x), the ELBO and the KL between two normal distributions, in closed form."""
-    z = vae.latent_dim
-    # Exact where the integrand is quadratic in eps, as it is here.
-    points = math.sqrt(z) * np.vstack([np.eye(z), -np.eye(z)])
-    elbo = exact_elbo(vae, x, points, np.full(2 * z, 0.5 / z))
+    z, points = vae.latent_dim, cubature(vae.latent_dim)
+    elbo = exact_elbo(vae, x, points, np.full(len(points), 0.5 / z))
     mean, precision = linear_posterior(vae, x)
     mu, logvar = vae.encode(x)
     off = mean - mu  # (N, Z)
@@ -201,29 +176,6 @@ def exact_linear(vae: VAE, x: Array) -> Exact:
     square = ((off @ precision) * off).sum(axis=1)
     kl = (trace + square - z - np.linalg.slogdet(precision)[1] - logvar.sum(axis=1)) / 2
     return Exact(linear_log_p(vae, x), elbo, kl)
-
-
-def linear_posterior(vae: VAE, x: Array) -> tuple[Array, Array]:
-    """p(z | x) = N(d Wᵀ A⁻¹, v A⁻¹): the means, (N, Z), and the precision A / v, (Z, Z)."""
-    W, v = vae.params["output.W"], variance_of(vae)  # (Z, D)
-    A = W @ W.T + v * np.eye(len(W))
-    return np.linalg.solve(A, W @ (x - vae.params["output.b"]).T).T, A / v
-
-
-def linear_log_p(vae: VAE, x: Array) -> Array:
-    """log N(x; b, Wᵀ W + v I), (N,), by a determinant and an inverse of size Z."""
-    W, v = vae.params["output.W"], variance_of(vae)
-    d = x - vae.params["output.b"]
-    mean, precision = linear_posterior(vae, x)
-    square = ((d * d).sum(axis=1) - ((d @ W.T) * mean).sum(axis=1)) / v
-    log_det = vae.data_dim * math.log(v) + np.linalg.slogdet(precision)[1]
-    return -(vae.data_dim * math.log(2 * math.pi) + log_det + square) / 2
-
-
-def variance_of(vae: VAE) -> float:
-    """Return v of a model with a Gaussian likelihood."""
-    assert isinstance(vae.likelihood, Gaussian)
-    return vae.likelihood.variance
 
 
 def grid(step: float) -> Array:
@@ -272,13 +224,13 @@ def by_draws(vae: VAE, x: Array, log_p: Array, samples: int, rng: np.random.Gene
     rises = np.diff([bound.mean(axis=0) for bound in bounds], axis=0)
     wrongs = [of_groups(wrong, k) for k in COUNTS]
     return Drawn(
-        np.array([-bound.mean() for bound in bounds]),
-        np.array([error_of(bound) for bound in bounds]),
-        float(rises.min()),
-        np.array([bound.mean(axis=0) for bound in wrongs]),
-        error_of(wrongs[-1]),
-        float(right.std(axis=0).mean()),
-        float(wrong.std(axis=0).mean()),
+        gaps=np.array([-bound.mean() for bound in bounds]),
+        errors=np.array([error_of(bound) for bound in bounds]),
+        least_rise=float(rises.min()),
+        wrong=np.array([bound.mean(axis=0) for bound in wrongs]),
+        wrong_error=error_of(wrongs[-1]),
+        scatter=float(right.std(axis=0).mean()),
+        analytic_scatter=float(wrong.std(axis=0).mean()),
     )
 
 
@@ -304,7 +256,17 @@ def excess_at_optimum(vae: VAE, x: Array) -> Array:
 
 def tables(found: Found) -> list[Table]:
     """The exact gap; the gap of the bounds; the mistake and the scatter of one draw."""
-    exact = Table(
+    return [
+        table_of_exact(found.exact),
+        table_of_gaps(found),
+        table_of_wrong(found.drawn),
+        table_of_scatter(found.drawn),
+    ]
+
+
+def table_of_exact(exact: dict[str, Exact]) -> Table:
+    """What is known without a draw."""
+    return Table(
         "Without a draw, nats per test image",
         (
             Column("model"),
@@ -327,17 +289,20 @@ def tables(found: Found) -> list[Table]:
                 np.median(e.log_p - e.elbo),
                 (e.log_p - e.elbo).max(),
             )
-            for name, e in found.exact.items()
+            for name, e in exact.items()
         ],
     )
-    counts = [f"K = {k}" for k in COUNTS]
+
+
+def table_of_gaps(found: Found) -> Table:
+    """The gap of the bound of K draws, and its law for one model."""
     drawn = {name: d for name, d in found.drawn.items() if name != OPTIMUM}
     law = [found.chi2 / (2 * k) for k in COUNTS]
-    gaps = Table(
+    return Table(
         "log p(x) minus the importance-weighted bound, nats per image",
         (
             Column("model"),
-            *(Column(count, "z.3f", within=0.003) for count in counts),
+            *(Column(f"K = {k}", "z.3f", within=0.003) for k in COUNTS),
             Column("standard error at the last", "z.3f", within=0.003),
         ),
         [
@@ -345,28 +310,35 @@ def tables(found: Found) -> list[Table]:
             ("χ²/(2K) of σ doubled", *law, 0.0),
         ],
     )
-    wrong = Table(
+
+
+def table_of_wrong(drawn: dict[str, Drawn]) -> Table:
+    """What the analytic KL makes of the bound."""
+    return Table(
         "With the analytic KL in the weights: the number minus log p(x), nats per image",
         (
             Column("model"),
-            *(Column(count, "z.2f", within=0.02) for count in counts),
+            *(Column(f"K = {k}", "z.2f", within=0.02) for k in COUNTS),
             Column("images above log p(x) at the last, %", ".0f", within=4),
         ),
         [
             (name, *d.wrong.mean(axis=1), 100 * (d.wrong[-1] > 0).mean())
-            for name, d in found.drawn.items()
+            for name, d in drawn.items()
         ],
     )
-    scatter = Table(
+
+
+def table_of_scatter(drawn: dict[str, Drawn]) -> Table:
+    """The noise of one draw."""
+    return Table(
         "Standard deviation of one draw, nats",
         (
             Column("model"),
             Column("log p(x given z) - log ratio", "z.2f", within=0.02),
             Column("log p(x given z) - KL", ".2f", within=0.02),
         ),
-        [(name, d.scatter, d.analytic_scatter) for name, d in found.drawn.items()],
+        [(name, d.scatter, d.analytic_scatter) for name, d in drawn.items()],
     )
-    return [exact, gaps, wrong, scatter]
 
 
 CLAIMS = (

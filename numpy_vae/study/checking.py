@@ -105,7 +105,7 @@ class Verdict(NamedTuple):
     pytorch: bool  # by the rule of its gradcheck
 
 
-class Meeting(NamedTuple):
+class MonteCarlo(NamedTuple):
     """A KL and its Monte Carlo estimate from the model's own samples."""
 
     model: str
@@ -127,7 +127,7 @@ class Found(NamedTuple):
     complex_at_kink: float
     kinks: list[Kink]
     verdicts: list[Verdict]
-    meetings: list[Meeting]
+    estimates: list[MonteCarlo]
 
     def curve(self, method: str, dtype: str) -> Curve:
         """The error of one method in one dtype."""
@@ -194,7 +194,14 @@ def run(setting: Setting) -> Found:
     """Measure the errors of differences, then ask the checks about kinks and bugs."""
     steps, kinks, bugs, draws = np.random.default_rng(setting.seed).spawn(4)
     at_kink, complex_at_kink, at_kinks = straddle(kinks)
-    return Found(errors(steps), at_kink, complex_at_kink, at_kinks, judge(bugs), monte_carlo(draws))
+    return Found(
+        curves=errors(steps),
+        at_kink=at_kink,
+        complex_at_kink=complex_at_kink,
+        kinks=at_kinks,
+        verdicts=judge(bugs),
+        estimates=monte_carlo(draws),
+    )
 
 
 # --- The error against the step -------------------------------------------------------------------
@@ -384,10 +391,10 @@ def verdict(plant: Plant, x: Array, eps: Array) -> Verdict:
 
     return Verdict(
         plant.bug,
-        passes("central"),
-        passes("complex"),
-        passes("taylor"),
-        pytorch_rule(f, gradient, arrays),
+        central=passes("central"),
+        complex=passes("complex"),
+        taylor=passes("taylor"),
+        pytorch=pytorch_rule(f, gradient, arrays),
     )
 
 
@@ -415,7 +422,7 @@ def pytorch_rule(
     return True
 
 
-def monte_carlo(rng: np.random.Generator) -> list[Meeting]:
+def monte_carlo(rng: np.random.Generator) -> list[MonteCarlo]:
     """Estimate the KL by what the sampler draws, of the right model and of the wrong one."""
     vae, x, _ = draw_point(rng, "tanh")
     params = vae.params.astype(np.float64)
@@ -423,14 +430,14 @@ def monte_carlo(rng: np.random.Generator) -> list[Meeting]:
     sigma = posterior.standard_deviation(logvar)
     kl = float(posterior.kl(mu, logvar, sigma).mean())
     eps = rng.standard_normal((DRAWS, *mu.shape))
-    meetings = []
+    estimates = []
     for name, kind in ("right", VAE), ("the sampler takes logvar for log σ", Doubled):
         of_sampler = posterior.standard_deviation(model(kind, params).encode(x)[1])
         z = posterior.sample(mu, of_sampler, eps)
         ratios = posterior.log_ratio(logvar, (z - mu) / sigma, z).mean(axis=1)  # (DRAWS,)
         error = float(ratios.std(ddof=1)) / math.sqrt(DRAWS)
-        meetings.append(Meeting(name, kl, float(ratios.mean()), error))
-    return meetings
+        estimates.append(MonteCarlo(name, kl, float(ratios.mean()), error))
+    return estimates
 
 
 # --- What is shown --------------------------------------------------------------------------------
@@ -442,16 +449,33 @@ PASSES = {True: "passes", False: "FAILS"}
 
 def tables(found: Found) -> list[Table]:
     """Errors, best steps, slopes; the kink; the bugs; the Monte Carlo KL."""
-    of_steps = Table(
+    return [
+        table_of_errors(found.curves),
+        table_of_best_steps(found.curves),
+        table_of_slopes(found),
+        table_of_the_kink(found.at_kink),
+        table_of_verdicts_at_the_kink(found.kinks),
+        table_of_verdicts(found.verdicts),
+        table_of_estimates(found.estimates),
+    ]
+
+
+def table_of_errors(curves: list[Curve]) -> Table:
+    """The error of each method at some of the steps."""
+    return Table(
         "Relative error of a derivative along a line, by step h",
         (
             Column("numbers"),
             Column("method"),
             *(Column(f"h = {h:.0e}", ".0e", factor=10) for h in SHOWN),
         ),
-        [(c.dtype, c.method, *(c.at(h) for h in SHOWN)) for c in found.curves],
+        [(c.dtype, c.method, *(c.at(h) for h in SHOWN)) for c in curves],
     )
-    best = Table(
+
+
+def table_of_best_steps(curves: list[Curve]) -> Table:
+    """Where the error of a difference is least, and how small."""
+    return Table(
         "The best step",
         (
             Column("numbers"),
@@ -459,14 +483,22 @@ def tables(found: Found) -> list[Table]:
             Column("h", ".0e", factor=10),
             Column("relative error", ".0e", factor=10),
         ),
-        [(c.dtype, c.method, *c.best) for c in found.curves if c.method != "complex"],
+        [(c.dtype, c.method, *c.best) for c in curves if c.method != "complex"],
     )
-    slopes = Table(
+
+
+def table_of_slopes(found: Found) -> Table:
+    """How the error falls with the step."""
+    return Table(
         "The slope of the error in the large steps, float64: powers of ten for each of h",
         (Column("method"), Column("slope", ".2f", within=0.03)),
         [(method, found.curve(method, "float64").slope(*SLOPES[method])) for method in METHODS],
     )
-    kink = Table(
+
+
+def table_of_the_kink(at_kink: Curve) -> Table:
+    """The error across a kink beside the theory."""
+    return Table(
         f"A kink {DELTA:.0e} away: what a central difference is off by, in jumps of the slope",
         (
             Column("h", ".0e"),
@@ -474,11 +506,15 @@ def tables(found: Found) -> list[Table]:
             Column("(1 - δ/h) / 2, or 0", ".3f"),
         ),
         [
-            (h, found.at_kink.at(h), (1 - DELTA / h) / 2 if h > DELTA else 0.0)
+            (h, at_kink.at(h), (1 - DELTA / h) / 2 if h > DELTA else 0.0)
             for h in (1e-4, 1e-6, 1e-8, 1e-10)
         ],
     )
-    kinks = Table(
+
+
+def table_of_verdicts_at_the_kink(kinks: list[Kink]) -> Table:
+    """What the check says there."""
+    return Table(
         "What gradcheck says at the kink, by central differences",
         (
             Column("gradient"),
@@ -487,9 +523,13 @@ def tables(found: Found) -> list[Table]:
             Column("entries at a kink", "d", within=4),
             Column("of", "d"),
         ),
-        [(k.gradient, k.takes, PASSES[k.ok], k.kinks, k.entries) for k in found.kinks],
+        [(k.gradient, k.takes, PASSES[k.ok], k.kinks, k.entries) for k in kinks],
     )
-    verdicts = Table(
+
+
+def table_of_verdicts(verdicts: list[Verdict]) -> Table:
+    """What the checks say of each bug."""
+    return Table(
         "Planted bugs and what four checks say",
         (
             Column("bug"),
@@ -498,9 +538,13 @@ def tables(found: Found) -> list[Table]:
             Column("Taylor"),
             Column("PyTorch's rule"),
         ),
-        [(v.bug, *(PASSES[ok] for ok in v[1:])) for v in found.verdicts],
+        [(v.bug, *(PASSES[ok] for ok in v[1:])) for v in verdicts],
     )
-    meetings = Table(
+
+
+def table_of_estimates(estimates: list[MonteCarlo]) -> Table:
+    """The KL of the right model and of the wrong one."""
+    return Table(
         "The KL and its Monte Carlo estimate, nats",
         (
             Column("model"),
@@ -509,9 +553,8 @@ def tables(found: Found) -> list[Table]:
             Column("standard error", ".4f", within=1e-3),
             Column("standard errors apart", ".1f", within=0.2, factor=1.01),
         ),
-        [(*m, m.apart) for m in found.meetings],
+        [(*m, m.apart) for m in estimates],
     )
-    return [of_steps, best, slopes, kink, kinks, verdicts, meetings]
 
 
 def inside(best: tuple[float, float], h: tuple[float, float], error: tuple[float, float]) -> bool:
@@ -584,7 +627,7 @@ CLAIMS = (
         "image and the wrong model, whose KL is more than 20 standard errors from its Monte Carlo "
         "estimate, where the right one's is within 5.",
         lambda found: (
-            as_they_say(found) and found.meetings[0].apart < 5 and found.meetings[1].apart > 20
+            as_they_say(found) and found.estimates[0].apart < 5 and found.estimates[1].apart > 20
         ),
     ),
 )

@@ -37,14 +37,15 @@ import numpy as np
 
 from .. import posterior
 from ..data import Dataset, to_float
-from ..evaluate import ACTIVE
+from ..evaluate import Elbo, active_dimensions
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood
 from ..optim import Adam, cosine
 from ..params import Array
-from ..train import Record, fit, start_output_bias
+from ..train import fit, start_output_bias
 from ..vae import VAE
-from .bounds import linear_optimum
+from .linear import cubature, linear_optimum
 from .report import Claim, Column, Setting, Study, Table
+from .training import train_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +81,7 @@ class Curved(NamedTuple):
     beta: float
     warmup: bool
     seed: int
-    last: Record
+    test: Elbo  # nats per image
     kl: Array  # (Z,) on test images, largest first
     active: int
     idle: float  # the largest KL of an inactive dimension, 0 if there is none
@@ -91,16 +92,9 @@ class Curved(NamedTuple):
         return int((self.kl > USED).sum())
 
     @property
-    def elbo(self) -> float:
-        """On test images, nats per image."""
-        assert self.last.test_elbo is not None
-        return self.last.test_elbo
-
-    @property
     def loss(self) -> float:
         """-log p(x | z) + beta KL, what was minimised in the end, on test images."""
-        assert self.last.test_reconstruction is not None and self.last.test_kl is not None
-        return self.last.test_reconstruction + self.beta * self.last.test_kl
+        return self.test.reconstruction + self.beta * self.test.kl
 
 
 class Found(NamedTuple):
@@ -131,7 +125,7 @@ def run(setting: Setting) -> Found:
     trainings = [(1.0, False, one), (1.0, True, one), (1.0, False, two), (1.0, True, two)]
     trainings += [(5.0, False, one), (5.0, True, one), (200.0, False, one)]
     curved = [
-        train_curved(data, hidden, latent, epochs, beta, warmup, seed)
+        train_nonlinear(data, hidden, latent, epochs, beta, warmup, seed)
         for beta, warmup, seed in trainings
     ]
     mean = (to_float(data.train, np.float64).sum(axis=0) + 0.5) / (len(data.train) + 1)
@@ -148,17 +142,17 @@ def data_of_spectrum(values: Array, n: int, rng: np.random.Generator) -> Array:
     return white * np.sqrt(values) @ turn.T
 
 
-def cubature(n: int, latent: int) -> Array:
-    """Return 2Z points for eps, (2Z, N, Z): exact, as the objective is quadratic in it."""
-    points = np.sqrt(latent) * np.vstack([np.eye(latent), -np.eye(latent)])
-    return np.broadcast_to(points[:, np.newaxis], (2 * latent, n, latent))
+def draws(n: int, latent: int) -> Array:
+    """The points of the cubature for each of n images, (2Z, N, Z)."""
+    points = cubature(latent)[:, np.newaxis]
+    return np.broadcast_to(points, (len(points), n, latent))
 
 
 def small_linear(x: Array, variance: float | None, beta: float, seed: int) -> Linear:
     """Train on all of x at once, with no noise, from the initial weights of the package."""
     likelihood: Likelihood = LearnedGaussian() if variance is None else Gaussian(variance)
     vae = VAE(x.shape[1], (), KEPT, likelihood=likelihood, dtype=np.float64, rng=seed)
-    adam, grads, eps = Adam(vae.params, 0.05), vae.params.zeros_like(), cubature(len(x), KEPT)
+    adam, grads, eps = Adam(vae.params, 0.05), vae.params.zeros_like(), draws(len(x), KEPT)
     steps = 1000
     for step in range(steps):
         vae.backward(vae.forward(x, eps), beta, out=grads)
@@ -194,7 +188,7 @@ def image_linear(data: Dataset, epochs: int, seed: int) -> Linear:
     return Linear("images", name, IMAGE_BETA, threshold, values, kl, active, float("nan"))
 
 
-def train_curved(
+def train_nonlinear(
     data: Dataset,
     hidden: int,
     latent: int,
@@ -206,33 +200,40 @@ def train_curved(
     """Train a Bernoulli model with more latent dimensions than it needs."""
     vae = VAE(data.train.shape[1], (hidden,), latent, rng=seed)
     start_output_bias(vae, data.train)
-    *_, last = fit(
+    test = train_and_test(
         vae,
         data,
         epochs=epochs,
-        batch_size=64 if len(data.train) < 10_000 else 100,
         lr=5e-3,
+        seed=seed,
+        batch_size=64 if len(data.train) < 10_000 else 100,
         schedule="cosine",
-        warmup=epochs // 2 if warmup else 0,
         beta=beta,
-        binarize="dynamic",
-        evaluate_every=epochs,
-        rng=seed,
+        warmup=epochs // 2 if warmup else 0,
     )
-    return Curved(beta, warmup, seed, last, *kl_of(vae, to_float(data.test)))
+    return Curved(beta, warmup, seed, test, *kl_of(vae, to_float(data.test)))
 
 
 def kl_of(vae: VAE, x: Array) -> tuple[Array, int, float]:
     """Mean KL of each dimension, largest first; active dimensions; the largest KL of the others."""
     mu, logvar = vae.encode(x)
     kl = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar)).mean(axis=0)
-    active = mu.var(axis=0) > ACTIVE
+    active = active_dimensions(mu)
     return np.sort(kl)[::-1], int(active.sum()), float(np.max(kl[~active], initial=0))
 
 
 def tables(found: Found) -> list[Table]:
     """Predicted and found of the linear models; the nonlinear ones."""
-    small = Table(
+    return [
+        table_of_small(found.small),
+        table_of_images(found.images),
+        table_of_curved(found.curved, found.mean_image),
+    ]
+
+
+def table_of_small(small: list[Linear]) -> Table:
+    """The linear models of the data with a known spectrum."""
+    return Table(
         "Linear model with 8 latent dimensions, data with λ = 8, 4, 2, 1, ... 2⁻¹⁶",
         (
             Column("likelihood"),
@@ -257,11 +258,14 @@ def tables(found: Found) -> list[Table]:
                 np.abs(m.kl - m.predicted()).max(),
                 m.gradient,
             )
-            for m in found.small
+            for m in small
         ],
     )
-    m = found.images
-    images = Table(
+
+
+def table_of_images(m: Linear) -> Table:
+    """The first dimensions of the linear model of the images."""
+    return Table(
         f"Linear model with {IMAGE_LATENT} latent dimensions on the images, v = {IMAGE_VARIANCE}, "
         f"β = {IMAGE_BETA:.0f}: KL in nats, largest first",
         (
@@ -272,8 +276,11 @@ def tables(found: Found) -> list[Table]:
         ),
         [(j + 1, m.values[j], m.predicted()[j], m.kl[j]) for j in range(10)],
     )
-    mean = found.mean_image
-    curved = Table(
+
+
+def table_of_curved(curved: list[Curved], mean: float) -> Table:
+    """The nonlinear models, and what the mean image alone is worth."""
+    return Table(
         "Nonlinear Bernoulli model, test images, nats per image",
         (
             Column("β"),
@@ -292,19 +299,16 @@ def tables(found: Found) -> list[Table]:
                 f"{run.beta:.0f}",
                 "yes" if run.warmup else "no",
                 str(run.seed),
-                run.elbo,
-                run.last.test_reconstruction,
-                run.last.test_kl,
+                *run.test,
                 run.loss,
                 run.active,
                 run.used,
                 run.idle,
             )
-            for run in found.curved
+            for run in curved
         ]
         + [("the mean image", "", "", -mean, mean, 0.0, mean, 0, 0, 0.0)],
     )
-    return [small, images, curved]
 
 
 def active_as_predicted(found: Found) -> bool:
@@ -332,7 +336,7 @@ def collapsed(found: Found) -> bool:
         bool(linear and curved)
         and all(m.active == 0 for m in linear)
         and all(run.active == 0 for run in curved)
-        and all(abs(run.elbo + found.mean_image) < 2 for run in curved)
+        and all(abs(run.test.elbo + found.mean_image) < 2 for run in curved)
         and all(run.idle < 0.02 for run in found.curved)
     )
 
@@ -354,7 +358,7 @@ CLAIMS = (
         "after warm-up than without, and a test ELBO that is higher by more than 2 nats.",
         lambda found: (
             bool(found.pairs(1))
-            and all(w.used > p.used and w.elbo - p.elbo > 2 for p, w in found.pairs(1))
+            and all(w.used > p.used and w.test.elbo - p.test.elbo > 2 for p, w in found.pairs(1))
         ),
     ),
     Claim(

@@ -28,9 +28,10 @@ beside the model with two heads: on the same images, with the same noise, from t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..data import Dataset, batch, to_float
 from ..evaluate import Elbo, evaluate_elbo
@@ -39,6 +40,7 @@ from ..network import Network
 from ..optim import Adam
 from ..params import Array, Params
 from ..vae import VAE, Trace
+from .pictures import draw_rows, shape_of
 from .report import Claim, Column, Setting, Study, Table
 
 if TYPE_CHECKING:
@@ -47,14 +49,17 @@ if TYPE_CHECKING:
 
 BATCH = 100
 LR = 2e-3
-LIMIT = 1.0  # the norm that the gradient of an array is clipped to
+MAX_NORM = 1.0  # the norm that the gradient of an array is clipped to
 EARLY = 10  # steps
 RECORDED = 40  # steps of a walk at which the two are compared
 HEADS = "mu", "logvar"
+NO_COPY = "OneHead has a head of its own, which a copy of a VAE leaves behind: build another"
 
 
 class OneHead(VAE):
     """The VAE of a model with two heads, which are one `Dense` (H, 2Z) in a `Params` of its own.
+
+    That is state which the settings and `params` of a VAE do not hold: it cannot be copied.
 
     Attributes
     ----------
@@ -87,6 +92,17 @@ class OneHead(VAE):
         dy = np.hstack([dmu, dlogvar])  # (B, 2Z)
         head, head_grad = (Dense.on(params, "heads") for params in (self.head, self.head_grad))
         return head.backward(h, dy, head_grad)
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Refuse, as all that copies: it would leave the head behind."""
+        raise TypeError(NO_COPY)
+
+    def over(self, params: Params) -> Self:
+        """Refuse."""
+        raise TypeError(NO_COPY)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(NO_COPY)
 
 
 def vectors(vae: VAE) -> list[Params]:
@@ -287,26 +303,36 @@ def run(setting: Setting) -> Found:
     }
     walks += walk(single, beside, data, steps, seed)
     walks += walk(smooth, {"one, float32, tanh": OneHead(smooth)}, data, steps, seed)
-    (clipped,) = walk(held, {"one, float32, clipped": OneHead(held)}, data, steps, seed, LIMIT)
+    (clipped,) = walk(held, {"one, float32, clipped": OneHead(held)}, data, steps, seed, MAX_NORM)
     readers = {name: read(one, which) for name, which in readings(latent).items()}
     x = to_float(data.test[:6], np.float64)
     return Found(
-        [from_the_same_weights(vae, data, seed) for vae in (two, single)],
-        walks,
-        clipped,
-        one.head["heads.W"],
-        {
+        same=[from_the_same_weights(vae, data, seed) for vae in (two, single)],
+        walks=walks,
+        clipped=clipped,
+        head=one.head["heads.W"],
+        readings={
             name: evaluate_elbo(reader, data.test, binarize="dynamic", rng=seed)
             for name, reader in readers.items()
         },
-        {"image": x} | {name: reader.reconstruct(x) for name, reader in readers.items()},
-        data.image_shape or (1, data.test.shape[1]),
+        pictures={"image": x} | {name: vae.reconstruct(x) for name, vae in readers.items()},
+        image_shape=shape_of(data),
     )
 
 
 def tables(found: Found) -> list[Table]:
     """From the same weights, side by side, clipped; and the wrong readings."""
-    same = Table(
+    return [
+        table_of_same(found.same),
+        table_of_walks(found.walks),
+        table_of_clipped(found.clipped),
+        table_of_readings(found.readings),
+    ]
+
+
+def table_of_same(same: list[Same]) -> Table:
+    """Distances from the same weights."""
+    return Table(
         "Two heads against one, from the same trained weights: distance over length, the largest "
         "of all arrays, in units of the rounding of the dtype",
         (
@@ -315,10 +341,14 @@ def tables(found: Found) -> list[Table]:
             Column("gradient", ".1f", within=50),
             Column("weights after a step of Adam", ".1f", within=200),
         ),
-        found.same,
+        same,
     )
-    walks = Table(
-        f"Trained beside two heads for {found.clipped.steps[-1]} steps: distance over length of "
+
+
+def table_of_walks(walks: list[Walk]) -> Table:
+    """How far apart side by side, and how good in the end."""
+    return Table(
+        f"Trained beside two heads for {walks[0].steps[-1]} steps: distance over length of "
         "the weights; and the ELBO on test images, nats per image",
         (
             Column("heads"),
@@ -336,11 +366,15 @@ def tables(found: Found) -> list[Table]:
                 float(walk.before.max(initial=0)),
                 *reversed(walk.elbos),
             )
-            for walk in found.walks
+            for walk in walks
         ],
     )
-    clipped = Table(
-        f"The same with the gradient of each array clipped to length {LIMIT:g}",
+
+
+def table_of_clipped(walk: Walk) -> Table:
+    """The same where the gradient is clipped."""
+    return Table(
+        f"The same with the gradient of each array clipped to length {MAX_NORM:g}",
         (
             Column("heads"),
             Column(f"after {EARLY}", ".2f", within=0.15),
@@ -348,16 +382,13 @@ def tables(found: Found) -> list[Table]:
             Column("ELBO", ".1f", within=1),
             Column("ELBO of the two beside it", ".1f", within=1),
         ),
-        [
-            (
-                found.clipped.what,
-                found.clipped.after(EARLY),
-                found.clipped.after(int(found.clipped.steps[-1])),
-                *reversed(found.clipped.elbos),
-            )
-        ],
+        [(walk.what, walk.after(EARLY), float(walk.apart[-1]), *reversed(walk.elbos))],
     )
-    wrong = Table(
+
+
+def table_of_readings(readings: dict[str, Elbo]) -> Table:
+    """What each reading of the one head is worth."""
+    return Table(
         "The head of float64 read in three ways, on test images, nats per image",
         (
             Column("its 2Z outputs are"),
@@ -365,9 +396,8 @@ def tables(found: Found) -> list[Table]:
             Column("reconstruction", ".1f", within=0.5),
             Column("KL", ".1f", within=0.5),
         ),
-        [(name, *elbo) for name, elbo in found.readings.items()],
+        [(name, *elbo) for name, elbo in readings.items()],
     )
-    return [same, walks, clipped, wrong]
 
 
 CLAIMS = (
@@ -407,7 +437,7 @@ def draw(figure: Figure, found: Found) -> None:
     grid = figure.add_gridspec(2, 2, width_ratios=(1.2, 1), height_ratios=(1, 1.3))
     draw_walks(figure.add_subplot(grid[:, 0]), found)
     draw_head(figure.add_subplot(grid[0, 1]), found.head)
-    draw_pictures(figure.add_subplot(grid[1, 1]), found)
+    draw_rows(figure.add_subplot(grid[1, 1]), found.pictures, found.image_shape)
 
 
 def draw_walks(ax: Axes, found: Found) -> None:
@@ -442,18 +472,6 @@ def draw_head(ax: Axes, head: Array) -> None:
     ax.spines[:].set_visible(False)
     for i, name in enumerate(("$W_{\\mu}$", "$W_{\\mathrm{logvar}}$")):
         ax.text((0.25, 0.75)[i], 1.03, name, ha="center", va="bottom", transform=ax.transAxes)
-
-
-def draw_pictures(ax: Axes, found: Found) -> None:
-    """A row for the images, and one for what each reading makes of them."""
-    pictures = found.pictures.values()
-    rows = [np.hstack([*values.reshape(-1, *found.image_shape)]) for values in pictures]
-    ax.imshow(np.vstack(rows), cmap="gray_r", vmin=0, vmax=1)
-    height = found.image_shape[0]
-    ax.set(xticks=(), yticks=[height * (i + 0.5) for i in range(len(rows))])
-    ax.set_yticklabels([*found.pictures])
-    ax.tick_params(left=False)
-    ax.spines[:].set_visible(False)
 
 
 STUDY = Study(

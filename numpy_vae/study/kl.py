@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .. import posterior
-from ..data import Dataset, batch, minibatches
-from ..likelihood import Gaussian
+from ..data import Dataset, batch
 from ..optim import Adam
 from ..params import Array
 from ..train import fit, spawn_streams
 from ..vae import VAE
+from .linear import linear_optimum
 from .report import Claim, Column, Setting, Study, Table
 
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ class Training(NamedTuple):
     kls: Array  # (T,)
     losses: Array  # (T,) reconstruction + sign KL
 
+    def kl_at(self, step: int) -> float:
+        """The KL at this step, from 1; NaN if the training ended before."""
+        return float(self.kls[step - 1]) if step <= len(self.kls) else math.nan
+
 
 class Found(NamedTuple):
     """The numbers of the page."""
@@ -125,17 +129,17 @@ def run(setting: Setting) -> Found:
     x = batch(data.test, slice(100), binarize="dynamic", rng=pixels)
     y = plain.standard_normal((60, 11)) @ plain.standard_normal((11, 11))
     return Found(
-        [point(mu, logvar, draws) for mu, logvar in POINTS],
-        closed_form(MU, LOGVAR),
-        np.vectorize(by_quadrature)(MU, LOGVAR),
-        gradient_error(MU, LOGVAR),
-        {name: form(MU, LOGVAR, np.exp(LOGVAR)) for name, form in FORMS.items()},
-        errors(*PLACE, draws),
-        [
+        points=[point(mu, logvar, draws) for mu, logvar in POINTS],
+        closed=closed_form(MU, LOGVAR),
+        quadrature=np.vectorize(by_quadrature)(MU, LOGVAR),
+        gradient_error=gradient_error(MU, LOGVAR),
+        forms={name: form(MU, LOGVAR, np.exp(LOGVAR)) for name, form in FORMS.items()},
+        errors=errors(*PLACE, draws),
+        noises=[
             noise("linear, at its optimum", linear_optimum(y, 3), y, plain),
             noise("trained", vae, x, pixels),
         ],
-        [first_steps(sign, data, hidden, latent, setting.seed) for sign in (1, -1)],
+        trainings=[first_steps(sign, data, hidden, latent, setting.seed) for sign in (1, -1)],
     )
 
 
@@ -173,11 +177,11 @@ def point(mu: float, logvar: float, rng: np.random.Generator) -> Point:
     return Point(
         mu,
         logvar,
-        float(closed_form(np.array([[mu]]), np.array([[logvar]]))[0, 0]),
-        by_quadrature(mu, logvar),
-        float(r.mean()),
-        float(r.std() / math.sqrt(DRAWS)),
-        float((r < 0).mean()),
+        closed=float(closed_form(np.array([[mu]]), np.array([[logvar]]))[0, 0]),
+        quadrature=by_quadrature(mu, logvar),
+        mean=float(r.mean()),
+        error=float(r.std() / math.sqrt(DRAWS)),
+        negative=float((r < 0).mean()),
     )
 
 
@@ -200,23 +204,6 @@ def gradient_error(mu: Array, logvar: Array) -> float:
     ours = posterior.kl_backward(mu, posterior.standard_deviation(logvar), np.ones(len(mu)))
     steps = closed_form(mu + 1j * h, logvar).imag / h, closed_form(mu, logvar + 1j * h).imag / h
     return max(float(np.abs(a - b).max()) for a, b in zip(ours, steps, strict=True))
-
-
-def linear_optimum(x: Array, latent: int) -> VAE:
-    """Return probabilistic PCA at its maximum likelihood, where q(z | x) is the true posterior.
-
-    With the eigenvectors u of the covariance of x, its eigenvalues λ, and v the mean of those that
-    are left out: rows sqrt(λ - v) u of the decoder, and p(z | x) = N(W (x - b) / λ, v / λ).
-    """
-    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))  # ascending
-    v, kept = float(values[:-latent].mean()), values[-latent:]
-    vae = VAE(x.shape[1], (), latent, likelihood=Gaussian(v), dtype=np.float64, rng=0)
-    p, W = vae.params, (vectors[:, -latent:] * np.sqrt(kept - v)).T  # (Z, D)
-    p["output.W"][:], p["output.b"][:] = W, x.mean(axis=0)
-    p["mu.W"][:] = W.T / kept
-    p["mu.b"][:] = -x.mean(axis=0) @ p["mu.W"]
-    p["logvar.W"][:], p["logvar.b"][:] = 0, np.log(v / kept)
-    return vae
 
 
 def noise(model: str, vae: VAE, x: Array, rng: np.random.Generator) -> Noise:
@@ -254,7 +241,7 @@ def first_steps(sign: int, data: Dataset, hidden: int, latent: int, seed: int) -
     adam, grads, streams = Adam(vae.params), vae.params.zeros_like(), spawn_streams(seed)
     kls, losses = [], []
     for _ in range(100):
-        rows = next(minibatches(len(data.train), 100, streams.order))
+        rows = streams.order.integers(len(data.train), size=100)
         x = batch(data.train, rows, binarize="dynamic", rng=streams.pixels)
         trace = vae.forward(x, streams.noise.standard_normal((len(x), latent), np.float32))
         nll, kl = vae.loss(trace)
@@ -274,7 +261,19 @@ def first_above(kls: Array, limit: float) -> int:
 
 def tables(found: Found) -> list[Table]:
     """The KL in three ways; what is copied; the noise of both estimates; the flipped sign."""
-    of_points = Table(
+    return [
+        table_of_points(found.points),
+        table_of_errors(found.errors),
+        table_of_forms(found.forms),
+        table_of_noise(found.noises),
+        table_of_ratios(found.noises),
+        table_of_signs(found.trainings),
+    ]
+
+
+def table_of_points(points: list[Point]) -> Table:
+    """The KL in three ways, and how often a draw is below zero."""
+    return Table(
         f"The KL in nats; {DRAWS} draws",
         (
             Column("mu", "g"),
@@ -285,9 +284,13 @@ def tables(found: Found) -> list[Table]:
             Column("its standard error", ".4f", within=2e-4),
             Column("draws below zero, %", ".1f", within=0.1),
         ),
-        [(*each[:-1], 100 * each.negative) for each in found.points],
+        [(*each[:-1], 100 * each.negative) for each in points],
     )
-    of_errors = Table(
+
+
+def table_of_errors(errors: Array) -> Table:
+    """The error of a mean of n draws beside the theory."""
+    return Table(
         f"Error of the mean of n draws at mu = {PLACE[0]:g}, logvar = {PLACE[1]:g}, in nats, root "
         f"mean square of {REPEATS}",
         (
@@ -297,10 +300,14 @@ def tables(found: Found) -> list[Table]:
         ),
         [
             (n, float(error), deviation(*PLACE) / math.sqrt(n))
-            for n, error in zip(SIZES, found.errors, strict=True)
+            for n, error in zip(SIZES, errors, strict=True)
         ],
     )
-    of_forms = Table(
+
+
+def table_of_forms(forms: dict[str, Array]) -> Table:
+    """Each form at one point, and where it is least."""
+    return Table(
         "What is copied, in nats, s = sigma²; mu from -3 to 3, logvar from -4 to 4",
         (
             Column("form"),
@@ -317,10 +324,14 @@ def tables(found: Found) -> list[Table]:
                 float(MU.flat[values.argmin()]),
                 float(LOGVAR.flat[values.argmin()]),
             )
-            for name, values in found.forms.items()
+            for name, values in forms.items()
         ],
     )
-    of_noise = Table(
+
+
+def table_of_noise(noises: list[Noise]) -> Table:
+    """Value and gradient, with the closed form and with the log ratio."""
+    return Table(
         "Deviation over draws of one estimate of -ELBO, median over images (and dimensions)",
         (
             Column("model"),
@@ -335,20 +346,28 @@ def tables(found: Found) -> list[Table]:
                 ("closed form", "log ratio")[which],
                 *(float(np.median(pair[which])) for pair in each[1:4]),
             )
-            for each in found.noises
+            for each in noises
             for which in range(2)
         ],
     )
-    of_draws = Table(
+
+
+def table_of_ratios(noises: list[Noise]) -> Table:
+    """How often a single log ratio is below zero."""
+    return Table(
         "Single log ratios below zero, %",
         (
             Column("model"),
             Column("of an image", ".2f", within=0.2),
             Column("of one of its dimensions", ".1f", within=2),
         ),
-        [(each.model, *(100 * share for share in each.negative)) for each in found.noises],
+        [(each.model, *(100 * share for share in each.negative)) for each in noises],
     )
-    of_signs = Table(
+
+
+def table_of_signs(trainings: list[Training]) -> Table:
+    """What becomes of the KL with either sign."""
+    return Table(
         "Training on reconstruction + KL, and on reconstruction - KL; steps from 1, 0 for never",
         (
             Column("sign of the KL", "+d"),
@@ -359,14 +378,13 @@ def tables(found: Found) -> list[Table]:
         [
             (
                 each.sign,
-                float(each.kls[19]),
+                each.kl_at(20),
                 *(first_above(each.kls, limit) for limit in LIMITS),
                 float(each.losses[-1]),
             )
-            for each in found.trainings
+            for each in trainings
         ],
     )
-    return [of_points, of_errors, of_forms, of_noise, of_draws, of_signs]
 
 
 CLAIMS = (

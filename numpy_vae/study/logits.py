@@ -32,19 +32,22 @@ the decoder sees the same z for many images and answers with their average.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..data import guess_image_shape, to_float
-from ..evaluate import ACTIVE, Elbo
+from ..data import Dataset, to_float
+from ..evaluate import Elbo, active_dimensions
 from ..likelihood import Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian, Likelihood
 from ..params import Array
-from ..train import fit, start_output_bias
+from ..train import start_output_bias
 from ..vae import VAE
+from .pictures import draw_rows, shape_of
 from .report import Claim, Column, Setting, Study, Table
+from .training import train_and_test
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LOGITS = -100, -30, -17, -10, 0, 10, 17, 30, 100
@@ -150,23 +153,30 @@ class Found(NamedTuple):
 
 def run(setting: Setting) -> Found:
     """Price pixels by four codes, integrate two densities, and train Gaussian models."""
+    if setting.quick:
+        hidden, latent, epochs, size, data = 64, 8, 12, 32, setting.data
+    else:
+        hidden, latent, epochs, size, data = 200, 20, 10, 128, setting.images(20_000, 2_000)
     logits = np.array(LOGITS, np.float32)
     zero, one = np.zeros_like(logits), np.ones_like(logits)
     line = np.linspace(-5, 40, 451, dtype=np.float32)
     floor, beside = cross_entropy_floor(to_float(setting.data.test, np.float64))
-    data = setting.data if setting.quick else setting.images(20_000, 2_000)
-    shape = data.image_shape or guess_image_shape(data.test.shape[1])
+    models = []
+    for name, likelihood in GAUSSIANS.items():
+        sizes = data.train.shape[1], (hidden,), latent
+        vae = VAE(*sizes, likelihood=likelihood, rng=setting.seed)
+        models.append(train(name, vae, data, epochs, size, setting.seed))
     return Found(
-        {name: (code(zero, logits), code(one, logits)) for name, code in CODES.items()},
-        {name: code(np.zeros_like(line), line) for name, code in CODES.items()},
-        line,
-        error_from_logits(),
-        floor,
-        beside,
-        [density(l) for l in DENSITIES],
-        train_gaussians(setting, shape),
-        to_float(data.test[:SHOWN]),
-        shape,
+        priced={name: (code(zero, logits), code(one, logits)) for name, code in CODES.items()},
+        curves={name: code(np.zeros_like(line), line) for name, code in CODES.items()},
+        line=line,
+        worst=error_from_logits(),
+        floor=floor,
+        beside=beside,
+        densities=[density(l) for l in DENSITIES],
+        models=models,
+        images=to_float(data.test[:SHOWN]),
+        shape=shape_of(data),
     )
 
 
@@ -211,48 +221,32 @@ def density(logit: float) -> Density:
     p = np.exp(-ContinuousBernoulli().nll(x, l))
     return Density(
         logit,
-        float(weights @ np.exp(-Bernoulli().nll(x, l))),
-        float(weights @ p),
-        float(weights @ (p * x[:, 0])),
-        float(ContinuousBernoulli().mean(l)[0, 0]),
-        float(Bernoulli().mean(l)[0, 0]),
+        cross_entropy=float(weights @ np.exp(-Bernoulli().nll(x, l))),
+        continuous=float(weights @ p),
+        mean=float(weights @ (p * x[:, 0])),
+        stated=float(ContinuousBernoulli().mean(l)[0, 0]),
+        sigmoid=float(Bernoulli().mean(l)[0, 0]),
     )
 
 
-def train_gaussians(setting: Setting, shape: tuple[int, int]) -> list[Trained]:
-    """Train on the grey images with three given variances, and with one that is learned."""
-    if setting.quick:
-        hidden, latent, epochs, size, data = 64, 8, 12, 32, setting.data
-    else:
-        hidden, latent, epochs, size, data = 200, 20, 10, 128, setting.images(20_000, 2_000)
-    x = to_float(data.test)
-    eps = np.random.default_rng(setting.seed).standard_normal((len(x), latent))
-    models = []
-    for name, likelihood in GAUSSIANS.items():
-        vae = VAE(x.shape[1], (hidden,), latent, likelihood=likelihood, rng=setting.seed)
-        start_output_bias(vae, data.train)
-        *_, last = fit(
-            vae,
-            data,
-            epochs=epochs,
-            batch_size=size,
-            lr=2e-3,
-            evaluate_every=epochs,
-            rng=setting.seed,
-        )
-        again = vae.reconstruct(x)
-        models.append(
-            Trained(
-                name,
-                variance_of(vae.likelihood),
-                last.held_out()["test"],
-                int((vae.encode(x)[0].var(axis=0) > ACTIVE).sum()),
-                float(np.square(vae.forward(x, eps).logits - x).mean()),
-                roughness(again, shape) / roughness(x, shape),
-                again[:SHOWN],
-            )
-        )
-    return models
+def train(name: str, vae: VAE, data: Dataset, epochs: int, size: int, seed: int) -> Trained:
+    """Train a Gaussian model of the grey images, and see what it makes of the test images."""
+    start_output_bias(vae, data.train)
+    test = train_and_test(
+        vae, data, epochs=epochs, lr=2e-3, seed=seed, batch_size=size, binarize="none"
+    )
+    x, shape = to_float(data.test), shape_of(data)
+    eps = np.random.default_rng(seed).standard_normal((len(x), vae.latent_dim))
+    again = vae.reconstruct(x)
+    return Trained(
+        name,
+        variance=variance_of(vae.likelihood),
+        test=test,
+        active=int(active_dimensions(vae.encode(x)[0]).sum()),
+        error=float(np.square(vae.forward(x, eps).logits - x).mean()),
+        sharpness=roughness(again, shape) / roughness(x, shape),
+        pictures=again[:SHOWN],
+    )
 
 
 def variance_of(likelihood: Likelihood) -> float:
@@ -271,36 +265,41 @@ def roughness(images: Array, shape: tuple[int, int]) -> float:
 
 def tables(found: Found) -> list[Table]:
     """Cost and slope by code; the floor; the integrals; the Gaussian models."""
-
-    def shown(value: float) -> float:
-        """No -0.000."""
-        return round(float(value), 3) + 0.0
-
-    priced = [
-        Table(
-            title,
-            (
-                Column("l", "d"),
-                *(Column(f"x = {x}: {name}", ".3f", within=0.01) for x in (0, 1) for name in CODES),
-            ),
-            [
-                (
-                    l,
-                    *(shown(found.priced[name][x][of][i]) for x in (0, 1) for name in CODES),
-                )
-                for i, l in enumerate(LOGITS)
-            ],
-        )
-        for of, title in enumerate(
-            ("What a pixel costs, nats, in float32", "The derivative of that by its logit")
-        )
+    return [
+        table_of_prices("What a pixel costs, nats, in float32", found, "cost"),
+        table_of_prices("The derivative of that by its logit", found, "slope"),
+        table_of_errors(found.worst),
+        table_of_the_floor(found),
+        table_of_densities(found.densities),
+        table_of_models(found.models),
     ]
-    exact = Table(
+
+
+def table_of_prices(title: str, found: Found, what: str) -> Table:
+    """The cost or the slope of a pixel, by logit and code."""
+    prices = [getattr(found.priced[name][x], what) for x in (0, 1) for name in CODES]
+    return Table(
+        title,
+        (
+            Column("l", "d"),
+            *(Column(f"x = {x}: {name}", "z.3f", within=0.01) for x in (0, 1) for name in CODES),
+        ),
+        [(l, *map(float, row)) for l, row in zip(LOGITS, np.transpose(prices), strict=True)],
+    )
+
+
+def table_of_errors(worst: tuple[float, float]) -> Table:
+    """How wrong the cost and the slope are from logits."""
+    return Table(
         "From logits, |l| up to 10 000: the largest error in float32",
         (Column("of cost / (1 + |l|)", ".0e", factor=10), Column("of slope", ".0e", factor=10)),
-        [found.worst],
+        [worst],
     )
-    floor = Table(
+
+
+def table_of_the_floor(found: Found) -> Table:
+    """What grey images cost at the least."""
+    return Table(
         "Cross-entropy of the grey test images, nats per image",
         (
             Column("at p = x, the floor", ".2f", within=0.01),
@@ -308,7 +307,11 @@ def tables(found: Found) -> list[Table]:
         ),
         [(found.floor, found.beside)],
     )
-    densities = Table(
+
+
+def table_of_densities(densities: list[Density]) -> Table:
+    """What integrates to 1, and what does not."""
+    return Table(
         "Integrals over x from 0 to 1, by quadrature; the last two columns by formula",
         (
             Column("l", "d"),
@@ -318,9 +321,13 @@ def tables(found: Found) -> list[Table]:
             Column("its mean A'(l)", ".5f", within=1e-5),
             Column("sigmoid(l)", ".5f", within=1e-5),
         ),
-        found.densities,
+        densities,
     )
-    models = Table(
+
+
+def table_of_models(models: list[Trained]) -> Table:
+    """The Gaussian models, by their variance."""
+    return Table(
         "Gaussian models of the grey images; test images, nats (of a density) per image",
         (
             Column("variance"),
@@ -341,13 +348,13 @@ def tables(found: Found) -> list[Table]:
                 model.error,
                 model.sharpness,
             )
-            for model in found.models
+            for model in models
         ],
     )
-    return [*priced, exact, floor, densities, models]
 
 
-def _only_the_logits_learn(found: Found) -> bool:
+def only_the_logits_learn(found: Found) -> bool:
+    """Whether the black pixel with l = 100 has its cost and its slope from logits alone."""
     at = {name: (found.priced[name][0].cost[-1], found.priced[name][0].slope[-1]) for name in CODES}
     return bool(
         abs(at["from logits"][0] - 100) < 1e-3
@@ -364,7 +371,7 @@ CLAIMS = (
         "A pixel with x = 0 and l = 100 costs 100 nats with slope 1. From logits it does, and up "
         "to |l| = 10 000 to 1e-6 of 1 + |l|; log p gives infinity and NaN, and both its repairs "
         "less than 20 nats and a slope of 0.",
-        _only_the_logits_learn,
+        only_the_logits_learn,
     ),
     Claim(
         "Of the cross-entropy of the grey test images 30 to 60 nats per image are their own "
@@ -405,53 +412,44 @@ CLAIMS = (
 )
 
 
+STYLES = {  # of a code: line, colour, width
+    "log p": (":", "C7", 2.5),
+    "log(p + 1e-8)": ("--", "C6", 1.5),
+    "clip p": ("-.", "C3", 1.5),
+    "from logits": ("-", "C0", 1.2),
+}
+
+
 def draw(figure: Figure, found: Found) -> None:
-    """Cost and slope of a black pixel against its logit; images and two models' reconstructions."""
+    """Cost and slope of a black pixel against its logit; images, and what three models make."""
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1))
-    styles = {
-        "log p": (":", "C7", 2.5),
-        "log(p + 1e-8)": ("--", "C6", 1.5),
-        "clip p": ("-.", "C3", 1.5),
-        "from logits": ("-", "C0", 1.2),
-    }
-    for name, (style, colour, width) in styles.items():
-        cost, slope = found.curves[name]
+    for name, (cost, slope) in found.curves.items():
         seen = np.isfinite(cost) & np.isfinite(slope)
-        last = int(np.flatnonzero(seen)[-1])
-        for ax, values, ends in (left, cost, "then inf"), (middle, slope, "then NaN"):
-            ax.plot(found.line[seen], values[seen], style, color=colour, lw=width, label=name)
-            if not seen.all():
-                ax.plot(found.line[last], values[last], "x", color=colour, ms=7)
-                ax.annotate(
-                    ends,
-                    (found.line[last], values[last]),
-                    (0, 6 if ax is middle else -12),
-                    textcoords="offset points",
-                    ha="left",
-                    fontsize=8,
-                    color=colour,
-                )
+        draw_curve(left, name, found.line[seen], cost[seen])
+        draw_curve(middle, name, found.line[seen], slope[seen])
+        if not seen.all():
+            draw_end(left, name, found.line[seen][-1], cost[seen][-1], "then inf", -12)
+            draw_end(middle, name, found.line[seen][-1], slope[seen][-1], "then NaN", 6)
     left.set(xlabel="logit l, x = 0", ylabel="cost, nats")
     left.legend(loc="upper left", handlelength=2.4)
     middle.set(xlabel="logit l, x = 0", ylabel="slope of the cost", ylim=(-0.05, 1.15))
-    rows = [
-        ("data", found.images),
-        ("v = 1", found.model("given, 1").pictures),
-        ("v = 0.1", found.model("given, 0.1").pictures),
-        ("learned", found.model("learned").pictures),
-    ]
-    height, width = found.shape
-    tiles = np.array([images for _, images in rows]).reshape(len(rows), SHOWN, height, width)
-    right.imshow(
-        tiles.transpose(0, 2, 1, 3).reshape(len(rows) * height, SHOWN * width),
-        cmap="gray_r",
-        vmin=0,
-        vmax=1,
-    )
-    right.set_yticks([(i + 0.5) * height for i in range(len(rows))], [name for name, _ in rows])
-    right.set(xticks=())
-    right.tick_params(length=0)
-    right.spines[:].set_visible(False)
+    names = {"given, 1": "v = 1", "given, 0.1": "v = 0.1", "learned": "learned"}
+    rows = {label: found.model(name).pictures for name, label in names.items()}
+    draw_rows(right, {"data": found.images} | rows, found.shape)
+
+
+def draw_curve(ax: Axes, name: str, line: Array, values: Array) -> None:
+    """The values of a code against the logits, (L,)."""
+    style, colour, width = STYLES[name]
+    ax.plot(line, values, style, color=colour, lw=width, label=name)
+
+
+def draw_end(ax: Axes, name: str, x: float, y: float, then: str, above: float) -> None:
+    """A cross where the curve of a code ends, and what comes then."""
+    colour = STYLES[name][1]
+    ax.plot(x, y, "x", color=colour, ms=7)
+    text: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": colour}
+    ax.annotate(then, (x, y), (0, above), ha="left", **text)
 
 
 STUDY = Study(

@@ -1,5 +1,7 @@
 """Why the logarithm of the variance? Six meanings of what the second head gives.
 
+Letters of this module: M meanings of s, S values of sigma, R learning rates.
+
 The head gives any real number s, and the rest of the model reads logvar = g(s):
 
     s is          g(s)              g'(s)                     must s be positive?
@@ -40,14 +42,15 @@ from .. import posterior
 from ..data import Dataset
 from ..network import Network
 from ..params import Array
-from ..train import fit, start_output_bias
+from ..train import start_output_bias
 from ..vae import VAE
 from .report import Claim, Column, Setting, Study, Table
+from .training import train_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RATES = (1e-3, 3e-3, 1e-2)
+LEARNING_RATES = (1e-3, 3e-3, 1e-2)
 SIGMAS = np.logspace(-2, 1, 61)
 SHOWN = slice(None, None, 20)  # of them: 0.01, 0.1, 1, 10
 LAMBDAS = (0.1, 1.0, 10.0, 100.0)
@@ -60,7 +63,7 @@ class Meaning(NamedTuple):
     s: Callable[[Array], Array]  # of sigma
     g: Callable[[Array], Array]
     slope: Callable[[Array], Array]  # g'
-    bend: Callable[[Array], Array]  # g''
+    curvature: Callable[[Array], Array]  # g''
 
 
 def softplus(s: Array) -> Array:
@@ -75,7 +78,7 @@ def softplus_slope(s: Array) -> Array:
     return -2 * np.expm1(-sigma) / sigma
 
 
-def softplus_bend(s: Array) -> Array:
+def softplus_curvature(s: Array) -> Array:
     """2 (p (1 - p) / sigma - p² / sigma²), as p' = p (1 - p)."""
     sigma = softplus(s)
     p = -np.expm1(-sigma)
@@ -95,7 +98,7 @@ MEANINGS = (
         lambda sigma: sigma + np.log(-np.expm1(-sigma)),
         lambda s: 2 * np.log(softplus(s)),
         softplus_slope,
-        softplus_bend,
+        softplus_curvature,
     ),
     Meaning("log σ", np.log, lambda s: 2 * s, lambda s: np.full_like(s, 2), np.zeros_like),
     Meaning("log σ²", lambda sigma: 2 * np.log(sigma), np.copy, np.ones_like, np.zeros_like),
@@ -122,7 +125,7 @@ class Head(VAE):
 
 
 def head_of(s: Meaning) -> type[Head]:
-    """Return the model in which s has this meaning."""
+    """Return the model in which s has this meaning; it is made here, so it cannot be pickled."""
 
     class Model(Head):
         meaning = s
@@ -130,7 +133,7 @@ def head_of(s: Meaning) -> type[Head]:
     return Model
 
 
-class Fate(NamedTuple):
+class Outcome(NamedTuple):
     """One training, and what became of it."""
 
     meaning: str
@@ -153,31 +156,31 @@ class Mixture(NamedTuple):
 class Found(NamedTuple):
     """The numbers of the page."""
 
-    fates: list[Fate]
+    outcomes: list[Outcome]
     slopes: Array  # (M, S) dKL/ds of each meaning at each of SIGMAS
-    bends: Array  # (M, S) d²KL/ds²
+    curvatures: Array  # (M, S) d²KL/ds²
     mixtures: list[Mixture]
 
     def of(self, meaning: str, rate: float) -> Array:
         """Test ELBOs of the trainings, (seeds,)."""
-        return np.array([f.elbo for f in self.fates if (f.meaning, f.rate) == (meaning, rate)])
+        return np.array([o.elbo for o in self.outcomes if (o.meaning, o.rate) == (meaning, rate)])
 
     def failed(self, meaning: str) -> Array:
         """How many trainings failed with each learning rate, (R,)."""
-        return np.array([np.isnan(self.of(meaning, rate)).sum() for rate in RATES])
+        return np.array([np.isnan(self.of(meaning, rate)).sum() for rate in LEARNING_RATES])
 
     def trainings(self) -> int:
         """How many there are with each meaning and learning rate."""
-        return len(self.of(MEANINGS[0].name, RATES[0]))
+        return len(self.of(MEANINGS[0].name, LEARNING_RATES[0]))
 
     def elbos(self, meaning: str) -> Array:
         """Mean test ELBO with each learning rate, (R,); NaN where a training failed."""
-        return np.array([self.of(meaning, rate).mean() for rate in RATES])
+        return np.array([self.of(meaning, rate).mean() for rate in LEARNING_RATES])
 
     def steepest(self, name: str) -> float:
         """The largest second derivative at the sigmas that are shown."""
         row = [meaning.name for meaning in MEANINGS].index(name)
-        return float(self.bends[row, SHOWN].max())
+        return float(self.curvatures[row, SHOWN].max())
 
 
 def run(setting: Setting) -> Found:
@@ -186,45 +189,36 @@ def run(setting: Setting) -> Found:
         data, hidden, latent, epochs, batch_size = setting.images(900, 200), 50, 5, 5, 20
     else:
         data, hidden, latent, epochs, batch_size = setting.images(20000, 2000), 100, 10, 2, 100
-    fates = []
+    derivatives = [derivatives_of_the_kl(meaning, SIGMAS) for meaning in MEANINGS]
+    slopes, curvatures = zip(*derivatives, strict=True)
+    outcomes = []
     for meaning in MEANINGS:
-        for rate in RATES:
+        for rate in LEARNING_RATES:
             for seed in setting.seed, setting.seed + 1:
                 vae = head_of(meaning)(data.train.shape[1], (hidden,), latent, rng=seed)
                 vae.params["logvar.b"][:] = meaning.s(np.ones(latent))  # sigma = 1
                 elbo = train(vae, data, epochs, batch_size, rate, seed)
-                fates.append(Fate(meaning.name, rate, seed, elbo))
-    derivatives = [derivatives_of_the_kl(meaning, SIGMAS) for meaning in MEANINGS]
-    slopes, bends = zip(*derivatives, strict=True)
-    return Found(fates, np.array(slopes), np.array(bends), [mix(each) for each in LAMBDAS])
+                outcomes.append(Outcome(meaning.name, rate, seed, elbo))
+    mixtures = [mix(each) for each in LAMBDAS]
+    return Found(outcomes, np.array(slopes), np.array(curvatures), mixtures)
 
 
 def train(vae: VAE, data: Dataset, epochs: int, batch_size: int, rate: float, seed: int) -> float:
     """Return the test ELBO, or NaN if a value was not finite on the way."""
     start_output_bias(vae, data.train)
     try:
-        *_, last = fit(
-            vae,
-            data,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=rate,
-            binarize="dynamic",
-            evaluate_every=epochs,
-            rng=seed,
-        )
+        test = train_and_test(vae, data, epochs=epochs, batch_size=batch_size, lr=rate, seed=seed)
     except FloatingPointError:
         return math.nan
-    assert last.test_elbo is not None
-    return last.test_elbo
+    return test.elbo
 
 
 def derivatives_of_the_kl(meaning: Meaning, sigma: Array) -> tuple[Array, Array]:
     """dKL/ds and d²KL/ds² of one dimension at mu = 0, of the shape of sigma, (S,)."""
     s, column = meaning.s(sigma), sigma[:, np.newaxis]
     _, dlogvar = posterior.kl_backward(0 * column, column, np.ones_like(sigma))  # (v - 1) / 2
-    slope, bend = meaning.slope(s), meaning.bend(s)
-    return dlogvar[:, 0] * slope, sigma**2 / 2 * slope**2 + dlogvar[:, 0] * bend
+    slope, curvature = meaning.slope(s), meaning.curvature(s)
+    return dlogvar[:, 0] * slope, sigma**2 / 2 * slope**2 + dlogvar[:, 0] * curvature
 
 
 def loss(point: Array, x: float, w: float, two_meanings: bool) -> float:
@@ -249,46 +243,68 @@ def mix(lambda_: float, x: float = 1.0) -> Mixture:
     two = minimize(loss, np.zeros(2), (x, w, True), **settings)
     return Mixture(
         lambda_,
-        1 / math.sqrt(variance),
-        math.exp(one.x[1] / 2),
-        math.exp(two.x[1]),
-        float(-one.fun - log_p),
-        float(-two.fun - log_p),
+        posterior=1 / math.sqrt(variance),
+        one=math.exp(one.x[1] / 2),
+        two=math.exp(two.x[1]),
+        excess_of_one=float(-one.fun - log_p),
+        excess_of_two=float(-two.fun - log_p),
     )
 
 
 def tables(found: Found) -> list[Table]:
-    """The fates, the derivatives of the KL, and the linear model."""
-    failures = Table(
+    """What became of the trainings, the derivatives of the KL, and the linear model."""
+    return [
+        table_of_failures(found),
+        table_of_elbos(found),
+        table_of_derivatives("First", found.slopes),
+        table_of_derivatives("Second", found.curvatures),
+        table_of_mixtures(found),
+    ]
+
+
+def table_of_failures(found: Found) -> Table:
+    """How many trainings failed, by meaning and learning rate."""
+    first, *others = LEARNING_RATES
+    return Table(
         f"Trainings that failed, of {found.trainings()} with each learning rate",
         (
             Column("s is"),
-            Column(f"lr {RATES[0]:g}", "d", within=1),
-            *(Column(f"lr {rate:g}", "d") for rate in RATES[1:]),
+            Column(f"lr {first:g}", "d", within=1),
+            *(Column(f"lr {rate:g}", "d") for rate in others),
         ),
         [(meaning.name, *map(int, found.failed(meaning.name))) for meaning in MEANINGS],
     )
-    elbos = Table(
+
+
+def table_of_elbos(found: Found) -> Table:
+    """How good the models are whose s may have either sign."""
+    elbos = (map(float, found.elbos(name)) for name in ANY_SIGN)
+    return Table(
         "Mean ELBO of the test images, nats per image, where s may have either sign",
         (
             Column("lr", "g"),
             Column(f"s is {ANY_SIGN[0]}", ".1f", within=25),  # a jump over 0 is chance
             *(Column(name, ".1f", within=2) for name in ANY_SIGN[1:]),
         ),
-        list(zip(RATES, *(map(float, found.elbos(name)) for name in ANY_SIGN), strict=True)),
+        list(zip(LEARNING_RATES, *elbos, strict=True)),
     )
-    derivatives = [
-        Table(
-            f"{order} derivative by s of the KL of one dimension, at μ = 0, in nats",
-            (Column("s is"), *(Column(f"σ = {s:g}", "z.3g", factor=1.01) for s in SIGMAS[SHOWN])),
-            [
-                (meaning.name, *map(float, values[SHOWN]))
-                for meaning, values in zip(MEANINGS, of_each, strict=True)
-            ],
-        )
-        for order, of_each in (("First", found.slopes), ("Second", found.bends))
-    ]
-    mixtures = Table(
+
+
+def table_of_derivatives(order: str, of_each: Array) -> Table:
+    """The derivatives of the KL of this order, of each meaning at each of SIGMAS, (M, S)."""
+    return Table(
+        f"{order} derivative by s of the KL of one dimension, at μ = 0, in nats",
+        (Column("s is"), *(Column(f"σ = {s:g}", "z.3g", factor=1.01) for s in SIGMAS[SHOWN])),
+        [
+            (meaning.name, *map(float, values[SHOWN]))
+            for meaning, values in zip(MEANINGS, of_each, strict=True)
+        ],
+    )
+
+
+def table_of_mixtures(found: Found) -> Table:
+    """The linear model, with one meaning and with two."""
+    return Table(
         "Linear Gaussian model at its optimum: σ, and minus the loss less log p(x) in nats",
         (
             Column("λ", "g"),
@@ -300,7 +316,6 @@ def tables(found: Found) -> list[Table]:
         ),
         found.mixtures,
     )
-    return [failures, elbos, *derivatives, mixtures]
 
 
 CLAIMS = (
@@ -362,24 +377,24 @@ STYLES = {  # colour, marker, line
 
 
 def draw(figure: Figure, found: Found) -> None:
-    """The fates, the second derivatives, and what two meanings gain."""
+    """What became of the trainings, the second derivatives, and what two meanings gain."""
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.4, 1.2, 1))
-    elbos = np.array([fate.elbo for fate in found.fates])
+    elbos = np.array([outcome.elbo for outcome in found.outcomes])
     room = np.nanmax(elbos) - np.nanmin(elbos)
     failed = np.nanmin(elbos) - 0.25 * room
     for i, (name, (colour, marker, _)) in enumerate(STYLES.items()):
-        fates = [fate for fate in found.fates if fate.meaning == name]
-        rates = [fate.rate * 1.1 ** (i - 2.5) for fate in fates]  # side by side
-        heights = np.nan_to_num([fate.elbo for fate in fates], nan=failed)
+        outcomes = [outcome for outcome in found.outcomes if outcome.meaning == name]
+        rates = [outcome.rate * 1.1 ** (i - 2.5) for outcome in outcomes]  # side by side
+        heights = np.nan_to_num([outcome.elbo for outcome in outcomes], nan=failed)
         left.plot(rates, heights, marker, color=colour, ms=6, mew=0.5, mec="white")
     left.axhspan(failed - 0.1 * room, failed + 0.1 * room, color="0.92", zorder=0)
-    left.text(RATES[0], failed + 0.12 * room, "failed", fontsize=8)
+    left.text(LEARNING_RATES[0], failed + 0.12 * room, "failed", fontsize=8)
     left.set(xscale="log", xlabel="learning rate", ylabel="test ELBO, nats per image")
-    left.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+    left.set_xticks(LEARNING_RATES, [f"{rate:g}" for rate in LEARNING_RATES])
     left.minorticks_off()
-    for meaning, bends in zip(MEANINGS, found.bends, strict=True):
+    for meaning, curvatures in zip(MEANINGS, found.curvatures, strict=True):
         colour, marker, line = STYLES[meaning.name]
-        middle.loglog(SIGMAS, bends, ls=line, color=colour)
+        middle.loglog(SIGMAS, curvatures, ls=line, color=colour)
         middle.loglog([], [], marker, ls=line, color=colour, mec="white", label=meaning.name)
     middle.set(xlabel="σ", ylabel="d²KL/ds², nats")
     lambdas = [m.lambda_ for m in found.mixtures]
@@ -387,7 +402,7 @@ def draw(figure: Figure, found: Found) -> None:
     right.semilogx(lambdas, [m.excess_of_one for m in found.mixtures], "o-", color="C0")
     right.text(0.1, 0.7, "two meanings", color="C6", fontsize=8)
     right.text(3, 0.07, "one meaning", color="C0", fontsize=8)
-    right.set(xlabel="λ", ylabel="reported bound less log p(x), nats")
+    right.set(xlabel="λ", ylabel="reported less log p(x), nats")
     figure.legend(title="s is", loc="outside lower center", ncols=len(STYLES))
 
 

@@ -29,16 +29,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import posterior
-from ..data import Dataset, batch, guess_image_shape, to_float
-from ..evaluate import ACTIVE, Elbo, evaluate_elbo
+from ..data import Dataset, batch, to_float
+from ..evaluate import Elbo, active_dimensions, evaluate_elbo
 from ..likelihood import Bernoulli, Gaussian
 from ..optim import Adam
 from ..params import Array
-from ..train import fit
 from ..vae import VAE, Trace
+from .pictures import draw_rows, shape_of
 from .report import Claim, Column, Setting, Study, Table
+from .training import train_and_test
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 REDUCE: dict[str, Callable[..., Any]] = {"sum": np.sum, "mean": np.mean}
@@ -136,25 +138,17 @@ def run(setting: Setting) -> Found:
     runs = []
     for beta in BETAS:
         vae = VAE(data.train.shape[1], (hidden,), latent, rng=seed)
-        *_, last = fit(
-            vae,
-            data,
-            epochs=epochs,
-            batch_size=size,
-            lr=2e-3,
-            beta=beta,
-            binarize="dynamic",
-            evaluate_every=epochs,
-            rng=seed,
+        test = train_and_test(
+            vae, data, epochs=epochs, lr=2e-3, seed=seed, batch_size=size, beta=beta
         )
-        active = int((vae.encode(images)[0].var(axis=0) > ACTIVE).sum())
-        runs.append(Run(beta, last.held_out()["test"], active, vae.reconstruct(images[:SHOWN])))
+        active = int(active_dimensions(vae.encode(images)[0]).sum())
+        runs.append(Run(beta, test, active, vae.reconstruct(images[:SHOWN])))
     return Found(
-        [measured_beta(code, seed) for code in CODES],
-        runs,
-        [walk("Adam", data, seed), walk("gradient descent", data, seed)],
-        images[:SHOWN],
-        data.image_shape or guess_image_shape(images.shape[1]),
+        measured=[measured_beta(code, seed) for code in CODES],
+        runs=runs,
+        walks=[walk("Adam", data, seed), walk("gradient descent", data, seed)],
+        images=images[:SHOWN],
+        shape=shape_of(data),
     )
 
 
@@ -214,15 +208,25 @@ def walk(optimiser: str, data: Dataset, seed: int) -> Walk:
     elbos = [evaluate_elbo(vae, data.test[:500], binarize="dynamic", rng=seed) for vae in ends]
     return Walk(
         optimiser,
-        float(firsts[1] / firsts[0]),
-        float(np.linalg.norm(total - mean) / np.linalg.norm(mean - start)),
-        (elbos[0].elbo, elbos[1].elbo),
+        first=float(firsts[1] / firsts[0]),
+        apart=float(np.linalg.norm(total - mean) / np.linalg.norm(mean - start)),
+        elbos=(elbos[0].elbo, elbos[1].elbo),
     )
 
 
 def tables(found: Found) -> list[Table]:
     """The codes; a weight and larger images; the trainings; the batch."""
-    codes = Table(
+    return [
+        table_of_codes(found.measured),
+        table_of_larger_images(),
+        table_of_runs(found.runs),
+        table_of_walks(found.walks),
+    ]
+
+
+def table_of_codes(measured: list[float]) -> Table:
+    """What each code writes down, and the beta of that."""
+    return Table(
         "Six published losses, and the beta that each has in nats per image",
         (
             Column("code"),
@@ -241,12 +245,16 @@ def tables(found: Found) -> list[Table]:
                 f"{code.latents} over {code.size}" if code.latents == "mean" else code.latents,
                 code.weight,
                 code.beta,
-                measured,
+                beta,
             )
-            for code, measured in zip(CODES, found.measured, strict=True)
+            for code, beta in zip(CODES, measured, strict=True)
         ],
     )
-    larger = Table(
+
+
+def table_of_larger_images() -> Table:
+    """The beta of one weight, by the size of the images."""
+    return Table(
         "A squared error averaged over its values, KL weight 0.00025, on images of other sizes",
         (Column("image"), Column("values", "d"), Column("beta", ".2f")),
         [
@@ -254,7 +262,12 @@ def tables(found: Found) -> list[Table]:
             for size, code in zip(SIZES, larger_images(), strict=True)
         ],
     )
-    trained = Table(
+
+
+def table_of_runs(runs: list[Run]) -> Table:
+    """What becomes of the model with each beta."""
+    pixels = runs[0].pictures.shape[1]
+    return Table(
         "One model, trained with each beta; test images, nats per image",
         (
             Column("beta", ".2f"),
@@ -263,20 +276,15 @@ def tables(found: Found) -> list[Table]:
             Column("KL", ".3f", within=0.02, factor=1.15),
             Column("active dimensions", "d", within=1),
             Column("its own loss", ".2f", within=2.0),
-            Column("the same / 784", ".3f", within=0.005),
+            Column(f"the same / {pixels}", ".3f", within=0.005),
         ),
-        [
-            (
-                run.beta,
-                *run.test,
-                run.active,
-                run.loss,
-                run.per_pixel,
-            )
-            for run in found.runs
-        ],
+        [(run.beta, *run.test, run.active, run.loss, run.per_pixel) for run in runs],
     )
-    batches = Table(
+
+
+def table_of_walks(walks: list[Walk]) -> Table:
+    """The same steps with the sum over the batch, and with the mean."""
+    return Table(
         f"{STEPS} steps with the gradient of the sum over {BATCH} images, and of the mean",
         (
             Column("optimiser"),
@@ -285,9 +293,8 @@ def tables(found: Found) -> list[Table]:
             Column("ELBO, mean", ".2f", within=1.5),
             Column("ELBO, sum", ".2f", within=3),
         ),
-        [(walk.optimiser, walk.first, walk.apart, *walk.elbos) for walk in found.walks],
+        [(walk.optimiser, walk.first, walk.apart, *walk.elbos) for walk in walks],
     )
-    return [codes, larger, trained, batches]
 
 
 def larger_images() -> list[Code]:
@@ -296,11 +303,12 @@ def larger_images() -> list[Code]:
     return [code._replace(values=int(np.prod(size))) for size in SIZES]
 
 
-def _agree(measured: list[float]) -> bool:
+def betas_agree(found: Found) -> bool:
+    """Whether the codes have the betas of the claim, by the formula and by the derivative."""
     named = [784, 392, 3.07, 2.45, 1, 1]
-    pairs = [(code.beta, m) for code, m in zip(CODES, measured, strict=True)]
-    return [round(beta, 2) for beta, _ in pairs] == named and all(
-        abs(m - beta) < 1e-8 * beta for beta, m in pairs
+    return [round(code.beta, 2) for code in CODES] == named and all(
+        abs(measured - code.beta) < 1e-8 * code.beta
+        for code, measured in zip(CODES, found.measured, strict=True)
     )
 
 
@@ -308,7 +316,7 @@ CLAIMS = (
     Claim(
         "Multiplied through, the six losses have beta = 784, 392, 3.07, 2.45, 1 and 1; and the "
         "derivative of each loss, with the reductions of its code, has the same beta to 1e-8.",
-        lambda found: _agree(found.measured),
+        betas_agree,
     ),
     Claim(
         "At beta = 392 and 784 the KL is below 0.1 nats and no latent dimension is active.",
@@ -351,42 +359,41 @@ CLAIMS = (
 def draw(figure: Figure, found: Found) -> None:
     """The terms of the test ELBO against beta, with the codes; and what becomes of the images."""
     left, right = figure.subplots(1, 2, width_ratios=(1.75, 1))
-    betas = [run.beta for run in found.runs]
+    draw_terms(left, found.runs)
+    pictures = {f"{run.beta:.3g}": run.pictures for run in found.runs}
+    draw_rows(right, {"data": found.images} | pictures, found.shape)
+    right.set_ylabel("beta")
+
+
+def draw_terms(ax: Axes, runs: list[Run]) -> None:
+    """The ELBO and its two terms against beta."""
+    betas = [run.beta for run in runs]
     lines = (
-        ([-run.test.elbo for run in found.runs], "o-", "C9", "-ELBO, their sum"),
-        ([run.test.reconstruction for run in found.runs], "^--", "C0", "reconstruction"),
-        ([run.test.kl for run in found.runs], "s:", "C6", "KL"),
+        ([-run.test.elbo for run in runs], "o-", "C9", "-ELBO, their sum"),
+        ([run.test.reconstruction for run in runs], "^--", "C0", "reconstruction"),
+        ([run.test.kl for run in runs], "s:", "C6", "KL"),
     )
     for values, style, colour, label in lines:
-        left.plot(betas, values, style, color=colour, ms=4, label=label)
-    top = max(run.test.reconstruction for run in found.runs)
-    marks = (
-        (1, "pytorch/\nexamples"),
-        (2.75, "Flax toy 2.45,\nAntixK 3.07"),
-        (392, "Keras\nblog"),
-        (784, "Keras\n2016"),
-    )
-    for beta, name in marks:
-        left.axvline(beta, color="0.85", lw=0.8, zorder=0)
-        align = "right" if beta == 392 else "left" if beta in (784, 2.75) else "center"
-        left.text(beta, 1.06 * top, name, ha=align, va="bottom", fontsize=8)
-    left.set_xscale("log")
-    left.set(xlabel="beta", ylabel="test images, nats per image", ylim=(-5, 1.05 * top))
-    left.legend(loc="center left", bbox_to_anchor=(0.55, 0.42))
-    rows = [("data", found.images), *((f"{run.beta:.3g}", run.pictures) for run in found.runs)]
-    height, width = found.shape
-    tiles = np.array([images for _, images in rows]).reshape(len(rows), SHOWN, height, width)
-    right.imshow(
-        tiles.transpose(0, 2, 1, 3).reshape(len(rows) * height, SHOWN * width),
-        cmap="gray_r",
-        vmin=0,
-        vmax=1,
-        aspect="equal",
-    )
-    right.set_yticks([(i + 0.5) * height for i in range(len(rows))], [name for name, _ in rows])
-    right.set(xticks=(), ylabel="beta")
-    right.tick_params(length=0)
-    right.spines[:].set_visible(False)
+        ax.plot(betas, values, style, color=colour, ms=4, label=label)
+    top = max(run.test.reconstruction for run in runs)
+    for beta, name, align in marks():
+        ax.axvline(beta, color="0.85", lw=0.8, zorder=0)
+        ax.text(beta, 1.06 * top, name, ha=align, va="bottom", fontsize=8)
+    ax.set_xscale("log")
+    ax.set(xlabel="beta", ylabel="test images, nats per image", ylim=(-5, 1.05 * top))
+    ax.legend(loc="center left", bbox_to_anchor=(0.55, 0.42))
+
+
+def marks() -> list[tuple[float, str, str]]:
+    """Where the codes stand in the figure, with their names and how these are aligned."""
+    betas = {code.name: code.beta for code in CODES}
+    flax, antixk = betas["Flax nnx toy"], betas["AntixK"]
+    return [
+        (betas["pytorch/examples, new"], "pytorch/\nexamples", "center"),
+        (np.sqrt(flax * antixk), f"Flax toy {flax:.2f},\nAntixK {antixk:.2f}", "left"),
+        (betas["Keras blog"], "Keras\nblog", "right"),
+        (betas["Keras example, 2016"], "Keras\n2016", "left"),
+    ]
 
 
 STUDY = Study("reductions", "Sum or mean?", run, tables, CLAIMS, draw, (8.0, 3.6))

@@ -39,7 +39,7 @@ from .. import posterior
 from ..data import Dataset, batch, minibatches
 from ..optim import Adam
 from ..params import Array
-from ..train import spawn_streams
+from ..train import spawn_streams, train_step
 from ..vae import VAE
 from .report import Claim, Column, Setting, Study, Table
 
@@ -117,14 +117,18 @@ def run(setting: Setting) -> Found:
     rng = np.random.default_rng(setting.seed)
     x = batch(data.test, slice(None), binarize="dynamic", rng=rng)
     eps = rng.standard_normal((len(x), latent), np.float32)
-    trained = [measure(vae, x, eps, noise) for vae, noise in zip(models, NOISES, strict=True)]
     honest, quiet = models[0].forward(x, eps), models[-1].forward(x, NOISES[-1] * eps)
-    spreads = [
-        spread("z of the honest model", honest.z),
-        spread("mu of the honest model", honest.mu),
-        spread(f"z of the model with noise {NOISES[-1]:g} eps", quiet.z),
-    ]
-    return Found(z, laws(z), estimators(models[0], x[:images], 1000, rng), trained, spreads)
+    return Found(
+        z=z,
+        laws=laws(z),
+        estimators=estimators(models[0], x[:images], 1000, rng),
+        trained=[measure(vae, x, eps, noise) for vae, noise in zip(models, NOISES, strict=True)],
+        spreads=[
+            spread("z of the honest model", honest.z),
+            spread("mu of the honest model", honest.mu),
+            spread(f"z of the model with noise {NOISES[-1]:g} eps", quiet.z),
+        ],
+    )
 
 
 def draws(mu: float, logvar: float, n: int, seed: int) -> Array:
@@ -202,8 +206,7 @@ def train(noise: float, data: Dataset, hidden: int, latent: int, epochs: int, se
         for rows in minibatches(len(data.train), 100, streams.order):
             x = batch(data.train, rows, binarize="dynamic", rng=streams.pixels)
             eps = streams.noise.standard_normal((len(x), latent), np.float32)
-            trace = vae.forward(x, noise * eps)
-            adam.step(vae.backward(trace, out=grads))
+            train_step(vae, adam, x, noise * eps, grads)
     return vae
 
 
@@ -217,12 +220,12 @@ def measure(vae: VAE, x: Array, eps: Array, noise: float) -> Trained:
     scaled = posterior.kl(trace.mu, trace.logvar + 2 * math.log(noise), noise * trace.sigma).mean()
     return Trained(
         noise,
-        -float(reported + kl),
-        -float(exact + kl),
-        -float(reported + scaled),
-        -float(at_mean + kl),
-        float(kl),
-        float(trace.sigma.mean()),
+        reported=-float(reported + kl),
+        elbo=-float(exact + kl),
+        sampled=-float(reported + scaled),
+        at_mean=-float(at_mean + kl),
+        kl=float(kl),
+        sigma=float(trace.sigma.mean()),
     )
 
 
@@ -233,7 +236,17 @@ def spread(name: str, z: Array) -> Spread:
 
 def tables(found: Found) -> list[Table]:
     """The draws; the two gradients; the false noise; and where the codes lie."""
-    of_draws = Table(
+    return [
+        table_of_laws(found.laws),
+        table_of_gradients(found),
+        table_of_noise(found.trained),
+        table_of_codes(found.spreads),
+    ]
+
+
+def table_of_laws(laws: list[Law]) -> Table:
+    """How far the draws are from each law, and their quantiles."""
+    return Table(
         f"{DRAWS} draws of mu + sigma eps, mu = {MU:g}, logvar = {LOGVAR:g}",
         (
             Column("law"),
@@ -242,9 +255,13 @@ def tables(found: Found) -> list[Table]:
             Column("median", ".3f", within=1e-3),
             Column("95 % quantile", ".3f", within=1e-3),
         ),
-        [(law.name, law.distance, *law.quantiles) for law in found.laws],
+        [(law.name, law.distance, *law.quantiles) for law in laws],
     )
-    of_gradients = Table(
+
+
+def table_of_gradients(found: Found) -> Table:
+    """The noise of the estimators, by mu and by logvar."""
+    return Table(
         "Gradients of the mean of -log p(x | z), honest model; medians over images and dimensions",
         (
             Column("estimator"),
@@ -265,7 +282,11 @@ def tables(found: Found) -> list[Table]:
             for by in range(2)
         ],
     )
-    of_noise = Table(
+
+
+def table_of_noise(trained: list[Trained]) -> Table:
+    """What is reported of each model, and what is true."""
+    return Table(
         "Test images, nats per image; z = mu + c sigma eps in training",
         (
             Column("c", "g"),
@@ -278,10 +299,14 @@ def tables(found: Found) -> list[Table]:
         ),
         [
             (run.noise, run.reported, run.elbo, run.sampled, run.at_mean, run.kl, run.sigma)
-            for run in found.trained
+            for run in trained
         ],
     )
-    of_codes = Table(
+
+
+def table_of_codes(spreads: list[Spread]) -> Table:
+    """The means and deviations of the codes."""
+    return Table(
         "Where the codes of all test images lie, by dimension; the prior has mean 0, deviation 1",
         (
             Column("codes"),
@@ -298,10 +323,9 @@ def tables(found: Found) -> list[Table]:
                 float(each.deviations.mean()),
                 float(each.deviations.max()),
             )
-            for each in found.spreads
+            for each in spreads
         ],
     )
-    return [of_draws, of_gradients, of_noise, of_codes]
 
 
 CLAIMS = (

@@ -1,5 +1,7 @@
 """Is log sigma = mu? Two heads on one h, and the model in which they are tied.
 
+Letters of this module: N images, Z latent dimensions, A active ones of them, S seeds.
+
 Both heads of the package are an affine map of the same h, with weights of their own:
 
     mu = h W_mu + b_mu                           logvar = h W_logvar + b_logvar
@@ -16,13 +18,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..data import to_float
-from ..evaluate import ACTIVE, Elbo
+from ..data import Dataset, to_float
+from ..evaluate import Elbo, active_dimensions
 from ..network import Network
 from ..params import Array
-from ..train import fit
 from ..vae import VAE
 from .report import Claim, Column, Setting, Study, Table
+from .training import train_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +48,9 @@ class Tied(VAE):
         return net.mu_head.backward(h, dmu + 2 * dlogvar, grad.mu_head)
 
 
+KINDS: dict[str, type[VAE]] = {"free": VAE, "tied": Tied}
+
+
 class Run(NamedTuple):
     """One training: which model, from which seed, and how good on the test images."""
 
@@ -65,46 +70,58 @@ class Found(NamedTuple):
     tied_mu: Array  # (N, Z) of the first tied one
     correlations: Array  # (A,) of mu and log sigma over the images, one for each active dimension
 
+    def seeds(self) -> list[int]:
+        """Those of the free model, in the order of the angles."""
+        return [run.seed for run in self.runs if run.model == "free"]
+
     def costs(self) -> Array:
         """What the tie costs with each seed, in nats per image, (S,)."""
         elbo = {(run.model, run.seed): run.elbo.elbo for run in self.runs}
-        seeds = sorted({run.seed for run in self.runs})
-        return np.array([elbo["free", seed] - elbo["tied", seed] for seed in seeds])
+        return np.array([elbo["free", seed] - elbo["tied", seed] for seed in self.seeds()])
 
 
 def run(setting: Setting) -> Found:
     """Train the free and the tied model, from the same weights and with the same noise."""
-    if setting.quick:
-        hidden, latent, epochs, data, seeds = 100, 8, 12, setting.data, 3
-    else:
-        hidden, latent, epochs, data, seeds = 400, 20, 3, setting.data, 2
-    angles, runs = [], []
-    models: dict[str, VAE] = {}
-    for seed in range(setting.seed, setting.seed + seeds):
-        for name, kind in ("free", VAE), ("tied", Tied):
-            vae = kind(data.train.shape[1], (hidden,), latent, rng=seed)
-            if name == "free":
-                angles.append(angle_of_the_heads(vae, to_float(data.train[:100]), seed))
-            *_, last = fit(
-                vae,
-                data,
-                epochs=epochs,
-                lr=2e-3,
-                binarize="dynamic",
-                evaluate_every=epochs,
-                rng=seed,
-            )
-            mu = vae.encode(to_float(data.test))[0]
-            runs.append(
-                Run(name, seed, last.held_out()["test"], int((mu.var(axis=0) > ACTIVE).sum()))
-            )
-            models.setdefault(name, vae)
-    mu, logvar = models["free"].encode(to_float(data.test))
-    log_sigma = logvar / 2
-    active = np.flatnonzero(mu.var(axis=0) > ACTIVE)
-    correlations = np.array([np.corrcoef(mu[:, j], log_sigma[:, j])[0, 1] for j in active])
-    tied_mu = models["tied"].encode(to_float(data.test))[0]
-    return Found(np.array(angles), runs, mu, log_sigma, tied_mu, correlations)
+    hidden, latent, epochs, count = (100, 8, 12, 3) if setting.quick else (400, 20, 3, 2)
+    data, seeds = setting.data, range(setting.seed, setting.seed + count)
+    models = {
+        (name, seed): kind(data.train.shape[1], (hidden,), latent, rng=seed)
+        for seed in seeds
+        for name, kind in KINDS.items()
+    }
+    x = to_float(data.train[:100])
+    angles = [angle_of_the_heads(models["free", seed], x, seed) for seed in seeds]
+    runs = [train(*which, vae, data, epochs) for which, vae in models.items()]
+    free, tied = (models[name, setting.seed] for name in KINDS)
+    x = to_float(data.test)
+    mu, log_sigma = outputs(free, x)
+    return Found(
+        angles=np.array(angles),
+        runs=runs,
+        mu=mu,
+        log_sigma=log_sigma,
+        tied_mu=outputs(tied, x)[0],
+        correlations=correlations(mu, log_sigma),
+    )
+
+
+def train(name: str, seed: int, vae: VAE, data: Dataset, epochs: int) -> Run:
+    """Train in place, and count the active dimensions."""
+    elbo = train_and_test(vae, data, epochs=epochs, lr=2e-3, seed=seed)
+    mu, _ = vae.encode(to_float(data.test))
+    return Run(name, seed, elbo, int(active_dimensions(mu).sum()))
+
+
+def outputs(vae: VAE, x: Array) -> tuple[Array, Array]:
+    """mu and log sigma of the images, both (N, Z)."""
+    mu, logvar = vae.encode(x)
+    return mu, logvar / 2
+
+
+def correlations(mu: Array, log_sigma: Array) -> Array:
+    """Of mu and log sigma, both (N, Z), over the images, one for each active dimension, (A,)."""
+    active = np.flatnonzero(active_dimensions(mu))
+    return np.array([np.corrcoef(mu[:, j], log_sigma[:, j])[0, 1] for j in active])
 
 
 def angle_of_the_heads(vae: VAE, x: Array, seed: int) -> float:
@@ -112,12 +129,18 @@ def angle_of_the_heads(vae: VAE, x: Array, seed: int) -> float:
     eps = np.random.default_rng(seed).standard_normal((len(x), vae.latent_dim))
     grads = vae.backward(vae.forward(x, eps))
     a, b = grads["mu.W"].ravel(), grads["logvar.W"].ravel()
-    return float(np.degrees(np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))))
+    cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))  # 1 may be rounded up
 
 
 def tables(found: Found) -> list[Table]:
     """Both models with each seed; and how mu and log sigma of the free one go together."""
-    elbos = Table(
+    return [table_of_elbos(found), table_of_pairs(found), table_of_angles(found)]
+
+
+def table_of_elbos(found: Found) -> Table:
+    """The test images, model by model."""
+    return Table(
         "Test images, nats per image; the same seed is the same initial weights, order and noise",
         (
             Column("log sigma"),
@@ -131,16 +154,18 @@ def tables(found: Found) -> list[Table]:
             (
                 {"free": "a head of its own", "tied": "= mu"}[run.model],
                 run.seed,
-                run.elbo.elbo,
-                run.elbo.reconstruction,
-                run.elbo.kl,
+                *run.elbo,
                 run.active,
             )
             for run in found.runs
         ],
     )
-    sizes = np.abs(found.correlations)
-    pairs = Table(
+
+
+def table_of_pairs(found: Found) -> Table:
+    """The least and the most that mu and log sigma go together; NaN if no dimension is active."""
+    sizes = np.abs(found.correlations) if found.correlations.size else np.array([np.nan])
+    return Table(
         "The two heads of the free model",
         (Column("what"), Column("least", ".2f", within=0.2), Column("most", ".2f", within=0.2)),
         [
@@ -151,15 +176,18 @@ def tables(found: Found) -> list[Table]:
             ),
         ],
     )
-    angles = Table(
+
+
+def table_of_angles(found: Found) -> Table:
+    """The gradients of the two heads, seed by seed."""
+    return Table(
         "Before the first step",
         (
             Column("seed", "d"),
             Column("angle of the two heads' gradients, degrees", ".1f", within=2),
         ),
-        [(run.seed, angle) for run, angle in zip(found.runs[::2], found.angles, strict=True)],
+        list(zip(found.seeds(), map(float, found.angles), strict=True)),
     )
-    return [elbos, pairs, angles]
 
 
 CLAIMS = (

@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from claims import failing
 
 from numpy_vae import VAE, load_digits
 from numpy_vae.gradcheck import Report
@@ -53,7 +54,7 @@ def everywhere(f, name, value):
     return {"by_hand": changed(f.by_hand, name, value), "package": changed(f.package, name, value)}
 
 
-def failing(report):
+def refusing(report):
     return Report((replace(report.rows[0], ok=False), *report.rows[1:]), False)
 
 
@@ -62,7 +63,7 @@ def inexact(report):
 
 
 def test_the_claims_hold_of_numbers_that_bear_them_out():
-    assert all(claim.holds(sound()) for claim in CLAIMS)
+    assert failing(CLAIMS, sound()) == []
 
 
 @pytest.mark.parametrize(
@@ -71,8 +72,8 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
         (1, lambda f: {"package": changed(f.package, "z", f.package["z"] + 1e-13)}),
         (1, lambda f: {"gradients": changed(f.gradients, "dz", f.gradients["dz"] + 1e-13)}),
         (1, lambda f: {"whole": changed(f.whole, "mu.b", f.whole["mu.b"] - 1e-13)}),
-        (2, lambda f: {"central": failing(f.central)}),
-        (2, lambda f: {"complex_step": failing(f.complex_step)}),
+        (2, lambda f: {"central": refusing(f.central)}),
+        (2, lambda f: {"complex_step": refusing(f.complex_step)}),
         (2, lambda f: {"complex_step": inexact(f.complex_step)}),
         (2, lambda f: {"complex_step": Report(f.complex_step.rows[1:], True)}),
         (3, lambda f: everywhere(f, "a", [[1.0, -0.3], [0.5, 1.0]])),
@@ -83,9 +84,7 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
     ],
 )
 def test_a_claim_fails_when_it_is_false(number, change):
-    numbers = sound()._replace(**change(sound()))
-    holds = [claim.holds(numbers) for claim in CLAIMS]
-    assert [i for i, held in enumerate(holds, start=1) if not held] == [number]
+    assert failing(CLAIMS, sound()._replace(**change(sound()))) == [number]
 
 
 def test_a_claim_fails_when_a_derivative_is_nearly_zero():
@@ -96,7 +95,7 @@ def test_a_claim_fails_when_a_derivative_is_nearly_zero():
         gradients_by_hand=numbers.gradients_by_hand | small,
         gradients=numbers.gradients | small,
     )
-    assert [claim.holds(numbers) for claim in CLAIMS] == [True, True, False, True]
+    assert failing(CLAIMS, numbers) == [3]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from claims import failing
 from scipy.special import xlogy
 
 from numpy_vae import Bernoulli, Gaussian, LearnedGaussian
@@ -75,7 +76,7 @@ def found(
 
 
 def test_the_claims_hold_of_numbers_that_bear_them_out():
-    assert all(claim.holds(found()) for claim in CLAIMS)
+    assert failing(CLAIMS, found()) == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
     ],
 )
 def test_a_claim_fails_when_it_is_false(number, numbers):
-    assert [claim.holds(found(**numbers)) for claim in CLAIMS].index(False) == number - 1
+    assert failing(CLAIMS, found(**numbers)) == [number]
 
 
 @pytest.mark.parametrize("code", [log_of_p, plus_small, clipped, from_logits])

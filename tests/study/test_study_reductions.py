@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from claims import failing
 
 from numpy_vae import VAE, Gaussian, Params
 from numpy_vae.evaluate import elbo_of
@@ -21,7 +22,7 @@ from numpy_vae.study.reductions import (
 SABOTAGE = [
     (1, "study/reductions", "self.weight / size * self.factor", "self.weight * self.factor"),
     (1, "posterior", "dkl * mu, dkl * (sigma * sigma - 1) / 2", "dkl * mu, dkl * (sigma - 1) / 2"),
-    (2, "study/reductions", "            beta=beta,\n", ""),
+    (2, "study/reductions", "batch_size=size, beta=beta", "batch_size=size"),
     (3, "evaluate", "Elbo(-(reconstruction + kl),", "Elbo(-reconstruction,"),
     (4, "study/reductions", "self.test.reconstruction + self.beta *", "self.test.reconstruction +"),
     (5, "study/reductions", "np.full(BATCH, factor / BATCH)", "np.full(BATCH, 1 / BATCH)"),
@@ -52,7 +53,7 @@ def found(measured=None, terms=None, active=0, adam=ADAM, descent=DESCENT, pixel
 
 
 def test_the_claims_hold_of_numbers_that_bear_them_out():
-    assert all(claim.holds(found()) for claim in CLAIMS)
+    assert failing(CLAIMS, found()) == []
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
     ],
 )
 def test_a_claim_fails_when_it_is_false(number, numbers):
-    assert [claim.holds(found(**numbers)) for claim in CLAIMS].index(False) == number - 1
+    assert failing(CLAIMS, found(**numbers)) == [number]
 
 
 def test_claim_1_names_the_betas_of_the_codes(monkeypatch):

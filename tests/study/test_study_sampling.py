@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from claims import failing
 from scipy import stats
 
 from numpy_vae import VAE, fit, gradcheck, load_digits, posterior
@@ -29,7 +30,7 @@ SABOTAGE = [
     (2, "study/sampling", "f * (eps * eps - 1) / 2])", "f * (eps * eps - 1)])"),
     (2, "posterior", "dz * eps * (sigma / 2), dz * sigma", "dz * eps * (sigma / 2), dz"),
     (3, "study/sampling", "f - mean_of_the_others(f)", "f"),
-    (4, "study/sampling", "trace = vae.forward(x, noise * eps)", "trace = vae.forward(x, eps)"),
+    (4, "study/sampling", "adam, x, noise * eps, grads", "adam, x, eps, grads"),
     (5, "study/sampling", "vae.resample(trace, 0 * eps)", "vae.resample(trace, eps)"),
 ]
 
@@ -54,7 +55,7 @@ def found(right=0.002, wrong=0.14, apart=1.0, score=5e3, baseline=12.0, reported
 
 
 def test_the_claims_hold_of_numbers_that_bear_them_out():
-    assert all(claim.holds(found()) for claim in CLAIMS)
+    assert failing(CLAIMS, found()) == []
 
 
 @pytest.mark.parametrize(
@@ -73,8 +74,7 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
     ],
 )
 def test_a_claim_fails_when_it_is_false(number, numbers):
-    held = [claim.holds(found(**numbers)) for claim in CLAIMS]
-    assert held == [i != number - 1 for i in range(len(CLAIMS))]
+    assert failing(CLAIMS, found(**numbers)) == [number]
 
 
 @pytest.mark.mathematics
