@@ -46,15 +46,25 @@ def quick_tables(study: Study, tables: Sequence[Table]) -> str:
 
 def tolerance(table: Table) -> str:
     """Return how far the numbers of a table may be off on another machine, as a line."""
-    allowed = [f"{c.name} {c.tolerance}" for c in table.columns if c.tolerance]
+    named: dict[str, list[str]] = {}
+    for column in table.columns:
+        if column.tolerance:
+            named.setdefault(column.tolerance, []).append(f'"{column.name}"')
+    allowed = [f"{together(names)} {tolerance}" for tolerance, names in named.items()]
     return f"*Tolerance: {'; '.join(allowed) or 'none, they are the same everywhere'}.*"
+
+
+def together(names: Sequence[str]) -> str:
+    """Return names as a list in words."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def mnist_tables(study: Study, tables: Sequence[Table], seconds: float) -> str:
     """Return what stands on the page for MNIST."""
     command = f"`numpy-vae study {study.name} --data mnist`, seed 0"
     told = f"{command}; {datetime.date.today()}, {seconds:.0f} s on {machine()}."
-    return "\n".join([f"On MNIST: {told}", "", *[table.markdown() for table in tables]]).rstrip()
+    head = f"On MNIST, like the figure: {told}"
+    return "\n".join([head, "", *[table.markdown() for table in tables]]).rstrip()
 
 
 def machine() -> str:

@@ -47,8 +47,9 @@ def studies(monkeypatch, tmp_path):
 
 def test_without_a_name_the_questions_are_listed(capsys):
     assert main(["study"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(STUDIES)
+    *lines, blank, last = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(STUDIES) and blank == ""
+    assert last == "numpy-vae study NAME runs one; its page is docs/study/NUMBER-NAME.md"
     for number, (line, study) in enumerate(zip(lines, STUDIES.values(), strict=True), start=1):
         assert line.split(maxsplit=2) == [f"{number}.", study.name, study.question]
 
@@ -59,7 +60,7 @@ def test_a_study_prints_its_tables_and_its_claims_and_writes_its_figure(studies,
     assert small.ran == [("two", True, 3, "digits")]
     assert out.startswith("Question two?\ndigits, seed 3; docs/study/02-two.md\n\nNats\n")
     assert "two    7.25\n" in out
-    assert "\nholds  Above zero.\nholds  Right.\n\nwritten: study/two.png; " in out
+    assert "\n1. holds  Above zero.\n2. holds  Right.\n\nwritten: study/two.png; " in out
     assert (tmp_path / "study" / "two.png").read_bytes().startswith(PNG)
 
 
@@ -74,7 +75,7 @@ def test_a_claim_that_fails_ends_the_command_with_1_after_all_have_run(studies, 
     studies["one"] = small("one", holds=False)
     assert main(["study", "all"]) == 1
     out = capsys.readouterr().out
-    assert "holds  Above zero.\nFAILS  Right.\n" in out and "written: study/two.png" in out
+    assert "1. holds  Above zero.\n2. FAILS  Right.\n" in out and "written: study/two.png" in out
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         width = max(map(len, STUDIES))
         for number, study in enumerate(STUDIES.values(), start=1):
             say(f"{number:2}. {study.name:{width}}  {study.question}")
+        say("\nnumpy-vae study NAME runs one; its page is docs/study/NUMBER-NAME.md")
         return 0
     with refusals():
         studies = chosen(args.names)
@@ -102,8 +103,8 @@ def answer(study: Study, setting: Setting, data: str, figure: Path) -> bool:
     for table in study.tables(found):
         say(table.text() + "\n")
     held = [claim.holds(found) for claim in study.claims]
-    for claim, holds in zip(study.claims, held, strict=True):
-        say(f"{'holds' if holds else 'FAILS'}  {claim.text}")
+    for number, (claim, holds) in enumerate(zip(study.claims, held, strict=True), start=1):
+        say(f"{number}. {'holds' if holds else 'FAILS'}  {claim.text}")
     save_study(figure, study, found)
     say(f"\nwritten: {figure}; {time.perf_counter() - start:.1f} s\n")
     return all(held)

@@ -69,6 +69,7 @@ class Linear(NamedTuple):
     kl: Array  # (Z,) mean KL of each dimension, largest first
     active: int
     gradient: float  # the largest entry at the closed form; NaN if not asked
+    variance: float  # v, given or learned
 
     def predicted(self) -> Array:
         """log(lambda / v') / 2 where that is positive, else 0, (Z,)."""
@@ -163,7 +164,10 @@ def small_linear(x: Array, variance: float | None, beta: float, seed: int) -> Li
     best = linear_optimum(x, KEPT, variance, beta)
     gradient = float(np.abs(best.backward(best.forward(x, eps), beta).flat).max())
     kl, active, _ = kl_of(vae, x)
-    return Linear("known", name, beta, beta * variance, SPECTRUM[:KEPT], kl, active, gradient)
+    learned = vae.params.get("likelihood.logvar")
+    found = variance if learned is None else float(np.exp(learned[0]))
+    threshold = beta * variance
+    return Linear("known", name, beta, threshold, SPECTRUM[:KEPT], kl, active, gradient, found)
 
 
 def image_linear(data: Dataset, epochs: int, seed: int) -> Linear:
@@ -185,7 +189,8 @@ def image_linear(data: Dataset, epochs: int, seed: int) -> Linear:
     kl, active, _ = kl_of(vae, x)
     threshold = IMAGE_BETA * IMAGE_VARIANCE
     name = f"v = {IMAGE_VARIANCE}"
-    return Linear("images", name, IMAGE_BETA, threshold, values, kl, active, float("nan"))
+    no = float("nan")
+    return Linear("images", name, IMAGE_BETA, threshold, values, kl, active, no, IMAGE_VARIANCE)
 
 
 def train_nonlinear(
@@ -238,7 +243,8 @@ def table_of_small(small: list[Linear]) -> Table:
         (
             Column("likelihood"),
             Column("β", ".0f"),
-            Column("βv", ".4f"),
+            Column("v found", ".4f", factor=1.01),
+            Column("βv predicted", ".4f"),
             Column("λ > βv", "d"),
             Column("active", "d"),
             Column("KL predicted, nats", ".2f"),
@@ -250,6 +256,7 @@ def table_of_small(small: list[Linear]) -> Table:
             (
                 m.likelihood,
                 m.beta,
+                m.variance,
                 m.threshold,
                 int((m.values > m.threshold).sum()),
                 m.active,
@@ -292,7 +299,7 @@ def table_of_curved(curved: list[Curved], mean: float) -> Table:
             Column("reconstruction + β KL", ".2f", within=1),
             Column("active", "d", within=8),
             Column(f"KL > {USED}", "d", within=4),
-            Column("largest KL of an inactive one", ".4f", within=0.003),
+            Column("largest KL of an inactive one, 0 if none is", ".4f", within=0.003),
         ),
         [
             (
@@ -317,15 +324,22 @@ def active_as_predicted(found: Found) -> bool:
         m.active == (m.values > m.threshold).sum()
         and (m.likelihood == LEARNED or (np.abs(m.kl - m.predicted()) < 0.05).all())
         and m.gradient < 1e-9
+        and abs(m.beta * m.variance / m.threshold - 1) < 0.01
         for m in found.small
     )
 
 
 def images_as_predicted(found: Found) -> bool:
-    """Whether the images use six dimensions, at no more than the predicted KL."""
+    """Whether the images use the first four dimensions as predicted, and no more than six."""
     m = found.images
-    six = int((m.values > m.threshold).sum()) == 6 and bool((m.kl[6:] < 0.04).all())
-    return six and 0.8 < m.kl.sum() / m.predicted().sum() < 1.05
+    predicted = m.predicted()
+    return bool(
+        (m.values > m.threshold).sum() == 6
+        and (np.abs(m.kl[:4] / predicted[:4] - 1) < 0.15).all()
+        and (m.kl[4:6] < predicted[4:6]).all()
+        and (m.kl[6:] < 0.04).all()
+        and 0.8 < m.kl.sum() / predicted.sum() < 1.05
+    )
 
 
 def collapsed(found: Found) -> bool:
@@ -345,12 +359,15 @@ CLAIMS = (
     Claim(
         "On the data of known spectrum each model, of given or learned v, has just as many active "
         "dimensions as there are λ > βv; with a given v each KL is within 0.05 nats of "
-        "log(λ/βv)/2; and at the closed form no entry of the gradient exceeds 1e-9.",
+        "log(λ/βv)/2, or of 0 where λ < βv; the learned v is within 1 % of the mean of the "
+        "eigenvalues left out; and with these v no entry of the gradient exceeds 1e-9 at the "
+        "closed form.",
         active_as_predicted,
     ),
     Claim(
-        "On the images six λ exceed βv = 2; no other dimension ends with a KL above 0.04 nats, and "
-        "the KL of all together is 80 to 105 % of the predicted one.",
+        "On the images six λ exceed βv = 2; the first four KLs are within 15 % of log(λ/βv)/2, the "
+        "next two below it, no other is above 0.04 nats, and the KL of all together is 80 to "
+        "105 % of the predicted one.",
         images_as_predicted,
     ),
     Claim(
@@ -373,9 +390,9 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "With β = 100 (linear) and β = 200 (nonlinear) no dimension is active, and the ELBO is "
-        "within 2 nats of that of the mean image. With every β an inactive dimension of a "
-        "nonlinear model costs less than 0.02 nats.",
+        "With β = 100 (linear) and β = 200 (nonlinear) no dimension is active; the nonlinear ELBO "
+        "is then within 2 nats of that of the mean image. With every β an inactive dimension of "
+        "a nonlinear model costs less than 0.02 nats.",
         collapsed,
     ),
 )

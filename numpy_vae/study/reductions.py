@@ -335,11 +335,11 @@ CLAIMS = (
     ),
     Claim(
         "By its own loss the best is beta = 0.1, lower than that of beta = 1 by more than 10 nats; "
-        "and divided by the pixels all the losses look alike, between 0.05 and 0.5.",
+        "and divided by the pixels all the losses look alike, between 0.1 and 0.4.",
         lambda found: (
             found.at(1).loss - found.at(0.1).loss > 10
             and min(run.loss for run in found.runs) == found.at(0.1).loss
-            and all(0.05 < run.per_pixel < 0.5 for run in found.runs)
+            and all(0.1 < run.per_pixel < 0.4 for run in found.runs)
         ),
     ),
     Claim(

@@ -122,7 +122,8 @@ class Table(NamedTuple):
         """Return the table for a page."""
         lines = [[column.name for column in self.columns]]
         lines += [["---:" if column.form else "---" for column in self.columns], *self.cells()]
-        rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+        rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
         return f"**{self.title}**\n\n{rows}\n"
 
     def text(self) -> str:

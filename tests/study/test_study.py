@@ -51,7 +51,8 @@ def tables_of(text):
     tables, rows = [], []
     for line in [*text.splitlines(), ""]:
         if line.startswith("|"):
-            rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+            cells = re.split(r"(?<!\\)\|", line)[1:-1]
+            rows.append([cell.strip().replace("\\|", "|") for cell in cells])
         elif rows:
             tables.append([rows[0], *rows[2:]])
             rows = []
@@ -97,8 +98,8 @@ def test_the_page_has_its_parts(study):
     assert "*Asked at:*" in text and "**In short.**" in text
     assert re.findall("^## (.*)$", text, re.MULTILINE) == SECTIONS
     flat = " ".join(text.split())
-    for claim in study.claims:
-        assert f"- **{claim.text}**" in flat
+    for number, claim in enumerate(study.claims, start=1):
+        assert f" {number}. **{claim.text}**" in flat
     assert f"](figures/{study.name}.png)" in text
     assert f"numpy-vae study {study.name}" in text
     assert ("<!-- mnist -->" in text) == study.images
@@ -145,6 +146,7 @@ def test_the_formulas_survive_markdown(path):
     formulas = re.findall(r"\$\$(.*?)\$\$|\$([^$\n]*)\$", prose, re.DOTALL)
     for formula in map("".join, formulas):
         assert not re.search(r"\\[^a-zA-Z\s]", formula), formula
+        assert not re.search(r"[)}\]]_", formula), formula  # the start of an emphasis
         assert formula.count("{") == formula.count("}"), formula
     for line in prose.splitlines():
         in_cells = re.findall(r"\$([^$]*)\$", line) if line.startswith("|") else []
@@ -190,7 +192,9 @@ def test_what_is_written_into_a_page_leaves_the_rest_of_it(benchmark_of_the_stud
 def test_below_each_table_stands_how_far_its_numbers_may_be_off(benchmark_of_the_study):
     columns = Column("seed", "d"), Column("ELBO", ".2f", within=1), Column("v", ".1e", factor=10)
     of = benchmark_of_the_study.tolerance
-    assert of(Table("", columns, [])) == "*Tolerance: ELBO ±1; v a factor of 10.*"
+    assert of(Table("", columns, [])) == '*Tolerance: "ELBO" ±1; "v" a factor of 10.*'
+    alike = Table("", (*columns, Column("KL", ".1f", within=1)), [])
+    assert of(alike) == '*Tolerance: "ELBO" and "KL" ±1; "v" a factor of 10.*'
     assert of(Table("", columns[:1], [])) == "*Tolerance: none, they are the same everywhere.*"
     shown = benchmark_of_the_study.quick_tables(STUDIES["tied"], [Table("T", columns, [(1, 2, 3)])])
     assert tables_of(shown) == [[["seed", "ELBO", "v"], ["1", "2.00", "3.0e+00"]]]
@@ -223,4 +227,7 @@ def test_a_table_is_shown_on_a_page_and_on_a_terminal():
     assert table.markdown() == (
         "**Nats**\n\n| what | value |\n| --- | ---: |\n| a | 1.2 |\n| long | -20.0 |\n"
     )
+    odd = Table("", (Column("|l|"),), [("a|b",)])
+    assert odd.markdown().splitlines()[2:] == ["| \\|l\\| |", "| --- |", "| a\\|b |"]
+    assert tables_of(odd.markdown()) == [[["|l|"], ["a|b"]]]
     assert table.text() == "Nats\nwhat  value\na       1.2\nlong  -20.0"

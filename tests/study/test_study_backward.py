@@ -81,6 +81,7 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
         (3, lambda f: everywhere(f, "a_dec", [[1.0, -0.5], [-0.5, 1.0]])),
         (4, lambda f: {"refused": f.refused | {"dh_mu": []}}),
         (4, lambda f: {"refused": {"dh_mu": ["encoder.0.W"]}}),
+        (4, lambda f: {"refused": f.refused | {"nothing": ["mu.b"]}}),
     ],
 )
 def test_a_claim_fails_when_it_is_false(number, change):

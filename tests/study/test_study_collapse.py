@@ -39,11 +39,12 @@ SABOTAGE = [
 VALUES = np.array([4.0, 2.0, 1.0, 0.5])
 
 
-def small(v, beta, threshold, shift=0.0, active=None, gradient=1e-12):
+def small(v, beta, threshold, shift=0.0, active=None, gradient=1e-12, variance=None):
     """Return a small model that ends where the closed form says, or a shift beside it."""
     kl = np.log(np.maximum(VALUES / threshold, 1)) / 2 + shift
     count = int((VALUES / threshold > 1).sum()) if active is None else active
-    return Linear("known", v, beta, threshold, VALUES, kl, count, gradient)
+    variance = threshold / beta if variance is None else variance
+    return Linear("known", v, beta, threshold, VALUES, kl, count, gradient, variance)
 
 
 def curved(beta, warmup, seed, elbo, used, active=3, idle=0.005, kl=0.0):
@@ -68,7 +69,9 @@ def found(
     """Return what the experiment could have found."""
     values = np.array([7.0, 6, 5, 4, 3, 2.5, 1.5, 1]) if image_values is None else image_values
     kl = np.log(np.maximum(values / 2, 1)) / 2 - 0.01
-    images = Linear("images", "", 20, 2.0, values, kl if image_kl is None else image_kl, 6, 0.0)
+    images = Linear(
+        "images", "", 20, 2.0, values, kl if image_kl is None else image_kl, 6, 0.0, 0.1
+    )
     models = [
         first or small("v = 0.177", 1.0, 0.2),
         small("v = 0.707", 1.0, 0.8),
@@ -96,6 +99,9 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
         (1, {"first": small("v = 0.177", 1.0, 0.2, active=3)}),
         (1, {"first": small("v = 0.177", 1.0, 0.2, gradient=1e-3)}),
         (1, {"learned": small(LEARNED, 1.0, 0.1, active=3)}),
+        (1, {"learned": small(LEARNED, 1.0, 0.1, variance=0.102)}),
+        (2, {"image_kl": np.array([0.61, 0.54, 0.45, 0.27, 0.2, 0.1, 0, 0])}),
+        (2, {"image_kl": np.array([0.61, 0.54, 0.45, 0.34, 0.24, 0.1, 0, 0])}),
         (2, {"image_values": np.array([7.0, 6, 5, 4, 3, 2.5, 2.1, 1])}),
         (2, {"image_kl": np.array([0.6, 0.5, 0.5, 0.3, 0.2, 0.1, 0.05, 0])}),
         (2, {"image_kl": np.array([0.5, 0.4, 0.3, 0.2, 0, 0, 0, 0])}),

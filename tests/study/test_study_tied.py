@@ -21,7 +21,8 @@ SABOTAGE = [
     (1, "study/tied", '"tied": Tied', '"tied": VAE'),
     (2, "study/tied", "log_sigma = outputs(free, x)", "log_sigma = outputs(tied, x)"),
     (3, "study/tied", 'grads["logvar.W"].ravel()', 'grads["mu.W"].ravel()'),
-    (4, "study/tied", "tied_mu=outputs(tied, x)", "tied_mu=outputs(free, x)"),
+    (4, "study/tied", "tied_log_sigma = outputs(tied, x)", "tied_log_sigma = outputs(free, x)"),
+    (4, "study/tied", "return mu, 2 * mu", "return mu, mu"),
 ]
 
 
@@ -34,7 +35,9 @@ class TwiceTheSame(VAE):
         return super().heads_backward(net, grad, h, dmu, self.sign * dmu)
 
 
-def found(free=-100.0, tied=-110.0, correlations=(0.1, -0.5), angles=(80.0, 100.0), tied_mu=-1.0):
+def found(
+    free=-100.0, tied=-110.0, correlations=(0.1, -0.5), angles=(80.0, 100.0), tied_mu=-1.0, off=0.0
+):
     """Return what the experiment could have found."""
     runs = [
         Run(model, seed, Elbo(elbo, 0.0, 0.0), 2)
@@ -42,7 +45,9 @@ def found(free=-100.0, tied=-110.0, correlations=(0.1, -0.5), angles=(80.0, 100.
         for model, elbo in (("free", free), ("tied", tied))
     ]
     mu = np.zeros((4, 2))
-    return Found(np.array(angles), runs, mu, mu, mu + tied_mu, np.array(correlations))
+    return Found(
+        np.array(angles), runs, mu, mu, mu + tied_mu, mu + tied_mu + off, np.array(correlations)
+    )
 
 
 def test_the_claims_hold_of_numbers_that_bear_them_out():
@@ -59,6 +64,7 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
         (2, {"correlations": ()}),
         (3, {"angles": (80.0, 10.0)}),
         (3, {"angles": (170.0, 80.0)}),
+        (4, {"off": 0.01}),
         (4, {"tied_mu": 0.0}),
     ],
 )
@@ -81,7 +87,7 @@ def test_the_tied_model_has_log_sigma_equal_to_mu(rng):
 def test_without_an_active_dimension_there_are_tables_and_the_claim_fails():
     numbers = found(correlations=())
     _, pairs, angles = tables(numbers)
-    assert pairs.cells()[0][1:] == ["nan", "nan"]
+    assert pairs.cells()[0][1:] == ["nan"] * 3
     assert [row[0] for row in angles.rows] == [0, 1]
     assert failing(CLAIMS, numbers) == [2]
 
