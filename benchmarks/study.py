@@ -113,15 +113,17 @@ def perform(study: Study, setting: Setting) -> tuple[Any, list[Table], float, bo
 
 def write_page(study: Study, quick: Setting, mnist: Setting | None) -> bool:
     """Write the tables and the figure of one page; return whether all its claims hold."""
-    path = PAGES / page_of(study)
-    text = path.read_text(encoding="utf-8")
     found, tables, _, holds = perform(study, quick)
-    text = filled(text, "quick", quick_tables(study, tables))
+    written = {"quick": quick_tables(study, tables)}
     if study.images and mnist is not None:
         found, tables, seconds, also = perform(study, mnist)
-        text = filled(text, "mnist", mnist_tables(study, tables, seconds))
+        written["mnist"] = mnist_tables(study, tables, seconds)
         holds &= also
     if holds:
+        path = PAGES / page_of(study)
+        text = path.read_text(encoding="utf-8")  # now: somebody may have edited it meanwhile
+        for marker, content in written.items():
+            text = filled(text, marker, content)
         with atomic_write(path) as stream:
             stream.write(text.encode())
         if mnist is not None or not study.images:
