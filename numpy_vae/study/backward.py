@@ -466,7 +466,7 @@ GRADIENTS = (  # the summands of the forks and what goes through a relu: x, y, n
     (3.36, 2.86, "dmu_kl"),
     (3.47, 1.42, "dlogvar_kl"),
     (4.63, 3.05, "dmu_sample"),
-    (3.63, 0.53, "dlogvar_\nsample"),
+    (3.63, 0.40, "dlogvar_\nsample"),
     (5.85, 1.72, "da_dec"),
 )
 RULES = (

@@ -154,6 +154,16 @@ def test_the_formulas_survive_markdown(path):
     assert prose.count("$") % 2 == 0
 
 
+def test_each_page_leads_to_the_next_and_to_the_one_before():
+    names = [page_of(study) for study in STUDIES.values()]
+    for before, study, after in zip(
+        [None, *names[:-1]], STUDIES.values(), [*names[1:], None], strict=True
+    ):
+        last = page(study).rstrip().splitlines()[-1]
+        expected = [name for name in (before, "README.md", after) if name]
+        assert re.findall(r"\]\((\S+)\)", last) == expected
+
+
 def test_the_index_lists_the_pages_in_order():
     index = (PAGES / "README.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| \[(\d+)\. (.*?)\]\((\S+)\)", index, re.MULTILINE)
