@@ -279,13 +279,12 @@ def save_study(path: str | os.PathLike[str], study: Study, found: Any) -> None:
         If the file cannot be written.
     """
     path = Path(path)
-    format = check_choice("format", path.suffix.removeprefix("."), FORMATS)
-    with mpl.rc_context({**TEXT, **STUDY}):
+    check_choice("format", path.suffix.removeprefix("."), FORMATS)
+    with mpl.rc_context(STUDY):
         figure = Figure(study.size, DPI, layout="constrained")
         study.draw(figure, found)
         figure.suptitle(study.question, fontsize="medium", fontweight="bold", parse_math=False)
-        with atomic_write(path) as stream:
-            figure.savefig(stream, format=format, **FORMATS[format])
+        _save(figure, path)
 
 
 def _write(
@@ -304,6 +303,11 @@ def _write(
     figure.suptitle(f"{title}{space}({name})", parse_math=False)
     if pictures:
         _fit(figure, figure.axes[0])
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a finished figure, whole or not at all."""
     format = path.suffix.removeprefix(".")
     with mpl.rc_context(TEXT), atomic_write(path) as stream:
         figure.savefig(stream, format=format, **FORMATS[format])
