@@ -9,7 +9,7 @@ from claims import failing
 from scipy import integrate, stats
 
 from numpy_vae import VAE, evaluate_likelihood
-from numpy_vae.bounds import log_weights
+from numpy_vae.bounds import iwae_loss, log_weights
 from numpy_vae.likelihood import Gaussian
 from numpy_vae.study.bounds import (
     CLAIMS,
@@ -226,3 +226,12 @@ def test_the_standard_error_is_that_of_the_draws(rng):
     values = rng.standard_normal((400, 50, 8)) + 100 * np.arange(8)
     assert np.mean([error_of(v) for v in values]) == pytest.approx(1 / 20, rel=0.02)
     assert values.mean(axis=(1, 2)).std() == pytest.approx(1 / 20, rel=0.15)
+
+
+@pytest.mark.mathematics
+def test_the_bound_of_groups_is_that_of_the_package(rng):
+    vae = VAE(11, (6,), 3, "tanh", dtype=np.float64, rng=rng)
+    x, eps = rng.integers(0, 2, (5, 11)).astype(float), rng.standard_normal((10, 5, 3))
+    terms = vae.terms(vae.forward(x, eps))
+    (bound,) = of_groups(log_weights(terms), 10)
+    np.testing.assert_allclose(bound.mean(), -iwae_loss(terms), rtol=1e-13)
