@@ -413,8 +413,8 @@ class VAE:
         OSError
             If the file cannot be written.
         """
-        mine, its = (VAE.heads, VAE.heads_backward), (type(self).heads, type(self).heads_backward)
-        if mine != its:
+        heads = type(self).heads, type(self).heads_backward
+        if heads != (VAE.heads, VAE.heads_backward):
             name = type(self).__name__
             raise ValueError(f"the heads are those of {name}, must be VAE's to be saved")
         check_choice("the likelihood to save", self.likelihood.name, LIKELIHOODS)
