@@ -312,9 +312,9 @@ def table_of_forms(forms: dict[str, Array]) -> Table:
         (
             Column("form"),
             Column("at mu = 1, logvar = 1", ".4f", within=1e-4),
-            Column("least", ".4f", within=1e-4),
-            Column("there mu", "g"),
-            Column("there logvar", "g"),
+            Column("least on the grid", ".4f", within=1e-4),
+            Column("mu of the least", "g"),
+            Column("logvar of the least", "g"),
         ),
         [
             (
