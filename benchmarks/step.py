@@ -1,115 +1,96 @@
-"""Milliseconds of one training step in the steady state, beside its bare matrix products.
+"""Milliseconds of one training step in the steady state: this package, its floor, its peers.
 
-    python benchmarks/step.py [--batches 32 128 512] [--warmup 3000] [--steps 300]
+    python benchmarks/step.py [--batches 32 128 512] [--warmup 3000] [--rounds 60] [--json FILE]
 
-The model is 784-400-20-400-784, relu, Bernoulli, float32, Adam. A step is: gather a batch, draw the
-noise, forward, the loss, backward, Adam (`numpy_vae.train.train_step`, as the command line runs
-it). The images are synthetic digits, which have dark pixels: without a flush Adam's moments of
-their weights would become denormal after some 800 steps, and the step slow; so the clock starts
-after --warmup steps. The matrix products are those of the same step on the same shapes, and
-nothing else: ten of them. Both are timed in turn, a few steps each, and the medians are printed.
+Contestants (benchmarks/contestants.py): this package; the matrix products of the same step on the
+same shapes and nothing else, which are the floor; and of PyTorch, JAX and HIPS/autograd what is
+installed (``pip install -e '.[bench]'``). They train the same model with the same optimiser on the
+same minibatches of synthetic digits, which have dark pixels: the moments of their weights become
+denormal after some 800 steps unless something is done about it, so the clock starts after --warmup
+steps. Then they take turns of --steps steps, each in a process of its own, and the median over the
+rounds of a turn's milliseconds per step is what counts.
+
+All must reach the same loss: after 20 steps to 1e-4 of it, before rounding has had time to grow;
+after the last step it is printed for each, and is of the same run of numbers, but no longer the
+same.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import time
-from collections.abc import Callable
 from statistics import median
+from typing import Any
 
-import numpy as np
+from contestants import CONTESTANTS
+from harness import Worker, heading, installed, machine, write_json
 
-from numpy_vae import VAE, Adam, load_digits
-from numpy_vae.data import batch
-from numpy_vae.train import train_step
-
-CHUNK = 10  # steps of the one before the other has its turn
-SIZES = (784, 400, 20)
+FIRST = 20  # steps until the losses are compared
 
 
-def training_step(batch_size: int) -> Callable[[], None]:
-    """Return a function that takes one step."""
-    images = load_digits().train
-    rng = np.random.default_rng(0)
-    vae = VAE(SIZES[0], SIZES[1:2], SIZES[2], rng=0)
-    adam = Adam(vae.params)
-    grads = vae.params.zeros_like()
-
-    def step() -> None:
-        rows = rng.integers(len(images), size=batch_size)
-        x = batch(images, rows, binarize="dynamic", rng=rng)
-        eps = rng.standard_normal((batch_size, SIZES[2]), np.float32)
-        train_step(vae, adam, x, eps, grads)
-
-    return step
-
-
-def matrix_products(batch_size: int) -> Callable[[], None]:
-    """Return a function that computes the matrix products of one step."""
-    rng = np.random.default_rng(0)
-    d, h, z = SIZES
-    maps = [(d, h), (h, z), (h, z), (z, h), (h, d)]  # encoder, two heads, decoder, output
-    xs = [rng.standard_normal((batch_size, n), np.float32) for n, m in maps]
-    ws = [rng.standard_normal((n, m), np.float32) for n, m in maps]
-    dys = [rng.standard_normal((batch_size, m), np.float32) for n, m in maps]
-    ys = [np.empty_like(dy) for dy in dys]
-    dws = [np.empty_like(w) for w in ws]
-    dxs = [np.empty_like(x) for x in xs]
-
-    def products() -> None:
-        for i, (x, w, dy) in enumerate(zip(xs, ws, dys, strict=True)):
-            np.matmul(x, w, out=ys[i])
-            np.matmul(x.T, dy, out=dws[i])
-            if i:  # nobody reads the gradient of the image
-                np.matmul(dy, w.T, out=dxs[i])
-
-    return products
+def compare(size: int, names: list[str], args: argparse.Namespace) -> dict[str, Any]:
+    """Return, by contestant, the milliseconds of each round and the losses."""
+    workers = {name: Worker(CONTESTANTS[name][1], size) for name in names}
+    results: dict[str, Any] = {}
+    for name, worker in workers.items():
+        worker.call("run", FIRST)
+        results[name] = {"loss_after_20": worker.call("loss"), "milliseconds": []}
+        worker.call("run", max(0, args.warmup - FIRST))
+    for _ in range(args.rounds):
+        for name, worker in workers.items():
+            time.sleep(args.pause)  # until the threads of the one before have gone to sleep
+            worker.call("run", 2)  # brings the caches back
+            seconds = worker.call("run", args.steps)
+            results[name]["milliseconds"].append(1e3 * seconds / args.steps)
+    for name, worker in workers.items():
+        results[name]["loss"] = worker.call("loss")
+        results[name]["median"] = median(results[name]["milliseconds"])
+        worker.close()
+    return results
 
 
-def milliseconds(function: Callable[[], None]) -> list[float]:
-    """Return the times of CHUNK calls."""
-    times = []
-    for _ in range(CHUNK):
-        start = time.perf_counter()
-        function()
-        times.append(1e3 * (time.perf_counter() - start))
-    return times
-
-
-def blas() -> str:
-    """Return the name of the BLAS and its threads, if threadpoolctl (extra `bench`) can tell."""
-    try:
-        from threadpoolctl import threadpool_info
-    except ImportError:
-        return "BLAS unknown (threadpoolctl is not installed)"
-    return ", ".join(
-        f"{lib['internal_api']} {lib['version']} with {lib['num_threads']} threads"
-        for lib in threadpool_info()
-        if lib["user_api"] == "blas"
-    )
+def same_loss(results: dict[str, Any]) -> bool:
+    """Whether all contestants have the same loss after 20 steps, to 1e-4 of it."""
+    losses = [r["loss_after_20"] for n, r in results.items() if n != "matrix products"]
+    return max(losses) - min(losses) <= 1e-4 * max(losses)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 128, 512])
-    parser.add_argument("--warmup", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--warmup", type=int, default=3000, help="steps before the clock starts")
+    parser.add_argument("--rounds", type=int, default=60, help="turns of each contestant")
+    parser.add_argument("--steps", type=int, default=20, help="steps of a turn")
+    parser.add_argument("--pause", type=float, default=0.05, help="seconds between two turns")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants; default all")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
     args = parser.parse_args()
-    print(f"Python {platform.python_version()}, NumPy {np.__version__}, {blas()}")
-    print(f"median of {args.steps} steps after {args.warmup}, milliseconds")
-    print(f"{'batch':>5} {'step':>8} {'products':>9} {'ratio':>6}")
-    for batch_size in args.batches:
-        step, products = training_step(batch_size), matrix_products(batch_size)
-        for _ in range(args.warmup):
-            step()
-        steps: list[float] = []
-        floor: list[float] = []
-        while len(steps) < args.steps:
-            steps += milliseconds(step)
-            floor += milliseconds(products)
-        ratio = median(steps) / median(floor)
-        print(f"{batch_size:5d} {median(steps):8.2f} {median(floor):9.2f} {ratio:6.2f}", flush=True)
+    packages = installed("torch", "jax", "autograd", "threadpoolctl")
+    names = [n for n, (needs, _) in CONTESTANTS.items() if needs is None or needs in packages]
+    if args.only:
+        names = [name for name in names if any(part in name for part in args.only)]
+    facts = machine() | packages
+    print(heading(facts))
+    print(", ".join(f"{name} {number}" for name, number in packages.items()))
+    print(f"medians of {args.rounds} turns of {args.steps} steps after {args.warmup}")
+    report: dict[str, Any] = {"machine": facts, "settings": vars(args), "batches": {}}
+    for size in args.batches:
+        results = compare(size, names, args)
+        report["batches"][size] = results
+        print(f"\nbatch {size:<24} {'ms':>8} {'x floor':>8} {'ours / it':>10} {'loss':>8}")
+        for name in names:
+            ms = results[name]["median"]
+            floor = results.get("matrix products", results[name])["median"]
+            ours = results.get("numpy_vae", results[name])["median"]
+            print(
+                f"{name:30} {ms:8.2f} {ms / floor:8.2f} {ours / ms:10.2f}"
+                f" {results[name]['loss']:8.2f}",
+                flush=True,
+            )
+        if not same_loss(results):
+            raise SystemExit("the losses after 20 steps differ: not the same computation")
+    if args.json:
+        write_json(args.json, report)
 
 
 if __name__ == "__main__":

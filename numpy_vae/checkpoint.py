@@ -3,7 +3,7 @@
     settings, params              the model that is kept, which `VAE.load` reads
     trained, average, best        the parameters that training goes on from, their average, those of
                                   the best epoch; whichever of them is kept is `params` instead
-    adam.m, adam.v                the moments
+    adam.m, adam.v                the sums of Adam (see `optim`)
     history                       (epochs, 11) the records, NaN where nothing was evaluated
     clock                         (epochs, 2) their seconds of training and of evaluation
     training                      the rest, as JSON text
@@ -32,7 +32,7 @@ from .params import Array, Params
 from .train import MAX_EPOCHS, Best, Record, Streams, spawn_streams
 from .vae import VAE
 
-VERSION = 2
+VERSION = 3
 STREAMS = tuple(name for name in Streams._fields if name != "test_seed")
 # What reading arrays or JSON of another form raises.
 _MALFORMED = (KeyError, TypeError, AttributeError, OverflowError, RecursionError, ValueError)

@@ -6,13 +6,21 @@ For each parameter θ with gradient g, at step t = 1, 2, ... [1, algorithm 1]:
     θ ← θ - lr m̂ / (√v̂ + ε)          m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ)
 
 m and v start at zero, so after t steps of a constant g they are (1 - βᵗ) times g and g²: the
-hats divide that out. The optimiser knows vectors, neither layers nor names.
+hats divide that out. Said otherwise, m̂ and v̂ are means of all g and g² so far, in which one that is
+i steps old has the weight βⁱ. So it does to add up with these weights, and to divide by their sum:
 
-Two facts of the machine shape the loop. The step is memory traffic, a dozen passes over five
-vectors, so it goes block by block, each small enough to stay in the cache for all the passes. And
-where a gradient has become zero (a dark pixel, a dead unit), m decays by β₁ a step down to the
-denormal numbers, on which a processor takes many times longer; moments too small to matter are set
-to zero before they get there.
+    M ← β₁ M + g                     V ← β₂ V + g²
+    m̂ = M / n₁                       v̂ = V / n₂           nᵢ = 1 + βᵢ + ... = (1 - βᵢᵗ) / (1 - βᵢ)
+
+    θ ← θ - lr √n₂/n₁ M / (√V + ε √n₂)
+
+The optimiser knows vectors, neither layers nor names.
+
+Two facts of the machine shape the loop. The step is memory traffic, ten passes over five vectors
+(twelve with m and v in place of their sums), so it goes block by block, each small enough to stay
+in the cache for all the passes. And where a gradient has become zero (a dark pixel, a dead unit), M
+decays by β₁ a step down to the denormal numbers, on which a processor takes many times longer; sums
+too small to matter are set to zero before they get there.
 
 **Schedules** multiply lr by a factor that depends on the share of the training done, 0 to 1:
 
@@ -43,14 +51,16 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .checks import check_real
 from .params import Params
+from .team import ALONE, Team
 
 BLOCK = 1 << 16  # entries: 256 KiB of float32, so that the five blocks in use fit a level-2 cache
+TEAM_BLOCK = 1 << 17  # of each of several threads: short calls would wait for one another
 MAX_LR = 1.0  # Adam moves a parameter by about lr a step, whatever the size of its gradient
 MIN_EPS = 1e-12
 FLUSH_EVERY = 100  # steps between two flushes of denormals
@@ -70,7 +80,7 @@ class Adam:
     Attributes
     ----------
     m, v : Params
-        The two moments, of the layout of `params`.
+        The sums M and V, of the layout of `params`; (1 - β₁) M and (1 - β₂) V are the moments.
     t : int
         Steps taken.
 
@@ -98,33 +108,53 @@ class Adam:
         self.params = params
         self.m, self.v = params.zeros_like(), params.zeros_like()
         self.t = 0
-        self._scratch = np.empty(min(BLOCK, params.flat.size), params.dtype)
-        # A moment above this is not denormal before the next flush if β₁ >= 0.84 (0.84¹⁰⁰ = 3e-8).
-        # Below it m moves θ by less than lr 1e-17, and √v is nothing beside ε >= MIN_EPS: at these
-        # β₁ and β₂, that is; nearer to 1 the first steps, with their small 1 - βᵗ, may notice.
+        # A sum above this is not denormal before the next flush if β₁ >= 0.84 (0.84¹⁰⁰ = 3e-8).
+        # Below it M moves θ by less than lr 1e-17, and √V is nothing beside ε √n₂ >= MIN_EPS.
         self._tiny = np.finfo(params.dtype).tiny * 1e8
 
-    def step(self, grads: Params, factor: float = 1.0) -> None:
-        """Take one step down the gradient `grads`, of the layout of `params`, with factor lr."""
+    def step(
+        self, grads: Params | Sequence[Params], factor: float = 1.0, team: Team = ALONE
+    ) -> None:
+        """Take one step down the gradient, with factor lr.
+
+        Parameters
+        ----------
+        grads : Params, or sequence of Params, of the layout of `params`
+            The gradient, or parts of it; the first part then becomes their sum.
+        factor : float
+        team : Team
+            Threads, each of which takes a share of the vector.
+        """
+        parts = [grads] if isinstance(grads, Params) else grads
         self.t += 1
-        b1, b2 = self.beta1, self.beta2
-        step_size = factor * self.lr / (1 - b1**self.t)
-        root_unbias = 1 / math.sqrt(1 - b2**self.t)
-        for start in range(0, self.params.flat.size, BLOCK):
-            block = slice(start, start + BLOCK)
-            theta, g = self.params.flat[block], grads.flat[block]
+        n1 = (1 - self.beta1**self.t) / (1 - self.beta1)
+        n2 = (1 - self.beta2**self.t) / (1 - self.beta2)
+        step_size = factor * self.lr * math.sqrt(n2) / n1
+        eps = self.eps * math.sqrt(n2)
+
+        def update(member: int) -> None:
+            self._update(team.share(self.params.flat.size, member), parts, step_size, eps)
+
+        team.run(update)
+
+    def _update(self, share: slice, parts: Sequence[Params], step_size: float, eps: float) -> None:
+        """The step of the entries in `share`, with step_size lr √n₂/n₁ and eps ε √n₂."""
+        size = BLOCK if len(parts) == 1 else TEAM_BLOCK
+        scratch = np.empty(min(size, share.stop - share.start), self.params.dtype)
+        for start in range(share.start, share.stop, size):
+            block = slice(start, min(start + size, share.stop))
+            theta, g = self.params.flat[block], parts[0].flat[block]
             m, v = self.m.flat[block], self.v.flat[block]
-            u = self._scratch[: len(g)]
-            m *= b1  # m ← β₁ m + (1 - β₁) g
-            np.multiply(g, 1 - b1, out=u)
-            m += u
-            v *= b2  # v ← β₂ v + (1 - β₂) g²
+            u = scratch[: len(g)]
+            for part in parts[1:]:
+                g += part.flat[block]
+            m *= self.beta1  # M ← β₁ M + g
+            m += g
+            v *= self.beta2  # V ← β₂ V + g²
             np.multiply(g, g, out=u)
-            u *= 1 - b2
             v += u
-            np.sqrt(v, out=u)  # u = lr m̂ / (√v̂ + ε)
-            u *= root_unbias
-            u += self.eps
+            np.sqrt(v, out=u)  # u = lr √n₂/n₁ M / (√V + ε √n₂)
+            u += eps
             np.divide(m, u, out=u)
             u *= step_size
             theta -= u

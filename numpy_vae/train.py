@@ -22,18 +22,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from .bounds import BOUNDS
+from .bounds import BOUNDS, Terms
 from .checks import check_choice, check_real, check_whole
 from .data import Dataset, batch, binarized, left_to_draw, minibatches, to_float
 from .evaluate import Elbo, elbo_of, evaluate_elbo
 from .likelihood import check_values
 from .optim import SCHEDULES, Adam, Average
 from .params import Array, Params
+from .team import ALONE, Team, suitable_threads
 from .vae import VAE
 
 MAX_EPOCHS = 1_000_000
@@ -168,11 +169,12 @@ def train_step(
     adam: Adam,
     x: Array,
     eps: Array,
-    grads: Params,
+    grads: Params | Sequence[Params],
     beta: float = 1.0,
     *,
     bound: str = "elbo",
     factor: float = 1.0,
+    team: Team = ALONE,
 ) -> BatchSums:
     """Take one Adam step on one minibatch.
 
@@ -180,14 +182,16 @@ def train_step(
     ----------
     x : ndarray, shape (B, D)
     eps : ndarray, shape (B, Z) or (K, B, Z)
-    grads : Params
-        Memory for the gradient.
+    grads : Params, or sequence of Params
+        Memory for the gradient; where a team shares the work, one for each member.
     beta : float
         Coefficient of the KL, or of the log ratio.
     bound : {"elbo", "iwae"}
         What is maximised: see `numpy_vae.bounds`.
     factor : float
         Of Adam's learning rate.
+    team : Team
+        Threads, each of which takes a share of the images, and then of the parameters.
 
     Raises
     ------
@@ -195,18 +199,40 @@ def train_step(
         If a value overflows or is not a number. The parameters are then as they were, unless it
         was the step itself that overflowed.
     """
+    parts = [grads] if isinstance(grads, Params) else grads
+    if len(parts) != team.size:
+        raise ValueError(f"grads are {len(parts)}, must be {team.size}: one for each of the team")
+
+    def gradient(member: int) -> BatchSums:
+        rows = team.share(len(x), member)
+        return _gradient(vae, x[rows], eps[..., rows, :], parts[member], beta, bound, len(x))
+
     with np.errstate(over="raise", divide="raise", invalid="raise"):
-        trace = vae.forward(x, eps)
-        terms = vae.terms(trace)
-        loss = float(BOUNDS[bound].forward(terms, beta))
-        vae.loss_backward(trace, *BOUNDS[bound].backward(terms, beta), out=grads)
-        # A NaN that comes in raises no flag, and flags of BLAS threads may be lost. A finite Σ g²
-        # also means that no g² overflows in Adam.
-        if not math.isfinite(loss):
-            raise FloatingPointError("the loss is not finite")
-        if not math.isfinite(np.dot(grads.flat, grads.flat)):
-            raise FloatingPointError("the gradient is not finite")
-        adam.step(grads, factor)
+        sums = team.run(gradient)
+        adam.step(parts, factor, team)
+    return BatchSums(*map(sum, zip(*sums, strict=True)))
+
+
+def _gradient(
+    vae: VAE, x: Array, eps: Array, grads: Params, beta: float, bound: str, n: int
+) -> BatchSums:
+    """The gradient of the mean loss of n images, as far as it comes from these, into `grads`."""
+    if len(x) == 0:  # fewer images than threads
+        grads.flat[:] = 0
+        return BatchSums(0.0, 0.0, 0.0)
+    share = len(x) / n
+    trace = vae.forward(x, eps)
+    terms = vae.terms(trace) if bound == "iwae" else Terms(*vae.loss(trace), None)
+    loss = float(BOUNDS[bound].forward(terms, beta))
+    dnll, dkl, dratio = BOUNDS[bound].backward(terms, beta)  # of the mean loss of these alone
+    dratio = None if dratio is None else share * dratio
+    vae.loss_backward(trace, share * dnll, share * dkl, dratio, out=grads)
+    # A NaN that comes in raises no flag, and flags of BLAS threads may be lost. A finite Σ g² also
+    # means that no g² overflows in Adam.
+    if not math.isfinite(loss):
+        raise FloatingPointError("the loss is not finite")
+    if not math.isfinite(np.dot(grads.flat, grads.flat)):
+        raise FloatingPointError("the gradient is not finite")
     reconstruction, kl = float(terms.reconstruction.mean()), float(terms.kl.mean())
     return BatchSums(reconstruction * len(x), kl * len(x), loss * len(x))
 
@@ -231,6 +257,7 @@ def train_epochs(
     best: Best | None = None,
     patience: int | None = None,
     done: int = 0,
+    threads: int | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Iterator[Record]:
     """Train in place, and yield a record after each epoch.
@@ -270,6 +297,9 @@ def train_epochs(
         Stop when the best epoch lies this many epochs back. Needs `best`.
     done : int
         Epochs that this training has behind it, to go on with a run that was stopped.
+    threads : int, optional
+        Threads that share each minibatch (see `numpy_vae.team`). By default as many as are known to
+        gain by it, `suitable_threads`. Rounding apart, the result is the same for any number.
     on_step : callable, optional
         Called after each step, where everything is consistent; may raise to stop the training.
 
@@ -314,7 +344,8 @@ def train_epochs(
     streams = rng if isinstance(rng, Streams) else spawn_streams(rng)
     adam = Adam(vae.params, lr) if adam is None else adam
     evaluated = vae if average is None else vae.over(average.mean)
-    grads = vae.params.zeros_like()
+    team = Team(suitable_threads(batch_size * samples) if threads is None else threads)
+    grads = [vae.params.zeros_like() for _ in range(team.size)]
     n, dtype = len(data.train), vae.params.dtype
     batches = math.ceil(n / batch_size)
 
@@ -326,24 +357,27 @@ def train_epochs(
             return
         start = time.perf_counter()
         sums, seen = np.zeros(3), 0
-        for i, rows in enumerate(minibatches(n, batch_size, streams.order), start=1):
-            x = batch(data.train, rows, binarize=draws, rng=streams.pixels, dtype=dtype)
-            lead = (samples, len(x)) if samples > 1 else (len(x),)
-            eps = streams.noise.standard_normal((*lead, vae.latent_dim), dtype)
-            elapsed = epoch - 1 + (i - 1) / batches  # epochs, with a fraction
-            beta_now = beta * min(1.0, elapsed / warmup) if warmup else beta
-            factor = factor_of(elapsed / epochs)
-            step = adam.t + 1
-            try:
-                sums += train_step(vae, adam, x, eps, grads, beta_now, bound=bound, factor=factor)
-            except FloatingPointError as error:
-                raise FloatingPointError(f"step {step}: {error}") from None
-            if average is not None:
-                average.update(adam.t)
-            seen += len(x)
-            if on_step is not None:
-                reconstruction, kl, loss = (sums / seen).tolist()
-                on_step(Step(epoch, epochs, i, batches, -loss, reconstruction, kl))
+        with team:
+            for i, rows in enumerate(minibatches(n, batch_size, streams.order), start=1):
+                x = batch(data.train, rows, binarize=draws, rng=streams.pixels, dtype=dtype)
+                lead = (samples, len(x)) if samples > 1 else (len(x),)
+                eps = streams.noise.standard_normal((*lead, vae.latent_dim), dtype)
+                elapsed = epoch - 1 + (i - 1) / batches  # epochs, with a fraction
+                beta_now = beta * min(1.0, elapsed / warmup) if warmup else beta
+                factor = factor_of(elapsed / epochs)
+                step = adam.t + 1
+                try:
+                    sums += train_step(
+                        vae, adam, x, eps, grads, beta_now, bound=bound, factor=factor, team=team
+                    )
+                except FloatingPointError as error:
+                    raise FloatingPointError(f"step {step}: {error}") from None
+                if average is not None:
+                    average.update(adam.t)
+                seen += len(x)
+                if on_step is not None:
+                    reconstruction, kl, loss = (sums / seen).tolist()
+                    on_step(Step(epoch, epochs, i, batches, -loss, reconstruction, kl))
         trained = time.perf_counter()
         test = validation = NOT_EVALUATED
         due = epoch == epochs or epoch % evaluate_every == 0
@@ -382,6 +416,7 @@ def fit(
     average: Average | None = None,
     best: Best | None = None,
     patience: int | None = None,
+    threads: int | None = None,
     report: Callable[[Step | Record], None] | None = None,
 ) -> list[Record]:
     """Train in place to the end, and return the records: `train_epochs`, drained.
@@ -394,7 +429,7 @@ def fit(
         vae, data, epochs=epochs, batch_size=batch_size, lr=lr, schedule=schedule, beta=beta,
         warmup=warmup, bound=bound, samples=samples, binarize=binarize,
         evaluate_every=evaluate_every, rng=rng, average=average, best=best, patience=patience,
-        on_step=report,
+        threads=threads, on_step=report,
     ):  # fmt: skip
         history.append(record)
         if report is not None:

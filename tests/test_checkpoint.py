@@ -112,8 +112,8 @@ def training_of(path):
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("version",), 1, "its version is 1, must be 2"),
-        (("version",), 3, "its version is 3, must be 2"),
+        (("version",), 2, "its version is 2, must be 3"),
+        (("version",), 4, "its version is 4, must be 3"),
         (("adam",), {"t": 3, "beta1": 0.9, "beta2": 0.9, "eps": 1e-8}, "lr"),
         (("average",), {}, "eta"),
         (("best",), {"epoch": 3, "elbo": 1.0}, ""),

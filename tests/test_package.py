@@ -9,7 +9,7 @@ import numpy_vae
 
 PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
-    "checks", "files", "params", "layers", "posterior", "likelihood", "network", "bounds", "vae",
+    "checks", "files", "params", "layers", "posterior", "likelihood", "network", "bounds", "vae", "team",
     "optim", "gradcheck", "modelcheck", "data", "digits", "evaluate", "train", "checkpoint", "runs",
     "progress", "plots", "figures", "explorer", "study.report", "study.linear",
     "study.pictures", "study.training", "study.tied",

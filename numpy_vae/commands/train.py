@@ -35,6 +35,7 @@ from ..runs import (
     write_history,
     write_json,
 )
+from ..team import MAX_THREADS, MIN_ROWS
 from ..train import (
     MAX_BATCH_SIZE,
     MAX_EPOCHS,
@@ -70,7 +71,7 @@ from .inputs import (
 from .plot import draw_figures
 
 EPOCHS = 40
-RESUMED_WITH = ("resume", "epochs", "patience", "data", "data_dir", "quiet")
+RESUMED_WITH = ("resume", "epochs", "patience", "threads", "data", "data_dir", "quiet")
 
 DESCRIPTION = """\
 Train a variational autoencoder on images and write the results to a directory: the parameters, the
@@ -95,7 +96,7 @@ the test images in nats per image: higher is better. Compare it only with result
 
 The checkpoint is written before the first step and after every epoch, whole or not at all. Stopped
 at any moment and resumed, a run ends with the same bits as one that was never stopped (the clock
-apart), on the same machine and with as many BLAS threads.
+apart), on the same machine and with as many threads and BLAS threads.
 """
 
 
@@ -215,18 +216,26 @@ def add_arguments(commands: Subparsers) -> None:
         metavar="N",
         help="epochs from one evaluation of the held-out images to the next (default: 1)",
     )
+    training.add_argument(
+        "--threads",
+        type=whole(1, MAX_THREADS),
+        metavar="N",
+        help="threads that share each minibatch, with one BLAS thread each; default: one for each "
+        f"core and {MIN_ROWS} images times samples if threadpoolctl is installed, else 1, which "
+        "leaves the BLAS its own threads",
+    )
     add_seed(
         training,
-        "the same seed on the same machine, with as many BLAS threads, gives the same parameters, "
-        "bit for bit",
+        "the same seed on the same machine, with as many threads and BLAS threads, gives the same "
+        "parameters, bit for bit",
     )
     training.add_argument(
         "--resume",
         type=path,
         metavar="RUN",
         help="go on with a run that was stopped; its settings are its own, and of the other "
-        "options only --epochs, --patience, --quiet, and --data or --data-dir (where the images "
-        "have moved) go with it",
+        "options only --epochs, --patience, --threads, --quiet, and --data or --data-dir (where "
+        "the images have moved) go with it",
     )
 
     output = command.add_argument_group("output")
@@ -369,6 +378,10 @@ def resume(args: argparse.Namespace, held: ExitStack) -> Run:
 
 def peak_memory() -> int | None:
     """Return the largest resident size of this process so far in MiB, where the system tells."""
+    try:  # Linux, where what getrusage gives may be that of the process that started this one
+        return int(Path("/proc/self/status").read_bytes().split(b"VmHWM:")[1].split()[0]) >> 10
+    except (OSError, IndexError):
+        pass
     try:
         import resource
     except ImportError:  # Windows
@@ -408,6 +421,7 @@ def train(args: argparse.Namespace, run: Run) -> int:
                     average=state.average,
                     best=state.best,
                     done=len(history),
+                    threads=args.threads,
                     on_step=progress,
                 ):
                     history.append(record)

@@ -1069,10 +1069,10 @@ BUGS = (
         PUBLISHED,
         plant(
             "optim",
-            "step_size = factor * self.lr / (1 - b1**self.t)",
-            "step_size = factor * self.lr",
-            "root_unbias = 1 / math.sqrt(1 - b2**self.t)",
-            "root_unbias = 1.0",
+            "n1 = (1 - self.beta1**self.t) / (1 - self.beta1)",
+            "n1 = 1 / (1 - self.beta1)",
+            "n2 = (1 - self.beta2**self.t) / (1 - self.beta2)",
+            "n2 = 1 / (1 - self.beta2)",
         ),
         "test_optim.py::test_adam_is_the_printed_algorithm",
         MATHEMATICS,
@@ -1083,7 +1083,7 @@ BUGS = (
         "adam-counts-from-two",
         "The power of the bias correction is one too large.",
         COMMON,
-        plant("optim", "self.lr / (1 - b1**self.t)", "self.lr / (1 - b1 ** (self.t + 1))"),
+        plant("optim", "n1 = (1 - self.beta1**self.t)", "n1 = (1 - self.beta1 ** (self.t + 1))"),
         "test_optim.py::test_adam_is_the_printed_algorithm",
         MATHEMATICS,
         "No check takes a step.",
@@ -1095,8 +1095,8 @@ BUGS = (
         plant(
             "optim",
             "np.sqrt(v, out=u)",
-            "np.sqrt(v + self.eps, out=u)",
-            "            u += self.eps\n",
+            "np.sqrt(v + eps, out=u)",
+            "            u += eps\n",
             "",
         ),
         "test_optim.py::test_adam_is_the_printed_algorithm",
@@ -1109,7 +1109,7 @@ BUGS = (
         PUBLISHED,
         plant(
             "train",
-            "        adam.step(grads, factor)\n",
+            "        adam.step(parts, factor, team)\n",
             "        for i in range(len(x)):\n"
             "            row = slice(i, i + 1)\n"
             "            one = vae.forward(x[row], eps[..., row, :])\n"
@@ -1127,8 +1127,8 @@ BUGS = (
         COMMON,
         plant(
             "optim",
-            "np.multiply(g, g, out=u)\n            u *= 1 - b2\n            v += u\n",
-            "np.multiply(g, g, out=g)\n            g *= 1 - b2\n            v += g\n",
+            "np.multiply(g, g, out=u)\n            v += u\n",
+            "np.multiply(g, g, out=g)\n            v += g\n",
         ),
         "test_optim.py::test_steps_are_taken_in_place_in_the_dtype_of_the_parameters",
         MATHEMATICS | PURITY,

@@ -86,10 +86,8 @@ EQUIVALENT = {
     " -> FLUSH_EVERY = 101": "the threshold of the flush has room for that: 0.84^101 1e8 > 1",
     "optim.Adam.__init__: (self.m, self.v)"
     " -> (self.v, self.m)": "two vectors of zeros of the same layout are exchanged",
-    "optim.Adam.__init__: min(BLOCK, params.flat.size)"
-    " -> max(BLOCK, params.flat.size)": "memory only: the scratch is longer than is needed",
     "optim.Adam.__init__: np.finfo(params.dtype).tiny * 100000000.0"
     " -> np.finfo(params.dtype).tiny * 200000000.0": "a threshold with room on both sides",
-    "optim.Adam.step: u < self._tiny"
+    "optim.Adam._update: u < self._tiny"
     " -> u <= self._tiny": "a threshold with room on both sides: that number may go or stay",
 }

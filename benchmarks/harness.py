@@ -1,0 +1,129 @@
+"""What the benchmarks share: contestants in processes of their own, and the facts of the machine.
+
+Threads of one BLAS get in the way of another's: some spin for a while after a product, before they
+sleep. So each contestant lives in a process of its own and they take turns, a few calls each; what
+is busy elsewhere on the machine then meets all of them alike.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Worker:
+    """An object in a process of its own: `call` runs one of its methods there.
+
+    Parameters
+    ----------
+    factory : callable
+        Makes the object, in the other process; a function or class at the top of a module.
+    *args
+        What it is called with. Must be picklable, as must what methods take and return.
+    """
+
+    def __init__(self, factory: Callable[..., Any], *args: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, factory, args), daemon=True)
+        self._process.start()
+        other.close()
+        self._answer()
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Return what the method `name` returns. An exception there is a RuntimeError here."""
+        self._pipe.send((name, args))
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join(10)
+
+    def _answer(self) -> Any:
+        try:
+            error, result = self._pipe.recv()
+        except EOFError:
+            raise RuntimeError("the process has ended") from None
+        if error:
+            raise RuntimeError(error)
+        return result
+
+
+def _serve(pipe: Connection, factory: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        thing = factory(*args)
+        pipe.send((None, None))
+        while True:
+            name, arguments = pipe.recv()
+            pipe.send((None, getattr(thing, name)(*arguments)))
+    except EOFError:
+        pass
+    except Exception as error:
+        pipe.send((f"{type(error).__name__}: {error}", None))
+
+
+def installed(*names: str) -> dict[str, str]:
+    """Return the versions of those of the packages that are installed."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Return what a figure depends on: processor, cores, Python, packages, BLAS and its threads."""
+    facts: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": "unknown: threadpoolctl is not installed",
+    }
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return facts
+    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    facts["blas"] = ", ".join(
+        f"{library['internal_api']} {library['version']} ({library.get('architecture')}), "
+        f"{library['num_threads']} threads"
+        for library in libraries
+    )
+    return facts
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def heading(facts: Mapping[str, Any]) -> str:
+    """Return the facts of `machine` in a line."""
+    return (
+        f"{facts['processor']}, {facts['cores']} cores; Python {facts['python']}, "
+        f"NumPy {facts['numpy']}; {facts['blas']}"
+    )
+
+
+def write_json(path: str, result: Mapping[str, Any]) -> None:
+    """Write `result` to `path`."""
+    Path(path).write_text(json.dumps(result, indent=2) + "\n")

@@ -1,0 +1,121 @@
+"""Where a training step goes, line by line of the package's own source.
+
+    python benchmarks/ops.py [--batch 128] [--warmup 1000] [--steps 500] [--threads 1] [--json FILE]
+
+Python's trace hook tells when each line of numpy_vae begins; the time until the next is that of the
+line, calls into NumPy included. So the table shows the source as it is, and cannot go out of date.
+Tracing itself takes some tenths of a microsecond a line, which is printed: the step is timed with
+and without it. With --threads N the lines are those of the calling thread.
+
+Beside it stand the matrix products of the same step, alone (benchmarks/contestants.py): what the
+lines with a product take beyond them is the price of a memory that other lines have used meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import linecache
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from types import FrameType
+from typing import Any
+
+from contestants import MatrixProducts, NumpyVAE
+from harness import heading, machine, write_json
+
+import numpy_vae
+
+FOLDER = str(Path(numpy_vae.__file__).parent)
+PRODUCTS = ("@ self.W", "np.matmul(")  # what a line with a matrix product contains
+
+Lines = dict[tuple[str, int], float]
+
+
+class Tracer:
+    """Seconds spent at each line of the package while it is the trace function."""
+
+    def __init__(self) -> None:
+        self.seconds: Lines = {}
+        self._open: list[tuple[tuple[str, int], float]] = []  # of each frame: its line, since when
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> Callable[..., Any] | None:
+        if not frame.f_code.co_filename.startswith(FOLDER):
+            return None
+        now = time.perf_counter()
+        if self._open:
+            line, since = self._open[-1]
+            self.seconds[line] = self.seconds.get(line, 0.0) + now - since
+        if event == "return":
+            self._open.pop()
+            if self._open:  # the caller goes on with its line
+                self._open[-1] = self._open[-1][0], time.perf_counter()
+            return self
+        if event == "call":
+            self._open.append((("", 0), 0.0))
+        self._open[-1] = (frame.f_code.co_filename, frame.f_lineno), time.perf_counter()
+        return self
+
+
+def profile(contestant: NumpyVAE, steps: int) -> Lines:
+    """Return the milliseconds of a step at each line."""
+    tracer = Tracer()
+    sys.settrace(tracer)
+    try:
+        contestant.run(steps)
+    finally:
+        sys.settrace(None)
+    return {line: 1e3 * seconds / steps for line, seconds in tracer.seconds.items() if line[1]}
+
+
+def milliseconds(contestant: Any, steps: int) -> float:
+    """Return the median over 20 turns of the time of a step, untraced."""
+    turn = max(1, steps // 20)
+    return 1e3 * median(contestant.run(turn) / turn for _ in range(20))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--warmup", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--shown", type=int, default=40, help="lines that are shown")
+    parser.add_argument("--json", metavar="FILE")
+    args = parser.parse_args()
+    facts = machine()
+    ours, floor = NumpyVAE(args.batch, args.threads), MatrixProducts(args.batch)
+    ours.run(args.warmup)
+    plain, products = milliseconds(ours, args.steps), milliseconds(floor, args.steps)
+    lines = profile(ours, args.steps)
+    source = {line: linecache.getline(*line).strip() for line in lines}
+    of_products = sum(ms for line, ms in lines.items() if any(p in source[line] for p in PRODUCTS))
+    total = sum(lines.values())
+    print(heading(facts))
+    print(f"batch {args.batch}, threads {args.threads}: a step {plain:.3f} ms, traced {total:.3f}")
+    print(f"the matrix products alone {products:.3f} ms, in the lines below {of_products:.3f}\n")
+    files: dict[str, float] = {}
+    for (name, _), ms in lines.items():
+        files[Path(name).name] = files.get(Path(name).name, 0.0) + ms
+    for name, ms in sorted(files.items(), key=lambda item: -item[1]):
+        print(f"{ms:8.3f} {ms / total:5.0%}  {name}")
+    print()
+    ordered = sorted(lines.items(), key=lambda item: -item[1])
+    for line, ms in ordered[: args.shown]:
+        place = f"{Path(line[0]).name}:{line[1]}"
+        print(f"{ms:8.3f} {ms / total:5.0%}  {place:18} {source[line][:90]}")
+    rest = sum(ms for _, ms in ordered[args.shown :])
+    print(f"{rest:8.3f} {rest / total:5.0%}  {max(0, len(ordered) - args.shown)} other lines")
+    if args.json:
+        table = [
+            {"file": Path(name).name, "line": n, "ms": ms, "source": source[name, n]}
+            for (name, n), ms in ordered
+        ]
+        report = {"machine": facts, "settings": vars(args), "step_ms": plain, "traced_ms": total}
+        write_json(args.json, report | {"products_ms": products, "lines": table})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Threads that share a step: the same numbers, nothing left behind, errors that arrive."""
+
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from numpy_vae import VAE, Adam, load_digits, team, train_epochs
+from numpy_vae.likelihood import LIKELIHOODS
+from numpy_vae.team import ALONE, Team, suitable_threads
+from numpy_vae.train import train_step
+
+
+def gradient_and_step(likelihood="bernoulli", bound="elbo", samples=1, rows=7, threads=1, **kinds):
+    """One step in float64: the sum of the members' gradients, the parameters after it, the sums."""
+    rng = np.random.default_rng(0)
+    vae = VAE(6, (5,), 3, likelihood=likelihood, dtype=np.float64, rng=1, **kinds)
+    vae.params.flat[:] += 0.3 * rng.standard_normal(vae.params.flat.size)
+    x = (rng.random((rows, 6)) < 0.4).astype(float)
+    eps = rng.standard_normal((samples, rows, 3) if samples > 1 else (rows, 3))
+    grads = [vae.params.zeros_like() for _ in range(threads)]
+    for part in grads:
+        part.flat[:] = 7.0  # a gradient is assigned, never added
+    adam = Adam(vae.params, 0.05)
+    with Team(threads) as members:
+        sums = train_step(vae, adam, x, eps, grads, 0.7, bound=bound, team=members)
+    return grads[0].flat, vae.params.flat, sums
+
+
+@pytest.mark.gradient
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize(("bound", "samples"), [("elbo", 1), ("elbo", 3), ("iwae", 3)])
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_a_step_does_not_depend_on_the_number_of_threads(likelihood, bound, samples, threads):
+    one = gradient_and_step(likelihood, bound, samples)
+    many = gradient_and_step(likelihood, bound, samples, threads=threads)
+    for a, b in zip(one, many, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.gradient
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_fewer_images_than_threads(rows):
+    for a, b in zip(gradient_and_step(rows=rows), gradient_and_step(rows=rows, threads=4)):  # noqa: B905
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.purity
+def test_adam_takes_each_entry_once_whatever_the_shares(monkeypatch):
+    monkeypatch.setattr("numpy_vae.optim.BLOCK", 5)
+    monkeypatch.setattr("numpy_vae.optim.TEAM_BLOCK", 4)
+    ends = []
+    for threads in 1, 2, 3:
+        vae = VAE(6, (5,), 3, dtype=np.float64, rng=1)
+        grads = [vae.params.zeros_like() for _ in range(threads)]
+        whole = np.random.default_rng(2).standard_normal(vae.params.flat.size)
+        adam = Adam(vae.params)
+        with Team(threads) as members:
+            for _ in range(3):
+                for i, part in enumerate(grads):
+                    part.flat[:] = whole / threads * (1 + (i == 0) - (i == threads - 1))
+                adam.step(grads, 0.5, members)
+        ends.append(vae.params.flat.copy())
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-13)
+    np.testing.assert_allclose(ends[2], ends[0], rtol=1e-13)
+
+
+def test_an_epoch_gives_the_same_records_in_two_threads():
+    data = load_digits(120, rng=0)
+    records = []
+    for threads in 1, 2:
+        vae = VAE(784, (8,), 2, dtype=np.float64, rng=0)
+        records += train_epochs(vae, data, epochs=1, batch_size=33, rng=0, threads=threads)
+    assert records[0].train_elbo == pytest.approx(records[1].train_elbo, rel=1e-9)
+    assert records[0].test_elbo == pytest.approx(records[1].test_elbo, rel=1e-9)
+
+
+def test_members_work_at_the_same_time_each_with_its_number():
+    barrier = threading.Barrier(3, timeout=10)  # passes only when all three are there
+
+    def work(member):
+        barrier.wait()
+        return member, threading.get_ident()
+
+    with Team(3) as members:
+        for _ in range(3):
+            found = members.run(work)
+            assert [member for member, _ in found] == [0, 1, 2]
+            assert len({thread for _, thread in found}) == 3
+            assert found[0][1] == threading.get_ident()
+
+
+def test_shares_are_all_rows_in_order():
+    for size in range(1, 6):
+        for n in range(12):
+            shares = [Team(size).share(n, member) for member in range(size)]
+            assert [i for share in shares for i in range(n)[share]] == list(range(n))
+            lengths = [len(range(n)[share]) for share in shares]
+            assert max(lengths) - min(lengths) <= 1
+
+
+def test_threads_end_with_the_context():
+    before = set(threading.enumerate())
+    with Team(3):
+        assert len(set(threading.enumerate()) - before) == 2
+    deadline = time.monotonic() + 10
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not set(threading.enumerate()) - before
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_an_error_arrives_after_all_have_ended(who):
+    ended = []
+
+    def work(member):
+        if member == who:
+            raise FloatingPointError("of a member")
+        time.sleep(0.05)
+        ended.append(member)
+
+    with Team(3) as members:
+        with pytest.raises(FloatingPointError, match="of a member"):
+            members.run(work)
+        assert sorted(ended) == sorted({0, 1, 2} - {who})
+        assert members.run(lambda member: member) == [0, 1, 2]  # and the team is still good
+
+
+def test_errstate_of_the_caller_holds_in_every_member():
+    def work(member):
+        np.float32(1e38) * np.array([1e38], np.float32)
+
+    with (
+        Team(2) as members,
+        np.errstate(over="raise"),
+        pytest.raises(FloatingPointError, match="overflow"),
+    ):
+        members.run(lambda member: work(member) if member else None)
+
+
+@pytest.mark.purity
+def test_a_gradient_that_is_not_finite_leaves_the_parameters_alone():
+    vae = VAE(6, (5,), 3, rng=0)
+    x, eps = np.zeros((4, 6), np.float32), np.zeros((4, 3), np.float32)
+    x[3, 0] = np.nan  # a row of the second member
+    before = vae.params.flat.copy()
+    adam = Adam(vae.params)
+    with Team(2) as members, pytest.raises(FloatingPointError, match="the loss is not finite"):
+        train_step(vae, adam, x, eps, [vae.params.zeros_like() for _ in range(2)], team=members)
+    np.testing.assert_array_equal(vae.params.flat, before)
+    assert adam.t == 0
+
+
+def test_a_team_needs_a_gradient_for_each_member():
+    vae = VAE(6, (5,), 3, rng=0)
+    x, eps = np.zeros((4, 6), np.float32), np.zeros((4, 3), np.float32)
+    with Team(2) as members, pytest.raises(ValueError, match="grads are 1, must be 2: one for"):
+        train_step(vae, Adam(vae.params), x, eps, vae.params.zeros_like(), team=members)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, 10_000])
+def test_a_size_out_of_range_is_refused(size):
+    with pytest.raises(ValueError, match=r"threads is .*, must be a whole number from 1 to 256"):
+        Team(size)
+
+
+def test_one_blas_thread_inside_and_as_before_outside():
+    control = pytest.importorskip("threadpoolctl")
+
+    def threads():
+        return [
+            lib["num_threads"] for lib in control.threadpool_info() if lib["user_api"] == "blas"
+        ]
+
+    with control.threadpool_limits(2, "blas"):
+        before = threads()
+        with Team(2):
+            assert set(threads()) == {1}
+        assert threads() == before
+        with ALONE:
+            assert threads() == before
+
+
+def test_how_many_threads_are_suitable(monkeypatch):
+    monkeypatch.setattr(team, "cores", lambda: 4)
+    monkeypatch.setattr(team, "find_spec", lambda name: object())
+    few = team.MIN_ROWS
+    assert [suitable_threads(n) for n in (1, few, 2 * few - 1, 2 * few, 3 * few, 100 * few)] == [
+        1, 1, 1, 2, 3, 4,
+    ]  # fmt: skip
+    monkeypatch.setattr(team, "find_spec", lambda name: None)  # without threadpoolctl
+    assert suitable_threads(100 * few) == 1
+    assert team.cores() >= 1
+
+
+def test_without_threadpoolctl_a_team_still_works(monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    with Team(2) as members:
+        assert members.run(lambda member: member + 1) == [1, 2]
