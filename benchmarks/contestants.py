@@ -12,13 +12,14 @@ returns the loss, in nats per image, of the first minibatch under the parameters
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from numpy_vae import VAE, Adam, load_digits
 from numpy_vae.data import batch
+from numpy_vae.evaluate import IMAGES_AT_ONCE, evaluate_likelihood
 from numpy_vae.team import Team, suitable_threads
 from numpy_vae.train import train_step
 
@@ -26,6 +27,7 @@ D, H, Z = 784, 400, 20
 LR = 1e-3
 POOL = 50  # minibatches, taken in turn
 LAYERS = ("encoder.0", "mu", "logvar", "decoder.0", "output")
+MAPS = ((D, H), (H, Z), (H, Z), (Z, H), (H, D))  # of LAYERS
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -120,28 +122,46 @@ class TwoThreads(NumpyVAE):
         super().__init__(size, 2)
 
 
+class Products:
+    """Matrix products into arrays that are there, and nothing else: the floor.
+
+    Parameters
+    ----------
+    maps : sequence of (rows, n, m)
+        Affine maps from n to m, each of which has its three products.
+    backward : bool
+        Without it only y = x W; with it also dW = xᵀ dy and, but for the first map, whose input is
+        the image, dx = dy Wᵀ.
+    """
+
+    def __init__(self, maps: Sequence[tuple[int, int, int]], backward: bool = True) -> None:
+        rng = np.random.default_rng(0)
+        self.backward = backward
+        self.maps = []
+        for rows, n, m in maps:
+            shapes = (rows, n), (n, m), (rows, m)  # x and dx, W and dW, y and dy
+            self.maps.append(
+                [rng.standard_normal(shape, np.float32) for shape in shapes]
+                + [np.empty(shape, np.float32) for shape in shapes]
+            )
+
+    def __call__(self) -> None:
+        for i, (x, w, dy, dx, dw, y) in enumerate(self.maps):
+            np.matmul(x, w, out=y)
+            if self.backward:
+                np.matmul(x.T, dy, out=dw)
+                if i:
+                    np.matmul(dy, w.T, out=dx)
+
+
 class MatrixProducts(Contestant):
-    """The fourteen matrix products of a step, into arrays that are there, and nothing else."""
+    """The fourteen matrix products of a step."""
 
     def setup(self) -> None:
-        rng = np.random.default_rng(0)
-        maps = [(D, H), (H, Z), (H, Z), (Z, H), (H, D)]  # LAYERS
-
-        def arrays(*shape: int) -> Any:
-            return rng.standard_normal(shape, np.float32)
-
-        self.maps = [
-            [arrays(self.size, n), arrays(n, m), arrays(self.size, m)]  # x, W, dy
-            + [np.empty(shape, np.float32) for shape in [(self.size, m), (n, m), (self.size, n)]]
-            for n, m in maps
-        ]
+        self.products = Products([(self.size, n, m) for n, m in MAPS])
 
     def step(self, x: Any, eps: Any) -> Any:
-        for i, (x, w, dy, y, dw, dx) in enumerate(self.maps):
-            np.matmul(x, w, out=y)
-            np.matmul(x.T, dy, out=dw)
-            if i:  # nobody reads the gradient of the image
-                np.matmul(dy, w.T, out=dx)
+        self.products()
 
     def loss(self) -> float:
         return float("nan")
@@ -297,6 +317,37 @@ class HipsAutograd(Contestant):
 
     def loss(self) -> float:
         return float(self.objective(self.p, self.xs[0], self.epss[0]))
+
+
+class Evaluation:
+    """log p(x) of 100 images by importance sampling: `numpy_vae.evaluate.evaluate_likelihood`."""
+
+    def __init__(self) -> None:
+        self.vae = VAE(D, (H,), Z, rng=0)
+        self.images = load_digits(rng=0).test[:IMAGES_AT_ONCE]
+
+    def run(self, samples: int) -> float:
+        """Take so many samples for each image and return the seconds."""
+        start = time.perf_counter()
+        evaluate_likelihood(self.vae, self.images, samples=samples, binarize="dynamic", rng=0)
+        return time.perf_counter() - start
+
+
+class EvaluationProducts:
+    """The matrix products of the same: the encoder's once, the decoder's for each sample."""
+
+    def __init__(self) -> None:
+        rows = IMAGES_AT_ONCE
+        self.encoder = Products([(rows, n, m) for n, m in MAPS[:3]], backward=False)
+        self.decoder = Products([(rows, n, m) for n, m in MAPS[3:]], backward=False)
+
+    def run(self, samples: int) -> float:
+        """Compute those of so many samples and return the seconds."""
+        start = time.perf_counter()
+        self.encoder()
+        for _ in range(samples):
+            self.decoder()
+        return time.perf_counter() - start
 
 
 CONTESTANTS: dict[str, tuple[str | None, Callable[[int], Contestant]]] = {

@@ -1,6 +1,7 @@
 """Milliseconds of one training step in the steady state: this package, its floor, its peers.
 
     python benchmarks/step.py [--batches 32 128 512] [--warmup 3000] [--rounds 60] [--json FILE]
+                              [--only NAME ...]
 
 Contestants (benchmarks/contestants.py): this package; the matrix products of the same step on the
 same shapes and nothing else, which are the floor; and of PyTorch, JAX and HIPS/autograd what is
@@ -11,8 +12,10 @@ steps. Then they take turns of --steps steps, each in a process of its own, and 
 rounds of a turn's milliseconds per step is what counts.
 
 All must reach the same loss: after 20 steps to 1e-4 of it, before rounding has had time to grow;
-after the last step it is printed for each, and is of the same run of numbers, but no longer the
-same.
+after the last step it is printed for each, when rounding has grown over the same minibatches.
+
+Two more comparisons follow. A step after 1000 steps beside one after 20 000, of two trainings that
+take turns: is it as fast? And log p(x) by importance sampling beside its bare matrix products.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import time
 from statistics import median
 from typing import Any
 
-from contestants import CONTESTANTS
+from contestants import CONTESTANTS, Evaluation, EvaluationProducts, NumpyVAE
 from harness import Worker, heading, installed, machine, write_json
 
 FIRST = 20  # steps until the losses are compared
@@ -34,14 +37,10 @@ def compare(size: int, names: list[str], args: argparse.Namespace) -> dict[str, 
     results: dict[str, Any] = {}
     for name, worker in workers.items():
         worker.call("run", FIRST)
-        results[name] = {"loss_after_20": worker.call("loss"), "milliseconds": []}
+        results[name] = {"loss_after_20": worker.call("loss")}
         worker.call("run", max(0, args.warmup - FIRST))
-    for _ in range(args.rounds):
-        for name, worker in workers.items():
-            time.sleep(args.pause)  # until the threads of the one before have gone to sleep
-            worker.call("run", 2)  # brings the caches back
-            seconds = worker.call("run", args.steps)
-            results[name]["milliseconds"].append(1e3 * seconds / args.steps)
+    for name, ms in take_turns(workers, args.steps, args.rounds, args.pause).items():
+        results[name]["milliseconds"] = ms
     for name, worker in workers.items():
         results[name]["loss"] = worker.call("loss")
         results[name]["median"] = median(results[name]["milliseconds"])
@@ -53,6 +52,39 @@ def same_loss(results: dict[str, Any]) -> bool:
     """Whether all contestants have the same loss after 20 steps, to 1e-4 of it."""
     losses = [r["loss_after_20"] for n, r in results.items() if n != "matrix products"]
     return max(losses) - min(losses) <= 1e-4 * max(losses)
+
+
+def take_turns(
+    workers: dict[str, Worker], steps: int, rounds: int, pause: float
+) -> dict[str, list[float]]:
+    """Return, by name, the milliseconds of a step in each round."""
+    times: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            time.sleep(pause)  # until the threads of the one before have gone to sleep
+            worker.call("run", 2)  # brings the caches back
+            times[name].append(1e3 * worker.call("run", steps) / steps)
+    return times
+
+
+def early_and_late(args: argparse.Namespace) -> dict[str, float]:
+    """Return the milliseconds of a step at batch 128 after 1000 steps and after 20 000."""
+    workers = {str(done): Worker(NumpyVAE, 128) for done in (1000, 20_000)}
+    for done, worker in workers.items():
+        worker.call("run", int(done))
+    times = take_turns(workers, 10, args.rounds, args.pause)
+    for worker in workers.values():
+        worker.close()
+    return {done: median(ms) for done, ms in times.items()}
+
+
+def evaluation(args: argparse.Namespace) -> dict[str, float]:
+    """Return the milliseconds of a sample of 100 images, and of its matrix products."""
+    workers = {"evaluation": Worker(Evaluation), "matrix products": Worker(EvaluationProducts)}
+    times = take_turns(workers, 100, args.rounds, args.pause)
+    for worker in workers.values():
+        worker.close()
+    return {name: median(ms) for name, ms in times.items()}
 
 
 def main() -> None:
@@ -89,6 +121,19 @@ def main() -> None:
             )
         if not same_loss(results):
             raise SystemExit("the losses after 20 steps differ: not the same computation")
+    if not args.only:
+        late = report["after"] = early_and_late(args)
+        ratio = late["20000"] / late["1000"]
+        print(
+            f"\na step at batch 128 after 1000 steps: {late['1000']:.2f} ms, after 20 000: "
+            f"{late['20000']:.2f} ms, ratio {ratio:.2f}"
+        )
+        sampling = report["evaluation"] = evaluation(args)
+        ratio = sampling["evaluation"] / sampling["matrix products"]
+        print(
+            f"log p(x), a sample of 100 images: {sampling['evaluation']:.3f} ms, its matrix "
+            f"products: {sampling['matrix products']:.3f} ms, ratio {ratio:.2f}"
+        )
     if args.json:
         write_json(args.json, report)
 

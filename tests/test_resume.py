@@ -165,7 +165,7 @@ def test_images_that_have_moved_are_found_and_others_refused(folder, dies_after,
         (["cosine", "--epochs", "9"], "--epochs is 9, must be 2: the schedule cosine of cosine"),
         (["damaged"], "damaged/checkpoint.npz: not a readable .npy or .npz file"),
         (["foreign"], "foreign/checkpoint.npz: holds no model settings"),
-        (["newer"], "newer/checkpoint.npz: not a checkpoint (its version is 3, must be 2)"),
+        (["newer"], "newer/checkpoint.npz: not a checkpoint (its version is 4, must be 3)"),
         (["bare"], "bare/checkpoint.npz: not a checkpoint of a run (its settings have no data)"),
         (["gone"], "the run was trained on gone.npy, which is not there; --data FILE says where"),
         (["out", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
@@ -182,7 +182,7 @@ def test_a_run_that_cannot_be_resumed_is_refused_in_one_line(folder, capsys, wor
     np.savez("foreign/checkpoint.npz", weights=np.zeros(3))
     with np.load("out/checkpoint.npz") as arrays:
         content = dict(arrays)
-    newer = str(content["training"]).replace('"version": 2', '"version": 3')
+    newer = str(content["training"]).replace('"version": 3', '"version": 4')
     np.savez("newer/checkpoint.npz", **content | {"training": np.array(newer)})
     bare = re.sub(r'"run": {.*?}', '"run": {}', str(content["training"]))
     np.savez("bare/checkpoint.npz", **content | {"training": np.array(bare)})
