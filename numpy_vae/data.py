@@ -6,7 +6,8 @@ Files. MNIST [1] is four gzipped IDX files. They are looked for in the folder gi
 `$NUMPY_VAE_DATA`, then in the user's cache folder. Only when no place holds all four are they
 fetched from `MNIST_MIRRORS` into the cache folder, and none takes its name before its size and
 SHA-256 are those of `MNIST_FILES`. Pixels stay uint8 in memory (55 MB, not 220) and become floats a
-minibatch at a time.
+minibatch at a time. A large `.npy` file stays on the disk (`Rows`), and only the rows of the
+minibatch are read: it may be larger than memory.
 
 Binarisation. A Bernoulli likelihood is a probability of pixels that are 0 or 1, and MNIST is grey.
 What is done about that belongs to the data, not to the model:
@@ -41,10 +42,11 @@ import math
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -68,9 +70,13 @@ MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
 )
 BINARIZE = ("none", "threshold", "static", "dynamic")
+MAPPED = 256 << 20  # bytes; a `.npy` file of as many stays on the disk
 
 Part = tuple[NDArray[Any], NDArray[Any] | None]  # images and labels
+Which = slice | NDArray[np.intp] | NDArray[np.bool_]
+Convert = Callable[[NDArray[Any], NDArray[np.intp]], NDArray[Any]]
 
+_BLOCK = 1 << 20  # pixels that are worked on at once, some 10 MB
 _SPLIT_SEED = 0
 # Far from any seed a user gives: a run spawns its streams from that one, and they must not be these
 _STATIC_SEED = int.from_bytes(b"static binarisation")
@@ -85,7 +91,8 @@ class Dataset:
     name : str
         What the data are, for titles and result files.
     train, test : ndarray, shape (N, D), uint8 or float32
-        uint8 pixels stand for value / 255 (see `to_float`); floats stand for themselves.
+        uint8 pixels stand for value / 255 (see `to_float`); floats stand for themselves. Of a file
+        that stays on the disk they are `Rows`, which are used like arrays.
     train_labels, test_labels : ndarray of int, shape (N,), optional
     train_factors, test_factors : structured ndarray, shape (N,), optional
         What each image was drawn from, where that is known (`load_digits`).
@@ -105,6 +112,108 @@ class Dataset:
     image_shape: tuple[int, int] | None = None
     validation: NDArray[Any] | None = None
     validation_labels: NDArray[Any] | None = None
+
+
+# Images that stay on the disk -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of an array on the disk, in the place of an array of images (N, D).
+
+    An index reads the rows that it names, and gives what the same index of an array gives; `subset`
+    reads nothing. Neither takes memory for the other rows, nor do `min` and `max`. NumPy's own
+    functions take them for an array, and read them all.
+
+    Attributes
+    ----------
+    source : ndarray, shape (M, D) or (M, height, width), or Rows
+    index : ndarray of int, shape (N,)
+        Which rows of it, in which order.
+    dtype : dtype
+        Of what is read.
+    convert : callable
+        From rows of `source`, (B, D), and their places in it, (B,), to what is read, (B, D).
+    """
+
+    source: NDArray[Any] | Rows
+    index: NDArray[np.intp]
+    dtype: np.dtype[Any]
+    convert: Convert
+
+    ndim = 2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        return len(self.index), math.prod(self.source.shape[1:])
+
+    @property
+    def size(self) -> int:
+        """N D."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, which: Which | int) -> NDArray[Any]:
+        index = self.index[which]
+        places = np.ravel(index)
+        x = np.ascontiguousarray(self.source[places]).reshape(len(places), self.shape[1])
+        return self.convert(x, places).reshape(*index.shape, self.shape[1])
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("rows of a file are copied when they are read")
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def subset(self, which: Which) -> Rows:
+        """Return some of the rows, of which none is read."""
+        return replace(self, index=self.index[which])
+
+    def min(self) -> Any:
+        """Return the smallest value, of `dtype`."""
+        return self._ends[0]
+
+    def max(self) -> Any:
+        """Return the largest value, of `dtype`."""
+        return self._ends[1]
+
+    @cached_property
+    def _ends(self) -> tuple[Any, Any]:
+        in_order = self.subset(np.argsort(self.index))  # a disk gives them sooner than at random
+        ends = [(x.min(), x.max()) for x in map(in_order.__getitem__, blocks(in_order))]
+        return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def subset(images: NDArray[Any] | Rows, which: Which) -> NDArray[Any]:
+    """Return some of the rows of images; of those on the disk none is read."""
+    if isinstance(images, Rows):
+        return _like_array(images.subset(which))
+    return images[which]
+
+
+def blocks(images: NDArray[Any] | Rows) -> Iterator[slice]:
+    """Return slices of rows, one after another, that memory is sure to hold at once."""
+    step = max(1, _BLOCK // math.prod(images.shape[1:]))
+    return (slice(start, start + step) for start in range(0, len(images), step))
+
+
+def _like_array(rows: Rows) -> NDArray[Any]:
+    """Return the rows themselves; who is given images need not know of them."""
+    return cast(NDArray[Any], rows)
+
+
+def _as_they_are(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
+    return x
+
+
+def _single(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.float32]:
+    return x.astype(np.float32, copy=False)
+
+
+def _times_255(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.uint8]:
+    return np.multiply(x, 255, dtype=np.uint8)
 
 
 # The MNIST files: read, find, fetch -----------------------------------------------------------
@@ -283,6 +392,10 @@ def load_array(path: str | os.PathLike[str]) -> Dataset:
     `test`, with or without `train_labels` and `test_labels`; or one array of images of any name,
     with or without one called `labels`, `label` or `y`. A given split is kept; one array is split.
 
+    A `.npy` file of `MAPPED` bytes or more is checked from end to end and then stays on the disk:
+    the images are `Rows` of it, and it must not be changed while they are used. What comes of them
+    is what comes of an array in memory, to the bit.
+
     Raises
     ------
     ValueError
@@ -307,8 +420,8 @@ def read_images(path: str | os.PathLike[str]) -> dict[str, Part]:
     Returns
     -------
     dict of str to (images, labels)
-        Images (N, D), uint8 or float32, and labels (N,) or None: under "train" and "test" where the
-        file holds a split, else under "".
+        Images (N, D), uint8 or float32, perhaps `Rows`, and labels (N,) or None: under "train" and
+        "test" where the file holds a split, else under "".
 
     Raises
     ------
@@ -320,7 +433,7 @@ def read_images(path: str | os.PathLike[str]) -> dict[str, Part]:
 
 def _read_parts(path: Path) -> tuple[dict[str, Part], tuple[int, int] | None]:
     """Return what a file holds, checked: images and labels by part, and the shape of an image."""
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, mapped=MAPPED)
     try:
         names = _names_of_parts(arrays)
         images, image_shape = _images({x or "images": arrays[x] for x, _ in names.values()})
@@ -391,7 +504,9 @@ def _split(
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(x))
     train, test = np.split(order, [-max(1, len(x) // 6)])
     y_train, y_test = (None, None) if y is None else (y[train], y[test])
-    return Dataset(name, x[train], x[test], y_train, y_test, image_shape=image_shape)
+    return Dataset(
+        name, subset(x, train), subset(x, test), y_train, y_test, image_shape=image_shape
+    )
 
 
 def _images(parts: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[int, int] | None]:
@@ -415,25 +530,40 @@ def _images(parts: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[i
                 f" like {first}"
             )
     image_shape = (like.shape[1], like.shape[2]) if like.ndim == 3 else None
-    rows = {what: np.ascontiguousarray(x.reshape(len(x), -1)) for what, x in parts.items()}
+    kept: type[np.uint8 | np.float32]
+    convert: Convert
     if like.dtype.kind == "f":
-        return [_as_float32(what, x) for what, x in rows.items()], image_shape
-    if all(x.max() <= 1 for x in rows.values()):
-        return [np.multiply(x, 255, dtype=np.uint8) for x in rows.values()], image_shape
-    return list(rows.values()), image_shape
+        for what, x in parts.items():
+            _check_finite(what, x)
+        kept, convert = np.float32, _single
+    elif like.dtype == np.bool_ or all(x[b].max() <= 1 for x in parts.values() for b in blocks(x)):
+        kept, convert = np.uint8, _times_255
+    else:
+        kept, convert = np.uint8, _as_they_are
+    images = []
+    for x in parts.values():
+        places = np.arange(len(x))
+        if isinstance(x, np.memmap):
+            images.append(_like_array(Rows(np.asarray(x), places, np.dtype(kept), convert)))
+        else:
+            images.append(convert(np.ascontiguousarray(x.reshape(len(x), -1)), places))
+    return images, image_shape
 
 
-def _as_float32(what: str, x: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        y = x.astype(np.float32, copy=False)
-    bad = ~np.isfinite(y)
-    if bad.any():
-        row = int(bad.any(axis=1).argmax())
+def _check_finite(what: str, x: NDArray[Any]) -> None:
+    count, first = 0, ""
+    for rows in blocks(x):
+        part = x[rows].reshape(len(x[rows]), -1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            bad = ~np.isfinite(part.astype(np.float32, copy=False))
+        if bad.any() and not count:
+            row = int(bad.any(axis=1).argmax())
+            first = f"({part[row][bad[row]][0]:g}) in row {rows.start + row}"
+        count += int(np.count_nonzero(bad))
+    if count:
         raise ValueError(
-            f"{what} hold {np.count_nonzero(bad)} values that are not finite in float32, the first"
-            f" ({x[row][bad[row]][0]:g}) in row {row}"
+            f"{what} hold {count} values that are not finite in float32, the first {first}"
         )
-    return y
 
 
 def _labels(what: str, labels: NDArray[Any] | None, n: int) -> NDArray[Any] | None:
@@ -452,7 +582,12 @@ def guess_image_shape(d: int) -> tuple[int, int]:
 
 
 def value_range(x: NDArray[Any]) -> tuple[float, float]:
-    """Return what is black and what is white in pictures of x: 0 and 1, if they hold all of it."""
+    """Return what is black and what is white in pictures of x: 0 and 1, if they hold all of it.
+
+    uint8 pixels stand for value / 255, and 0 and 1 hold all of them.
+    """
+    if x.dtype == np.uint8:
+        return 0.0, 1.0
     low, high = float(x.min()), float(x.max())
     if low >= 0 and high <= 1:
         return 0.0, 1.0
@@ -466,7 +601,8 @@ def fingerprint(data: Dataset) -> str:
     digest = hashlib.sha256()
     for x in data.train, data.test:
         digest.update(f"{x.dtype.str} {x.shape} ".encode())
-        digest.update(np.ascontiguousarray(x).data)
+        for rows in blocks(x):
+            digest.update(np.ascontiguousarray(x[rows]).data)
     return digest.hexdigest()
 
 
@@ -484,11 +620,14 @@ def to_float(images: NDArray[Any], dtype: DTypeLike = np.float32) -> NDArray[Any
     ValueError
         If `images` are neither uint8 nor floats.
     """
+    images = np.asarray(images)
     if images.dtype.kind == "f":
         return images.astype(dtype, copy=False)
     if images.dtype != np.uint8:
         raise ValueError(f"images are {images.dtype}, must be uint8 or floats")
-    return np.multiply(images, np.asarray(1 / 255, dtype), dtype=dtype)
+    x = images.astype(dtype)
+    x *= np.asarray(1 / 255, dtype)  # sooner than one product of two dtypes
+    return x
 
 
 def split_validation(data: Dataset, size: int) -> Dataset:
@@ -509,10 +648,10 @@ def split_validation(data: Dataset, size: int) -> Dataset:
     labels, factors = data.train_labels, data.train_factors
     return replace(
         data,
-        train=data.train[kept],
+        train=subset(data.train, kept),
         train_labels=None if labels is None else labels[kept],
         train_factors=None if factors is None else factors[kept],
-        validation=data.train[~kept],
+        validation=subset(data.train, ~kept),
         validation_labels=None if labels is None else labels[~kept],
     )
 
@@ -544,9 +683,8 @@ def binarized(data: Dataset, mode: str) -> Dataset:
     if mode == "dynamic":
         return data
     seeds = np.random.SeedSequence(_STATIC_SEED).spawn(3)
-    streams = [np.random.default_rng(seed) if mode == "static" else None for seed in seeds]
-    for (name, x), rng in zip(sets.items(), streams, strict=False):
-        sets[name] = _black_or_white(x, rng)
+    for (name, x), seed in zip(sets.items(), seeds, strict=False):
+        sets[name] = _binary(x, seed if mode == "static" else None)
     return replace(data, **sets)  # type: ignore[arg-type]
 
 
@@ -555,15 +693,39 @@ def left_to_draw(mode: str) -> str:
     return "dynamic" if mode == "dynamic" else "none"
 
 
-def _black_or_white(images: NDArray[Any], rng: np.random.Generator | None) -> NDArray[np.uint8]:
+def black_or_white(images: NDArray[Any], rng: np.random.Generator | None) -> NDArray[np.uint8]:
     """Return 255 where a uniform draw, or 1/2 without `rng`, is less than the pixel, else 0."""
     result = np.empty(images.shape, np.uint8)
-    step = max(1, (1 << 20) // images.shape[1])  # some 10 MB at a time
-    for start in range(0, len(images), step):
-        x = to_float(images[start : start + step])
+    for rows in blocks(images):
+        x = to_float(images[rows])
         white = (0.5 if rng is None else rng.random(x.shape, dtype=np.float32)) < x
-        np.multiply(white, 255, out=result[start : start + step], dtype=np.uint8)
+        np.multiply(white, 255, out=result[rows], dtype=np.uint8)
     return result
+
+
+def _binary(images: NDArray[Any] | Rows, seed: np.random.SeedSequence | None) -> NDArray[np.uint8]:
+    """Return `black_or_white` of all images; of those on the disk when they are read."""
+    if isinstance(images, Rows):
+        convert = partial(_binary_there, seed=seed)
+        return _like_array(Rows(images, np.arange(len(images)), np.dtype(np.uint8), convert))
+    return black_or_white(images, None if seed is None else np.random.default_rng(seed))
+
+
+def _binary_there(
+    x: NDArray[Any], places: NDArray[np.intp], seed: np.random.SeedSequence | None
+) -> NDArray[np.uint8]:
+    """Return the rows that `black_or_white` of all images has at these places."""
+    if seed is None:
+        return black_or_white(x, None)
+    u, bits = np.empty(x.shape, np.float32), np.random.PCG64(seed)
+    rng, start = np.random.Generator(bits), bits.state
+    for row, pixels in enumerate((places * x.shape[1]).tolist()):  # before it, in the stream
+        bits.state = start
+        bits.advance(pixels // 2)  # a step of it is two draws in float32
+        if pixels % 2:
+            rng.random(dtype=np.float32)
+        rng.random(out=u[row], dtype=np.float32)
+    return np.multiply(u < to_float(x), 255, dtype=np.uint8)
 
 
 def batch(
@@ -602,11 +764,18 @@ def batch(
     """
     check_choice("binarize", binarize, BINARIZE)
     if binarize != "dynamic":
-        return to_float(images[rows], dtype)
+        return to_float(_gathered(images, rows), dtype)
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng is {rng!r}, must be a numpy.random.Generator for binarize='dynamic'")
-    p = to_float(images[rows])
-    return (rng.random(p.shape, dtype=np.float32) < p).astype(dtype)
+    p = to_float(_gathered(images, rows))
+    u = rng.random(p.shape, dtype=np.float32)
+    return np.less(u, p, out=u).astype(dtype, copy=False)
+
+
+def _gathered(images: NDArray[Any] | Rows, rows: NDArray[np.intp] | slice) -> NDArray[Any]:
+    if isinstance(images, Rows) or isinstance(rows, slice):
+        return images[rows]
+    return images.take(rows, axis=0)  # sooner than images[rows]
 
 
 def minibatches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:

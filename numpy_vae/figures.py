@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from . import posterior
 from .checks import check_choice
-from .data import Dataset, guess_image_shape, value_range
+from .data import Dataset, blocks, guess_image_shape, to_float, value_range
 from .files import atomic_write
 from .plots import (
     COLOURS,
@@ -104,8 +104,8 @@ def save_figures(
     vae : VAE
     data : Dataset
         Names the figures, gives the shape of an image, the labels and the factors.
-    x : ndarray of float, shape (B, D), B >= 1
-        The first B test images as the model saw them.
+    x : ndarray, shape (B, D), B >= 1, uint8 or float
+        The first B test images as the model saw them; uint8 pixels stand for value / 255.
     history : sequence of records
         As in `numpy_vae.plots.plot_training`.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
@@ -131,7 +131,9 @@ def save_figures(
     shape = data.image_shape or guess_image_shape(vae.data_dim)
     values = value_range(x)
     labels = None if data.test_labels is None else data.test_labels[: len(x)]
-    mu, logvar = vae.encode(x)
+    dtype = vae.params.dtype
+    encoded = [vae.encode(to_float(x[rows], dtype)) for rows in blocks(x)]
+    mu, logvar = map(np.concatenate, zip(*encoded, strict=True))
     kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
     kl = kls.mean(axis=0)
     active = [int(j) for j in np.argsort(-kl, kind="stable")[:MOST]]
@@ -153,7 +155,7 @@ def save_figures(
 
     if history:
         save("training", "Training", training, (10, 3.4))
-    shown = x[:36]
+    shown = to_float(x[:36], dtype)
     save(
         "reconstructions",
         "Test images and their reconstructions",
@@ -186,11 +188,12 @@ def save_figures(
     if len(x) > 1:
         rows, steps = _grid(shape, 8, (9, 5, 3))
         pairs = _pairs(labels, len(x), rows)
+        originals = to_float(x[pairs], dtype)
         save(
             "interpolations",
             "Interpolations between test images",
             lambda f: plot_interpolations(
-                vae.decode, mu[pairs], x[pairs], shape, f.subplots(), steps, values
+                vae.decode, mu[pairs], originals, shape, f.subplots(), steps, values
             ),
         )
     save(

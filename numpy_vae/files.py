@@ -3,7 +3,8 @@
 Writing goes to a temporary file beside the target, is flushed to the disk and then renamed, so that
 an interrupt, a crash or a full disk leaves the old file as it was. Reading refuses a damaged file,
 a foreign one, and one that would run code (a pickle), in one line that names the file; the size
-that a header promises is compared with the size of the file before any memory is taken.
+that a header promises is compared with the size of the file before any memory is taken, and a large
+array may stay in its file.
 """
 
 from __future__ import annotations
@@ -92,11 +93,14 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     return settings, arrays
 
 
-def read_arrays(path: str | os.PathLike[str], *, packed: bool = True) -> dict[str, NDArray[Any]]:
+def read_arrays(
+    path: str | os.PathLike[str], *, packed: bool = True, mapped: float = math.inf
+) -> dict[str, NDArray[Any]]:
     """Read a `.npy` file (one array, under the name ``""``) or a `.npz` file (arrays by name).
 
     Memory may grow to a thousand times the size of a packed file; with ``packed=False``, which
-    refuses those, not beyond the size of the file.
+    refuses those, not beyond the size of the file. The array of a `.npy` file of ``mapped`` bytes
+    or more stays on the disk: it is a `numpy.memmap`, to be read only.
 
     Raises
     ------
@@ -122,7 +126,10 @@ def read_arrays(path: str | os.PathLike[str], *, packed: bool = True) -> dict[st
                         for info in members
                     }
             if start == b"\x93NUMPY":
-                return {"": _read_array(stream, size)}
+                if size < mapped:
+                    return {"": _read_array(stream, size)}
+                _check_header(stream, size)
+                return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
         except _DAMAGED as error:
             # NumPy's own may run over three lines, a MemoryError says nothing.
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -147,6 +154,14 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> 
 
 def _read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
     """Read one array in NPY format from a stream that holds `size` bytes."""
+    _check_header(stream, size)
+    stream.seek(0)
+    array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def _check_header(stream: IO[bytes], size: int) -> None:
+    """Raise ValueError unless a stream of `size` bytes is an array of numbers in NPY format."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
@@ -159,6 +174,3 @@ def _read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
     promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if min(shape, default=0) < 0 or promised != held:
         raise ValueError(f"its header promises {promised} bytes and it holds {held}")
-    stream.seek(0)
-    array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-    return array

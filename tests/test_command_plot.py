@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from command_line import PNG, change_settings, listing, refusal, train, train_with_kept
 
-from numpy_vae import figures, load_array
+from numpy_vae import VAE, figures, load_array
 from numpy_vae.__main__ import main
 from numpy_vae.checkpoint import load_checkpoint
+from numpy_vae.data import Dataset, batch, to_float
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -94,20 +95,35 @@ def test_the_figures_show_test_images_as_the_model_sees_them(shown, binarize):
     assert train("--epochs", "1", "--binarize", binarize, "--out", "run") == 0
     drawn = dict(shown)
     assert drawn["data"].name == f"small, binarize {binarize}" and drawn["format"] == "png"
-    assert drawn["x"].dtype == np.float32 and drawn["x"].shape == (10, 20)
+    assert drawn["x"].dtype == (np.float32 if binarize == "none" else np.uint8)
+    assert drawn["x"].shape == (10, 20)
+    x = to_float(drawn["x"])
     grey = load_array("small.npy").test
     if binarize == "threshold":
-        np.testing.assert_array_equal(drawn["x"], grey > 0.5)
+        np.testing.assert_array_equal(x, grey > 0.5)
     elif binarize == "none":
-        np.testing.assert_array_equal(drawn["x"], grey)
-    else:
-        assert set(np.unique(drawn["x"])) == {0, 1}
-    if binarize == "static":
-        np.testing.assert_array_equal(drawn["x"], drawn["data"].test / np.float32(255))
+        np.testing.assert_array_equal(x, grey)
+    elif binarize == "static":
+        assert set(np.unique(x)) == {0, 1}
+        np.testing.assert_array_equal(x, drawn["data"].test / np.float32(255))
+    else:  # as `batch` draws them
+        rng = np.random.default_rng(load_checkpoint("run/checkpoint.npz").streams.test_seed)
+        np.testing.assert_array_equal(x, batch(grey, slice(None), binarize="dynamic", rng=rng))
     # And the command draws the same.
     assert main(["plot", "run"]) == 0
     np.testing.assert_array_equal(shown["x"], drawn["x"])
     assert shown["history"] == drawn["history"] == load_checkpoint("run/checkpoint.npz").history
+
+
+def test_bytes_are_drawn_as_the_floats_that_they_stand_for(tmp_path, rng):
+    x = rng.integers(0, 256, (30, 20), np.uint8)
+    data = Dataset("a set", x, x, test_labels=np.arange(30) % 3, image_shape=(4, 5))
+    vae, files = VAE(20, (7,), 3, rng=0), []
+    for name, images in ("bytes", x), ("floats", to_float(x)):
+        (tmp_path / name).mkdir()
+        paths = figures.save_figures(tmp_path / name, vae, data, images, [], rng=0)
+        files.append({path.name: path.read_bytes() for path in paths})
+    assert len(files[0]) == 6 and files[0] == files[1]
 
 
 def test_the_figures_are_of_the_model_that_is_kept(shown):

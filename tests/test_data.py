@@ -692,6 +692,14 @@ def test_to_float_of_bytes(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_a_byte_is_the_same_float_for_ever(dtype):
+    # A run that is resumed, or compared with another, sees the same images.
+    greys = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    expected = [[dtype(v) * dtype(1 / 255) for v in row] for row in greys.tolist()]
+    np.testing.assert_array_equal(to_float(greys, dtype), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
 @pytest.mark.purity
 def test_to_float_of_floats(dtype):
     x = np.array([[-0.5, 3.25]], np.float32)
@@ -1066,6 +1074,10 @@ def test_guess_image_shape(d, shape):
 )
 def test_value_range(values, expected):
     assert value_range(np.array([values], np.float32)) == expected
+
+
+def test_bytes_run_from_black_to_white_whatever_they_are():
+    assert value_range(np.array([[3, 200]], np.uint8)) == (0, 1)
 
 
 def test_the_fingerprint_tells_images_apart(rng):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_whole
-from ..data import left_to_draw
+from ..data import blocks, left_to_draw, subset
 from ..evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
 from ..likelihood import check_values
 from ..params import Array
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         count = args.images or len(images)
         check_whole("--images", count, 1, len(images))
         rng = np.random.default_rng(args.seed)
-        images = images[np.sort(rng.permutation(len(images))[:count])]
+        images = subset(images, np.sort(rng.permutation(len(images))[:count]))
         check_values(vae.likelihood, images, f"--data {name}")
     if not args.json:
         say(
@@ -125,7 +125,8 @@ def is_binary(images: Array, settings: Mapping[str, Any]) -> bool:
     """Return whether the pixels are 0 or 1, so that Bernoulli's is a likelihood of them."""
     if settings["binarize"] != "none":
         return True
-    return bool(((images == 0) | (images == (255 if images.dtype == np.uint8 else 1))).all())
+    white = 255 if images.dtype == np.uint8 else 1
+    return all(((x == 0) | (x == white)).all() for x in (images[rows] for rows in blocks(images)))
 
 
 def evaluation_text(result: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoint import Checkpoint
-from ..data import Dataset, batch
+from ..data import Dataset, black_or_white, subset
 from ..progress import say
 from ..runs import FIGURES, FORMATS, open_run
 from .arguments import Subparsers, add_command, add_image_shape, add_moved_data, add_run, path
@@ -79,12 +79,13 @@ def draw_figures(state: Checkpoint, data: Dataset, folder: Path, format: str = "
     rng = np.random.default_rng(state.streams.test_seed)
     n = len(data.test)
     rows = np.linspace(0, n - 1, min(n, MAX_SHOWN)).astype(int)  # a file may be sorted by label
-    x = batch(data.test, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
+    test = subset(data.test, rows)
+    x = black_or_white(test, rng) if binarize == "dynamic" else test  # drawn as `batch` draws
     labels, factors = data.test_labels, data.test_factors
     shown = replace(
         data,
         name=f"{data.name}, binarize {binarize}",
-        test=data.test[rows],
+        test=test,
         test_labels=None if labels is None else labels[rows],
         test_factors=None if factors is None else factors[rows],
     )

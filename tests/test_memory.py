@@ -1,0 +1,85 @@
+"""How much memory a whole training takes, in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import metrics_of
+
+MIB = 1 << 20
+KNOWN = Path("/proc/self/status").exists()
+
+# The limit holds for what a process allocates, not for the pages of a file that it reads. What is
+# allocated once for all, by the BLAS and for threads, is there when it is set.
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from numpy_vae import VAE, data, evaluate_likelihood, fit, load_array, split_validation
+from numpy_vae.data import Dataset, fingerprint
+from numpy_vae.train import start_output_bias
+
+path, binarize, room = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def use(images):
+    fingerprint(images)
+    images = split_validation(images, 100)
+    vae = VAE(images.train.shape[1], (8,), 2, rng=0)
+    start_output_bias(vae, images.train)
+    fit(vae, images, epochs=1, binarize=binarize, rng=0)
+    draws = "dynamic" if binarize == "dynamic" else "none"
+    evaluate_likelihood(vae, images.test, samples=1, binarize=draws, rng=0)
+
+few = np.zeros((400, 1024), np.uint8)
+use(Dataset("few", few, few))
+used = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) << 10
+resource.setrlimit(resource.RLIMIT_DATA, (used + room, used + room))
+try:
+    np.ones(Path(path).stat().st_size, np.uint8)
+    sys.exit("there is room for the file")
+except MemoryError:
+    pass
+data.MAPPED = 0
+use(load_array(path))
+"""
+
+
+@pytest.mark.skipif(not KNOWN, reason="no /proc: what a process has allocated is not known")
+@pytest.mark.parametrize(
+    ("dtype", "n", "binarize"),
+    [("f8", 12_000, "dynamic"), ("u1", 90_000, "static"), ("?", 90_000, "threshold")],
+)
+def test_training_needs_no_memory_for_a_file_that_stays_on_the_disk(tmp_path, dtype, n, binarize):
+    room, d = 40 * MIB, 1024
+    path = tmp_path / "large.npy"
+    images = np.lib.format.open_memmap(path, "w+", dtype, (n, d))
+    images[::100, ::3] = 1 if dtype != "u1" else 200
+    del images
+    assert path.stat().st_size > 2 * room
+    command = [sys.executable, "-c", LIMITED, str(path), binarize, str(room)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not KNOWN, reason="no /proc: what a process has allocated is not known")
+def test_training_on_as_many_images_as_mnist_takes_less_than_300_mb(tmp_path):
+    rng = np.random.default_rng(0)
+    path, out = tmp_path / "large.npz", tmp_path / "run"
+    x = rng.integers(0, 256, (70_000, 28, 28), np.uint8)
+    y = rng.integers(0, 10, 70_000, np.uint8)
+    np.savez(path, x_train=x[10_000:], y_train=y[10_000:], x_test=x[:10_000], y_test=y[:10_000])
+    command = [sys.executable, "-m", "numpy_vae", "train", "--data", str(path), "--out", str(out)]
+    options = ["--epochs", "1", "--batch-size", "1000", "--quiet"]
+    subprocess.run(command + options, check=True)
+    assert len(list((out / "figures").iterdir())) == 7
+    assert 100 < metrics_of(out)["peak_memory_mib"] < 300e6 / MIB
+
+
+@pytest.mark.skipif(not KNOWN, reason="no /proc: what a process has allocated is not known")
+def test_the_peak_is_that_of_the_training_and_not_of_the_process_that_started_it(folder):
+    held = np.ones(400 * MIB, np.uint8)
+    command = [sys.executable, "-m", "numpy_vae", "train", "--data", "small.npy", "--out", "run"]
+    subprocess.run([*command, "--epochs", "1", "--quiet"], check=True)
+    assert held.all() and metrics_of("run")["peak_memory_mib"] < 300
