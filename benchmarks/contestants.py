@@ -178,7 +178,7 @@ class Torch(Contestant):
         from torch import nn
         from torch.nn import functional as F
 
-        class Model(nn.Module):  # type: ignore[misc, unused-ignore]
+        class Model(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
                 self.fc1, self.fc21, self.fc22 = nn.Linear(D, H), nn.Linear(H, Z), nn.Linear(H, Z)

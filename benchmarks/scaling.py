@@ -32,7 +32,6 @@ from numpy_vae.data import Dataset
 from numpy_vae.team import Team, suitable_threads
 from numpy_vae.train import train_epochs, train_step
 
-
 PAUSE = 0.05  # seconds, in which the threads of a BLAS go to sleep
 
 
@@ -128,9 +127,8 @@ SIZES = (3_000, 12_000, 60_000, 240_000)
 
 def sweep(name: str, rounds: int) -> dict[str, Any]:
     """Print a table of one sweep, and return it."""
-    print(
-        f"\n{name:>8} {'parameters':>11} {'step ms':>9} {'products':>9} {'ratio':>6} {'us/image':>8}"
-    )
+    headings = "parameters", "step ms", "products", "ratio", "us/image"
+    print("\n{:>8} {:>11} {:>9} {:>9} {:>6} {:>9}".format(name, *headings))
     table = {}
     for label, case in SWEEPS[name].items():
         worker = Worker(Case, *case)

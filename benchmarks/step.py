@@ -1,6 +1,6 @@
 """Milliseconds of one training step in the steady state: this package, its floor, its peers.
 
-    python benchmarks/step.py [--batches 32 128 512] [--warmup 3000] [--rounds 60] [--json FILE]
+    python benchmarks/step.py [--batches 32 128 512] [--warmup 3000] [--rounds 25] [--json FILE]
                               [--only NAME ...]
 
 Contestants (benchmarks/contestants.py): this package; the matrix products of the same step on the
@@ -8,8 +8,8 @@ same shapes and nothing else, which are the floor; and of PyTorch, JAX and HIPS/
 installed (``pip install -e '.[bench]'``). They train the same model with the same optimiser on the
 same minibatches of synthetic digits, which have dark pixels: the moments of their weights become
 denormal after some 800 steps unless something is done about it, so the clock starts after --warmup
-steps. Then they take turns of --steps steps, each in a process of its own, and the median over the
-rounds of a turn's milliseconds per step is what counts.
+steps. Then they take turns of --steps steps in an order that is drawn anew for each round, each in a
+process of its own; what counts is the median over the rounds of a turn's milliseconds per step.
 
 All must reach the same loss: after 20 steps to 1e-4 of it, before rounding has had time to grow;
 after the last step it is printed for each, when rounding has grown over the same minibatches.
@@ -21,6 +21,7 @@ take turns: is it as fast? And log p(x) by importance sampling beside its bare m
 from __future__ import annotations
 
 import argparse
+import random
 import time
 from statistics import median
 from typing import Any
@@ -39,7 +40,7 @@ def compare(size: int, names: list[str], args: argparse.Namespace) -> dict[str, 
         worker.call("run", FIRST)
         results[name] = {"loss_after_20": worker.call("loss")}
         worker.call("run", max(0, args.warmup - FIRST))
-    for name, ms in take_turns(workers, args.steps, args.rounds, args.pause).items():
+    for name, ms in take_turns(workers, args.steps, args.settle, args).items():
         results[name]["milliseconds"] = ms
     for name, worker in workers.items():
         results[name]["loss"] = worker.call("loss")
@@ -55,15 +56,16 @@ def same_loss(results: dict[str, Any]) -> bool:
 
 
 def take_turns(
-    workers: dict[str, Worker], steps: int, rounds: int, pause: float
+    workers: dict[str, Worker], steps: int, settle: int, args: argparse.Namespace
 ) -> dict[str, list[float]]:
     """Return, by name, the milliseconds of a step in each round."""
     times: dict[str, list[float]] = {name: [] for name in workers}
-    for _ in range(rounds):
-        for name, worker in workers.items():
-            time.sleep(pause)  # until the threads of the one before have gone to sleep
-            worker.call("run", 2)  # brings the caches back
-            times[name].append(1e3 * worker.call("run", steps) / steps)
+    order = random.Random(0)
+    for _ in range(args.rounds):
+        for name in order.sample(list(workers), len(workers)):  # nobody always follows the same one
+            time.sleep(args.pause)  # until the threads of the one before have gone to sleep
+            workers[name].call("run", settle)  # until its own have found their cores and caches
+            times[name].append(1e3 * workers[name].call("run", steps) / steps)
     return times
 
 
@@ -72,7 +74,7 @@ def early_and_late(args: argparse.Namespace) -> dict[str, float]:
     workers = {str(done): Worker(NumpyVAE, 128) for done in (1000, 20_000)}
     for done, worker in workers.items():
         worker.call("run", int(done))
-    times = take_turns(workers, 10, args.rounds, args.pause)
+    times = take_turns(workers, 10, 5, args)
     for worker in workers.values():
         worker.close()
     return {done: median(ms) for done, ms in times.items()}
@@ -81,7 +83,7 @@ def early_and_late(args: argparse.Namespace) -> dict[str, float]:
 def evaluation(args: argparse.Namespace) -> dict[str, float]:
     """Return the milliseconds of a sample of 100 images, and of its matrix products."""
     workers = {"evaluation": Worker(Evaluation), "matrix products": Worker(EvaluationProducts)}
-    times = take_turns(workers, 100, args.rounds, args.pause)
+    times = take_turns(workers, 200, 50, args)
     for worker in workers.values():
         worker.close()
     return {name: median(ms) for name, ms in times.items()}
@@ -91,8 +93,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--warmup", type=int, default=3000, help="steps before the clock starts")
-    parser.add_argument("--rounds", type=int, default=60, help="turns of each contestant")
-    parser.add_argument("--steps", type=int, default=20, help="steps of a turn")
+    parser.add_argument("--rounds", type=int, default=25, help="turns of each contestant")
+    parser.add_argument("--steps", type=int, default=60, help="steps of a turn")
+    parser.add_argument("--settle", type=int, default=20, help="steps before them, not timed")
     parser.add_argument("--pause", type=float, default=0.05, help="seconds between two turns")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants; default all")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")

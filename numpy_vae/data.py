@@ -36,7 +36,6 @@ References
 
 from __future__ import annotations
 
-import gzip
 import io
 import math
 import os
@@ -236,6 +235,8 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     OSError
         If it cannot be read.
     """
+    import gzip
+
     with open(path, "rb") as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)

@@ -9,26 +9,26 @@ array may stay in its file.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import tempfile
 import tokenize
-import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import zipfile
 
 # What NumPy and zipfile raise on bytes that are not what they should be; OSError is a seek to a
 # place before the start, MemoryError and TokenError are headers that Python cannot parse.
 _DAMAGED = (
     ValueError, TypeError, SyntaxError, KeyError, EOFError, OverflowError, NotImplementedError,
-    RuntimeError, OSError, MemoryError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    RuntimeError, OSError, MemoryError, tokenize.TokenError, zlib.error,
 )  # fmt: skip
 
 
@@ -41,6 +41,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     OSError
         If the folder cannot be written or the disk is full; `path` is then what it was before.
     """
+    import tempfile
+
     path = Path(path)
     temporary = None
     try:
@@ -79,11 +81,15 @@ def write_model(
     path: str | os.PathLike[str], settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
 ) -> None:
     """Write settings (as JSON text, under the name ``settings``) and arrays as a `.npz`."""
+    import json
+
     write_arrays(path, {"settings": np.array(json.dumps(settings)), **arrays})
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read what `write_model` has written; raises as `read_arrays`."""
+    import json
+
     arrays = read_arrays(path, packed=False)
     try:
         settings = json.loads(str(arrays.pop("settings")))
@@ -110,6 +116,8 @@ def read_arrays(
     OSError
         If it cannot be opened.
     """
+    import zipfile
+
     path = Path(path)
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -130,7 +138,7 @@ def read_arrays(
                     return {"": _read_array(stream, size)}
                 _check_header(stream, size)
                 return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
-        except _DAMAGED as error:
+        except (*_DAMAGED, zipfile.BadZipFile) as error:
             # NumPy's own may run over three lines, a MemoryError says nothing.
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{path}: not a readable .npy or .npz file ({reason})") from None
@@ -141,6 +149,8 @@ def read_arrays(
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
     """Read one array of an archive of `size` bytes, whose directory may lie about it."""
+    import zipfile
+
     # Deflate packs at most 1032 bytes into one; NumPy writes no other method.
     ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}.get(info.compress_type, 0)
     if info.file_size > ratio * min(info.compress_size, size):

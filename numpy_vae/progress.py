@@ -7,7 +7,6 @@ about each epoch. Quiet, there is neither.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -67,6 +66,8 @@ class Progress:
 
     def show(self, text: str) -> None:
         """Replace the live line by `text`, unless the last one is too fresh to have been read."""
+        import shutil
+
         now = time.monotonic()
         if self.every and now - self.last > self.every:
             self.last = now

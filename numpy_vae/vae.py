@@ -41,7 +41,7 @@ from .files import read_model, write_model
 from .layers import ACTIVATIONS
 from .likelihood import LIKELIHOODS, Likelihood, make_likelihood
 from .network import Network, block_shapes, initialise
-from .params import Array, Params
+from .params import Array, Params, keep_freed_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +136,7 @@ class VAE:
         check_choice("dtype", dtype, ("float32", "float64", "complex128"))
         self._params = Params(shapes, dtype, params) if not isinstance(params, Params) else params
         self._network = Network.on(self._params, ACTIVATIONS[activation], likelihood)
+        keep_freed_memory()
 
     @property
     def likelihood(self) -> Likelihood:

@@ -1,0 +1,242 @@
+"""Seconds of an epoch of MNIST, with its handling of data: this package beside PyTorch's example.
+
+    python benchmarks/epoch.py [--epochs 3] [--data-dir FOLDER] [--json FILE]
+
+This package: `numpy_vae.train_epochs`, on grey pixels as the example trains, and on pixels drawn
+anew for every minibatch as the command line trains. The time is `Record.seconds`: of training, not
+of the evaluation.
+
+PyTorch's example [1]: the model and the loop of its ``main.py`` as they stand there, on the
+processor, and its `train` alone. It reads the images by `torchvision.datasets.MNIST` and
+`transforms.ToTensor` through a `DataLoader`, one image at a time: in the same process, which is
+what the example does without an accelerator, or in one of its own (num_workers=1), which is what it
+does with one (there with pinned memory, which the processor has no use for). Not taken over: the
+printing, and the device, to which nothing is moved. Its initial weights and its random numbers are
+its own.
+
+Each has a process of its own and they take turns, an epoch each. Beside the median stands the
+fastest epoch: where the two lie far apart, something else was at work on the machine, and neither
+is worth quoting. The loss is the mean over the last epoch, while the weights changed, of
+reconstruction + KL in nats per image. On grey pixels all must reach the same, to 2 % of it, from
+the third epoch on: before, it tells of the initial weights. Without PyTorch and torchvision
+(``pip install -e '.[bench]'``) this package runs alone.
+
+References
+----------
+[1] https://github.com/pytorch/examples, vae/main.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from harness import Worker, heading, installed, machine, write_json
+
+from numpy_vae import VAE, Dataset, load_mnist, train_epochs
+
+BATCH_SIZE = 128
+LR = 1e-3
+TOLERANCE, SETTLED = 0.02, 3  # of the loss, from this epoch on
+OURS, DRAWN = "numpy_vae, grey pixels", "numpy_vae, pixels drawn"
+WORKERS = {"PyTorch's example": 0, "the same, num_workers=1": 1}
+
+
+class NumpyVAE:
+    """Our training, as `fit` and the command line run it."""
+
+    def __init__(self, data_dir: str | None, binarize: str, epochs: int, seed: int) -> None:
+        self.records = train_epochs(
+            VAE(784, (400,), 20, rng=seed), load_mnist(data_dir), epochs=epochs,
+            batch_size=BATCH_SIZE, lr=LR, binarize=binarize, evaluate_every=epochs, rng=seed,
+        )  # fmt: skip
+
+    def epoch(self) -> tuple[float, float]:
+        """Train an epoch; return its seconds and its mean loss, in nats per image."""
+        record = next(self.records)
+        return record.seconds, -record.train_elbo
+
+
+class Example:
+    """PyTorch's example; `root` is the folder that holds MNIST/raw."""
+
+    def __init__(self, root: str, num_workers: int, seed: int) -> None:
+        import torch
+        from torch import nn, optim
+        from torch.nn import functional as F
+        from torchvision import datasets, transforms
+
+        class Model(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.fc1 = nn.Linear(784, 400)
+                self.fc21 = nn.Linear(400, 20)
+                self.fc22 = nn.Linear(400, 20)
+                self.fc3 = nn.Linear(20, 400)
+                self.fc4 = nn.Linear(400, 784)
+
+            def encode(self, x: Any) -> Any:
+                h1 = F.relu(self.fc1(x))
+                return self.fc21(h1), self.fc22(h1)
+
+            def reparameterize(self, mu: Any, logvar: Any) -> Any:
+                std = torch.exp(0.5 * logvar)
+                eps = torch.randn_like(std)
+                return mu + eps * std
+
+            def decode(self, z: Any) -> Any:
+                h3 = F.relu(self.fc3(z))
+                return torch.sigmoid(self.fc4(h3))
+
+            def forward(self, x: Any) -> Any:
+                mu, logvar = self.encode(x.view(-1, 784))
+                z = self.reparameterize(mu, logvar)
+                return self.decode(z), mu, logvar
+
+        def loss_function(recon_x: Any, x: Any, mu: Any, logvar: Any) -> Any:
+            bce = F.binary_cross_entropy(recon_x, x.view(-1, 784), reduction="sum")
+            kld = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
+            return bce + kld
+
+        torch.manual_seed(seed)
+        if num_workers:
+            # As in a script: with children, and started in the way of the platform. Left as it is,
+            # this process may have none, and would start each by a new import of PyTorch.
+            multiprocessing.current_process().daemon = False
+            multiprocessing.set_start_method(None, force=True)
+        self.versions = {**installed("torch", "torchvision"), "threads": torch.get_num_threads()}
+        self.loader = torch.utils.data.DataLoader(
+            datasets.MNIST(root, train=True, transform=transforms.ToTensor()),
+            batch_size=BATCH_SIZE, shuffle=True, **({"num_workers": 1} if num_workers else {}),
+        )  # fmt: skip
+        self.model, self.loss_function = Model(), loss_function
+        self.optimizer = optim.Adam(self.model.parameters(), lr=LR)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the versions of the packages, and the threads that PyTorch computes in."""
+        return self.versions
+
+    def epoch(self) -> tuple[float, float]:
+        """Train an epoch; return its seconds and its mean loss, in nats per image."""
+        start = time.perf_counter()
+        self.model.train()
+        train_loss = 0.0
+        for data, _ in self.loader:
+            self.optimizer.zero_grad()
+            recon_batch, mu, logvar = self.model(data)
+            loss = self.loss_function(recon_batch, data, mu, logvar)
+            loss.backward()
+            train_loss += loss.item()
+            self.optimizer.step()
+        return time.perf_counter() - start, train_loss / len(self.loader.dataset)
+
+
+def write_raw(data: Dataset, root: Path) -> None:
+    """Write the four files, unzipped, where `torchvision.datasets.MNIST` looks for them."""
+    folder = root / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    shape = data.image_shape or ()
+    for name, images, labels in (
+        ("train", data.train, data.train_labels),
+        ("t10k", data.test, data.test_labels),
+    ):
+        assert labels is not None
+        for kind, array in ("images", images.reshape(-1, *shape)), ("labels", labels):
+            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            path = folder / f"{name}-{kind}-idx{array.ndim}-ubyte"
+            path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def start_example(root: Path, seed: int) -> dict[str, Worker]:
+    """Start the processes of the example; say on standard error why, where that cannot be."""
+    absent = [name for name in ("torch", "torchvision") if name not in installed(name)]
+    if absent:
+        print(
+            f"PyTorch's example is left out: {' and '.join(absent)} not installed, must be: "
+            "pip install -e '.[bench]'",
+            file=sys.stderr,
+        )
+        return {}
+    try:
+        return {name: Worker(Example, str(root), n, seed) for name, n in WORKERS.items()}
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        print(f"PyTorch's example is left out, it cannot be started: {reason}", file=sys.stderr)
+        return {}
+
+
+def take_turns(workers: Mapping[str, Worker], epochs: int) -> dict[str, Any]:
+    """Return, by contestant, the seconds and the loss of each epoch, the median, the fastest."""
+    results: dict[str, Any] = {name: {"seconds": [], "loss": []} for name in workers}
+    for _ in range(epochs):
+        for name, worker in workers.items():
+            seconds, loss = worker.call("epoch")
+            results[name]["seconds"].append(seconds)
+            results[name]["loss"].append(loss)
+    for result in results.values():
+        result["median"], result["fastest"] = median(result["seconds"]), min(result["seconds"])
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=3, help="of each contestant")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data-dir", metavar="FOLDER", help="where the MNIST files are")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    args = parser.parse_args()
+    if args.epochs < 1:
+        parser.error(f"--epochs is {args.epochs}, must be 1 or more")
+    try:
+        data = load_mnist(args.data_dir)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    facts = machine()
+    print(heading(facts))
+    workers: dict[str, Worker] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            write_raw(data, Path(folder))
+            for name, binarize in (OURS, "none"), (DRAWN, "dynamic"):
+                workers[name] = Worker(NumpyVAE, args.data_dir, binarize, args.epochs, args.seed)
+            peers = start_example(Path(folder), args.seed)
+            workers |= peers
+            for peer in list(peers.values())[:1]:
+                facts["example"] = peer.call("facts")
+                print("torch {torch}, torchvision {torchvision}, {threads} threads".format_map(
+                    facts["example"]))  # fmt: skip
+            print(f"medians of {args.epochs} epochs of {len(data.train)} images, in turn")
+            results = take_turns(workers, args.epochs)
+        finally:
+            for worker in workers.values():
+                worker.close()
+    ours = results[OURS]
+    print(f"{'':26} {'seconds':>8} {'fastest':>8} {'ours / it':>10} {'loss':>8}")
+    for name, result in results.items():
+        result["ratio"] = ours["median"] / result["median"]
+        print(
+            f"{name:26} {result['median']:8.2f} {result['fastest']:8.2f} {result['ratio']:10.2f}"
+            f" {result['loss'][-1]:8.2f}"
+        )
+    if args.json:
+        settings = {"epochs": args.epochs, "seed": args.seed, "batch_size": BATCH_SIZE, "lr": LR}
+        settings["model"] = "784-400-20-400-784"
+        write_json(args.json, {"machine": facts, "settings": settings, "contestants": results})
+    losses = [result["loss"][-1] for name, result in results.items() if name != DRAWN]
+    if args.epochs >= SETTLED and max(losses) - min(losses) > TOLERANCE * max(losses):
+        raise SystemExit(
+            f"the losses on grey pixels are {min(losses):.2f} to {max(losses):.2f}, must agree to"
+            f" {100 * TOLERANCE:.0f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()

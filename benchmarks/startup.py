@@ -1,0 +1,82 @@
+"""Milliseconds until `import numpy_vae` is done, beside `import numpy`, in fresh interpreters.
+
+    python benchmarks/startup.py [--rounds 31] [--json FILE]
+
+Each round starts one interpreter for each command, in turn, and takes the time from its start to
+its end. They read neither ``PYTHON*`` variables nor the files of site-packages that run at startup
+(``-I -S``; the finder of an editable installation would load half of what is to be timed), and are
+told where the packages are. Byte code is kept in a temporary folder that a round before the first
+fills: without it half of the time would be the compiler's. Where the time goes, module by module,
+is said by ``python -X importtime -c 'import numpy_vae'``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from harness import heading, machine, write_json
+
+import numpy_vae
+
+COMMANDS = {
+    "python, nothing imported": "",
+    "import numpy": "import numpy",
+    "import numpy_vae": "import numpy_vae",
+    "numpy-vae --help": "from numpy_vae.__main__ import main; main(['--help'])",
+}
+# The folders that hold the packages, as `sys.path` would name them
+PATHS = [str(Path(path).parents[1]) for path in (str(numpy_vae.__file__), str(np.__file__))]
+
+
+def milliseconds(code: str, folder: str) -> float:
+    """Return the time that a fresh interpreter takes; `folder` holds the byte code."""
+    options = ["-I", "-S", "-X", f"pycache_prefix={folder}"]
+    command = [sys.executable, *options, "-c", f"import sys; sys.path += {PATHS!r}; {code}"]
+    start = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return 1e3 * (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=31, help="interpreters for each command")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f"--rounds is {args.rounds}, must be 1 or more")
+    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    with tempfile.TemporaryDirectory() as folder:
+        for code in COMMANDS.values():
+            milliseconds(code, folder)
+        for _ in range(args.rounds):
+            for name, code in COMMANDS.items():
+                times[name].append(milliseconds(code, folder))
+    medians = {name: median(found) for name, found in times.items()}
+    difference = medians["import numpy_vae"] - medians["import numpy"]
+    facts = machine()
+    print(heading(facts))
+    print(f"medians of {args.rounds} fresh interpreters, milliseconds")
+    for name, value in medians.items():
+        print(f"{name:36} {value:7.1f}")
+    print(f"{'import numpy_vae beyond import numpy':36} {difference:7.1f}")
+    if args.json:
+        report: dict[str, Any] = {
+            "machine": facts,
+            "settings": {"rounds": args.rounds},
+            "milliseconds": times,
+            "medians": medians,
+            "beyond_numpy": difference,
+        }
+        write_json(args.json, report)
+
+
+if __name__ == "__main__":
+    main()
