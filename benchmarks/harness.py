@@ -7,9 +7,9 @@ is busy elsewhere on the machine then meets all of them alike.
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
-import os
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from numpy_vae.team import cores
 
 
 class Worker:
@@ -86,9 +88,7 @@ def machine() -> dict[str, Any]:
     """Return what a figure depends on: processor, cores, Python, packages, BLAS and its threads."""
     facts: dict[str, Any] = {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "blas": "unknown: threadpoolctl is not installed",
@@ -122,6 +122,11 @@ def heading(facts: Mapping[str, Any]) -> str:
         f"{facts['processor']}, {facts['cores']} cores; Python {facts['python']}, "
         f"NumPy {facts['numpy']}; {facts['blas']}"
     )
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments that figures depend on: all but the paths."""
+    return {n: value for n, value in vars(args).items() if n not in ("json", "data_dir")}
 
 
 def write_json(path: str, result: Mapping[str, Any]) -> None:

@@ -3,9 +3,9 @@
     python benchmarks/ops.py [--batch 128] [--warmup 1000] [--steps 500] [--threads 1] [--json FILE]
 
 Python's trace hook tells when each line of numpy_vae begins; the time until the next is that of the
-line, calls into NumPy included. So the table shows the source as it is, and cannot go out of date.
-Tracing itself takes some tenths of a microsecond a line, which is printed: the step is timed with
-and without it. With --threads N the lines are those of the calling thread.
+line, calls into NumPy included, and what is shown is the source as it is. Tracing takes time of its
+own, of which about half is counted to the lines: the step is timed without it, too. With
+--threads N the lines are those of the calling thread.
 
 Beside it stand the matrix products of the same step, alone (benchmarks/contestants.py): what the
 lines with a product take beyond them is the price of a memory that other lines have used meanwhile.
@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from contestants import MatrixProducts, NumpyVAE
-from harness import heading, machine, write_json
+from harness import heading, machine, settings_of, write_json
 
 import numpy_vae
 
@@ -92,6 +92,8 @@ def main() -> None:
     lines = profile(ours, args.steps)
     source = {line: linecache.getline(*line).strip() for line in lines}
     of_products = sum(ms for line, ms in lines.items() if any(p in source[line] for p in PRODUCTS))
+    if not of_products:
+        raise SystemExit(f"no line holds one of {PRODUCTS}, the matrix products must be found")
     total = sum(lines.values())
     print(heading(facts))
     print(f"batch {args.batch}, threads {args.threads}: a step {plain:.3f} ms, traced {total:.3f}")
@@ -113,7 +115,12 @@ def main() -> None:
             {"file": Path(name).name, "line": n, "ms": ms, "source": source[name, n]}
             for (name, n), ms in ordered
         ]
-        report = {"machine": facts, "settings": vars(args), "step_ms": plain, "traced_ms": total}
+        report = {
+            "machine": facts,
+            "settings": settings_of(args),
+            "step_ms": plain,
+            "traced_ms": total,
+        }
         write_json(args.json, report | {"products_ms": products, "lines": table})
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from contestants import D, H, Products, Z
-from harness import Worker, heading, machine, write_json
+from harness import Worker, heading, machine, settings_of, write_json
 
 from numpy_vae import VAE, Adam, load_array
 from numpy_vae import data as data_module
@@ -170,7 +170,7 @@ def main() -> None:
     args = parser.parse_args()
     facts = machine()
     print(heading(facts))
-    report: dict[str, Any] = {"machine": facts, "settings": vars(args)}
+    report: dict[str, Any] = {"machine": facts, "settings": settings_of(args)}
     for name in args.only:
         report[name] = sizes(3) if name == "data" else sweep(name, args.rounds)
     if args.json:

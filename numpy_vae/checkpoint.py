@@ -1,4 +1,4 @@
-"""A run in one file: parameters, Adam's moments, the random streams, the history and the settings.
+"""A run in one file: parameters, sums of Adam, random streams, history and settings.
 
     settings, params              the model that is kept, which `VAE.load` reads
     trained, average, best        the parameters that training goes on from, their average, those of

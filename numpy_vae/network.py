@@ -24,7 +24,9 @@ from .likelihood import Likelihood
 from .params import Params
 
 MAX_WIDTH = 1 << 16
-MAX_PARAMETERS = 1 << 28  # 1 GiB of float32; with the gradient and Adam's moments four times that
+MAX_PARAMETERS = (
+    1 << 28
+)  # 1 GiB of float32; with Adam's sums and a gradient for each thread four times that, or more
 
 
 class Network(NamedTuple):

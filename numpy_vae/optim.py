@@ -59,8 +59,9 @@ from .checks import check_real
 from .params import Params
 from .team import ALONE, Team
 
-BLOCK = 1 << 16  # entries: 256 KiB of float32, so that the five blocks in use fit a level-2 cache
-TEAM_BLOCK = 1 << 17  # of each of several threads: short calls would wait for one another
+# Entries: 512 KiB of float32. The five blocks in use fit a core's share of the last cache; with
+# smaller ones the calls become so short that threads wait for one another.
+BLOCK = 1 << 17
 MAX_LR = 1.0  # Adam moves a parameter by about lr a step, whatever the size of its gradient
 MIN_EPS = 1e-12
 FLUSH_EVERY = 100  # steps between two flushes of denormals
@@ -139,10 +140,9 @@ class Adam:
 
     def _update(self, share: slice, parts: Sequence[Params], step_size: float, eps: float) -> None:
         """The step of the entries in `share`, with step_size lr √n₂/n₁ and eps ε √n₂."""
-        size = BLOCK if len(parts) == 1 else TEAM_BLOCK
-        scratch = np.empty(min(size, share.stop - share.start), self.params.dtype)
-        for start in range(share.start, share.stop, size):
-            block = slice(start, min(start + size, share.stop))
+        scratch = np.empty_like(self.params.flat[share][:BLOCK])
+        for start in range(share.start, share.stop, BLOCK):
+            block = slice(start, min(start + BLOCK, share.stop))
             theta, g = self.params.flat[block], parts[0].flat[block]
             m, v = self.m.flat[block], self.v.flat[block]
             u = scratch[: len(g)]
@@ -159,9 +159,9 @@ class Adam:
             u *= step_size
             theta -= u
             if self.t % FLUSH_EVERY == 0:
-                for moment in m, v:
-                    np.abs(moment, out=u)
-                    moment[u < self._tiny] = 0
+                for total in m, v:
+                    np.abs(total, out=u)
+                    total[u < self._tiny] = 0
 
 
 def constant(share: float) -> float:

@@ -26,13 +26,14 @@ from .checks import check_choice, check_real, check_whole
 from .data import BINARIZE
 from .files import write_text
 from .optim import SCHEDULES
+from .team import MAX_THREADS
 from .train import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS, MAX_SAMPLES, Record
 
 CHECKPOINT = "checkpoint.npz"
 FILES = ("config.json", "history.csv", "metrics.json", CHECKPOINT)
 LOOP = (  # of the settings, what `train_epochs` takes as it is
     "epochs", "batch_size", "schedule", "beta", "warmup", "bound", "samples", "binarize",
-    "evaluate_every", "patience",
+    "evaluate_every", "patience", "threads",
 )  # fmt: skip
 DERIVED = ("samples.png", "latents.npz", "explorer.html")  # by other commands, unless told where
 NEEDED = (
@@ -192,7 +193,7 @@ def _check_settings(state: Checkpoint) -> None:
     epochs = check_whole("epochs", settings["epochs"], max(1, done), MAX_EPOCHS)
     for name, least, most in (
         ("warmup", 0, epochs), ("evaluate_every", 1, MAX_EPOCHS), ("samples", 1, MAX_SAMPLES),
-        ("batch_size", 1, MAX_BATCH_SIZE), ("seed", 0, 2**32 - 1),
+        ("batch_size", 1, MAX_BATCH_SIZE), ("seed", 0, 2**32 - 1), ("threads", 1, MAX_THREADS),
         # A validation set and a best epoch come together.
         ("validation", *((0, 0) if state.best is None else (1, 1 << 30))),
     ):  # fmt: skip

@@ -1,12 +1,12 @@
 """Threads that take a step together, each with its share of the rows or of the parameters.
 
-NumPy lets go of the interpreter's lock inside its loops and matrix products, so that threads run
-side by side. A BLAS has threads of its own for a product; two teams of threads on the same cores
-wait for each other, so while a team is at work the BLAS has one thread for each member. That is
-told to it by threadpoolctl, the field's own tool (``pip install 'numpy-vae[fast]'``); without it a
-team is used only where it is asked for.
+NumPy releases the interpreter's lock (the GIL) inside its loops and matrix products, so that
+threads run side by side. A BLAS has threads of its own for a product; two teams of threads on the
+same cores wait for each other, so while a team is at work the BLAS has one thread for each member.
+That is told to it by threadpoolctl, the field's own tool (``pip install 'numpy-vae[fast]'``);
+without it a team is used only where it is asked for, and OPENBLAS_NUM_THREADS=1 must tell it.
 
-Where it wins: a call of NumPy begins and ends under the lock, and members that make short calls
+Where it wins: a call of NumPy begins and ends with the GIL held, and members that make short calls
 wait for it in turn. With large arrays the products, the activations and the optimiser all gain from
 a second core, and with small ones a team is slower than the BLAS's own threads.
 """
@@ -32,7 +32,8 @@ class Team:
     """Threads that run the same function side by side, each with its own number.
 
     Use it as a context: ``with Team(2) as team: ...`` starts the threads, gives the BLAS one thread
-    for each, and puts everything back. A team of one is the calling thread, and changes nothing.
+    for each, in the whole process, and puts everything back. A team of one is the calling thread,
+    and changes nothing.
 
     Parameters
     ----------
@@ -43,6 +44,8 @@ class Team:
     ------
     ValueError
         If `size` is not a whole number in range.
+    RuntimeError
+        If a team of several is entered twice, or works outside of its context.
     """
 
     def __init__(self, size: int) -> None:
@@ -52,6 +55,8 @@ class Team:
         self._limit: AbstractContextManager[Any] = nullcontext()
 
     def __enter__(self) -> Self:
+        if self._inboxes:
+            raise RuntimeError(f"the team of {self.size} threads is at work, must be entered once")
         if self.size > 1:
             self._limit = one_blas_thread()
             self._limit.__enter__()
@@ -77,9 +82,15 @@ class Team:
     def run(self, work: Callable[[int], Any]) -> list[Any]:
         """Return [work(0), work(1), ...], all at the same time; work(0) in the calling thread.
 
-        `np.errstate` of the caller holds in all of them. All have ended when it returns, also where
-        one raises: then the first exception is raised.
+        `np.errstate` of the caller holds in all of them: NumPy keeps it in the context. All have
+        ended when it returns, also where one raises: then the exception of the calling thread is
+        raised, or that of the lowest number.
         """
+        if len(self._inboxes) != self.size - 1:
+            raise RuntimeError(
+                f"the team of {self.size} threads is not at work, must be entered:"
+                f" with Team({self.size}) as team"
+            )
         for inbox in self._inboxes:
             inbox.put((copy_context(), work))
         results: list[Any] = [None] * self.size

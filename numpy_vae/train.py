@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .bounds import BOUNDS, Terms
+from .bounds import BOUNDS
 from .checks import check_choice, check_real, check_whole
 from .data import Dataset, batch, binarized, left_to_draw, minibatches, to_float
 from .evaluate import Elbo, elbo_of, evaluate_elbo
@@ -183,7 +183,8 @@ def train_step(
     x : ndarray, shape (B, D)
     eps : ndarray, shape (B, Z) or (K, B, Z)
     grads : Params, or sequence of Params
-        Memory for the gradient; where a team shares the work, one for each member.
+        Memory for the gradient; where a team shares the work, one for each member, of which the
+        first holds the gradient afterwards.
     beta : float
         Coefficient of the KL, or of the log ratio.
     bound : {"elbo", "iwae"}
@@ -195,13 +196,15 @@ def train_step(
 
     Raises
     ------
+    ValueError
+        If there are not as many gradients as members.
     FloatingPointError
         If a value overflows or is not a number. The parameters are then as they were, unless it
         was the step itself that overflowed.
     """
     parts = [grads] if isinstance(grads, Params) else grads
     if len(parts) != team.size:
-        raise ValueError(f"grads are {len(parts)}, must be {team.size}: one for each of the team")
+        raise ValueError(f"grads are {len(parts)}, must be {team.size}: one for each thread")
 
     def gradient(member: int) -> BatchSums:
         rows = team.share(len(x), member)
@@ -216,19 +219,22 @@ def train_step(
 def _gradient(
     vae: VAE, x: Array, eps: Array, grads: Params, beta: float, bound: str, n: int
 ) -> BatchSums:
-    """The gradient of the mean loss of n images, as far as it comes from these, into `grads`."""
+    """The gradient of the mean loss of n images, as far as it comes from these, into `grads`.
+
+    x is (B, D) and eps (B, Z) or (K, B, Z), with B <= n; returns the sums over these, in nats.
+    """
     if len(x) == 0:  # fewer images than threads
         grads.flat[:] = 0
         return BatchSums(0.0, 0.0, 0.0)
-    share = len(x) / n
+    weight = len(x) / n
     trace = vae.forward(x, eps)
-    terms = vae.terms(trace) if bound == "iwae" else Terms(*vae.loss(trace), None)
+    terms = vae.terms(trace)
     loss = float(BOUNDS[bound].forward(terms, beta))
     dnll, dkl, dratio = BOUNDS[bound].backward(terms, beta)  # of the mean loss of these alone
-    dratio = None if dratio is None else share * dratio
-    vae.loss_backward(trace, share * dnll, share * dkl, dratio, out=grads)
-    # A NaN that comes in raises no flag, and flags of BLAS threads may be lost. A finite Σ g² also
-    # means that no g² overflows in Adam.
+    dratio = None if dratio is None else weight * dratio
+    vae.loss_backward(trace, weight * dnll, weight * dkl, dratio, out=grads)
+    # A NaN that comes in raises no flag, and flags of BLAS threads may be lost. With a finite Σ g²
+    # no g² overflows; what overflows in a sum of parts, or of steps, Adam raises.
     if not math.isfinite(loss):
         raise FloatingPointError("the loss is not finite")
     if not math.isfinite(np.dot(grads.flat, grads.flat)):
@@ -299,7 +305,8 @@ def train_epochs(
         Epochs that this training has behind it, to go on with a run that was stopped.
     threads : int, optional
         Threads that share each minibatch (see `numpy_vae.team`). By default as many as are known to
-        gain by it, `suitable_threads`. Rounding apart, the result is the same for any number.
+        gain by it, `suitable_threads`. Rounding apart, the result is the same for any number; each
+        has a gradient vector of its own.
     on_step : callable, optional
         Called after each step, where everything is consistent; may raise to stop the training.
 

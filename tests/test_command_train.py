@@ -172,6 +172,7 @@ def test_the_default_of_binarize_is_a_true_likelihood(folder):
         (["--output-bias", "1"], "argument --output-bias: invalid choice: '1'"),
         (["--resume", ""], "argument --resume: '' must not be empty"),
         (["--patience", "0"], "argument --patience: '0' must be a whole number from 1 to"),
+        (["--threads", "0"], "argument --threads: '0' must be a whole number from 1 to 256"),
         (["--image-shape", "4"], "argument --image-shape: '4' must be a height and a width in"),
         (["--image-shape", "4x0"], "argument --image-shape: '4x0' must be a height and a width"),
         (["--activation", "gelu"], "argument --activation: invalid choice: 'gelu'"),

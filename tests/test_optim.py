@@ -9,6 +9,7 @@ from scipy import special
 
 from numpy_vae import Adam, Params, optim
 from numpy_vae.optim import AVERAGE_EVERY, SCHEDULES, Average, burda, cosine
+from numpy_vae.team import Team
 
 
 def literal_adam(theta, gradients, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
@@ -38,8 +39,25 @@ def test_adam_is_the_printed_algorithm(rng, size):
     adam = Adam(params, **settings)
     for g in gradients:
         adam.step(vector(g))
-    np.testing.assert_allclose(params.flat, literal_adam(theta, gradients, **settings), rtol=1e-12)
+    expected = literal_adam(theta, gradients, **settings)
+    np.testing.assert_allclose(params.flat, expected, rtol=1e-12, atol=1e-15)
     assert adam.t == 7
+
+
+@pytest.mark.mathematics
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_step_is_that_of_the_sum_of_the_parts_whatever_the_shares(rng, monkeypatch, threads):
+    monkeypatch.setattr(optim, "BLOCK", 5)
+    theta = rng.standard_normal(37)
+    gradients = [rng.standard_normal((threads, 37)) for _ in range(4)]
+    params = vector(theta)
+    adam = Adam(params)
+    with Team(threads) as team:
+        for parts in gradients:
+            adam.step([vector(part) for part in parts], 0.5, team)
+    expected = literal_adam(theta, [parts.sum(axis=0) for parts in gradients], lr=0.5e-3)
+    np.testing.assert_allclose(params.flat, expected, rtol=1e-12)
+    assert adam.t == 4
 
 
 @pytest.mark.mathematics
@@ -158,9 +176,9 @@ def test_the_flush_comes_when_it_is_due_and_not_before():
 
 
 def test_a_block_fits_the_cache_and_outweighs_the_loop():
-    # Five blocks of float32 in a level-2 cache of 2 MiB; a dozen calls of NumPy for each of them
-    # take as long as some thousand entries.
-    assert 10_000 < optim.BLOCK <= (2 << 20) / (5 * 4)
+    # Five blocks of float32 in 3 MiB, of a level-2 cache or of a level-3 cache for each core; ten
+    # calls of NumPy for each of them take as long as some thousand entries.
+    assert 50_000 < optim.BLOCK <= (3 << 20) / (5 * 4)
 
 
 # Schedules --------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Runs that are stopped: by Ctrl-C, by SIGKILL, by a full disk; and gone on with."""
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -90,6 +91,24 @@ def test_the_checkpoint_alone_brings_back_the_rest(folder, dies_after):
     Path("stopped/checkpoint.npz").write_bytes(checkpoint)
     assert main(["train", "--resume", "stopped"]) == 0
     assert_same_run("whole", "stopped")
+
+
+def test_a_run_goes_on_with_its_threads_or_with_others_if_told(folder, capsys, dies_after):
+    assert train("--threads", "2", "--batch-size", "15", "--out", "whole") == 0
+    assert "2 threads; seed" in capsys.readouterr().out
+    assert json.loads(Path("whole/config.json").read_text())["threads"] == 2
+    with dies_after(1):
+        train("--threads", "2", "--batch-size", "15", "--out", "stopped")
+    assert main(["train", "--resume", "stopped"]) == 0
+    assert_same_run("whole", "stopped")
+    assert train("--threads", "1", "--batch-size", "15", "--out", "alone") == 0
+    capsys.readouterr()
+    longer = str(metrics_of("alone")["epochs"] + 1)
+    assert main(["train", "--resume", "alone", "--epochs", longer, "--threads", "3"]) == 0
+    assert load_checkpoint("alone/checkpoint.npz").settings["threads"] == 3
+    assert "3 threads; seed" in capsys.readouterr().out
+    elbos = metrics_of("whole")["test_elbo"], float(rows_of("alone")[-2]["test_elbo"])
+    assert elbos[0] == pytest.approx(elbos[1], rel=1e-4)  # rounding apart, of the same training
 
 
 def test_a_run_can_be_made_longer(folder, capsys):

@@ -111,7 +111,7 @@ SETTINGS = {
     "data": "digits", "data_dir": None, "image_shape": [1, 5], "fingerprint": "ab",
     "likelihood": "bernoulli", "validation": 7, "seed": 3, "epochs": 4, "batch_size": 9,
     "schedule": "constant", "beta": 1.0, "warmup": 0, "bound": "elbo", "samples": 1,
-    "binarize": "dynamic", "evaluate_every": 1, "patience": 2,
+    "binarize": "dynamic", "evaluate_every": 1, "patience": 2, "threads": 1,
 }  # fmt: skip
 
 
@@ -131,6 +131,7 @@ SETTINGS = {
         ({"epochs": "4"}, "epochs is '4', must be a whole number from 1"),
         ({"epochs": 0}, "epochs is 0, must be a whole number from 1"),
         ({"warmup": 5}, "warmup is 5, must be a whole number from 0 to 4"),
+        ({"threads": 0}, "threads is 0, must be a whole number from 1 to 256"),
         ({"evaluate_every": 0}, "evaluate_every is 0, must be a whole number"),
         ({"samples": True}, "samples is True, must be a whole number"),
         ({"batch_size": "x"}, "batch_size is 'x', must be a whole number"),

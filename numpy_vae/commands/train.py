@@ -35,7 +35,7 @@ from ..runs import (
     write_history,
     write_json,
 )
-from ..team import MAX_THREADS, MIN_ROWS
+from ..team import MAX_THREADS, MIN_ROWS, suitable_threads
 from ..train import (
     MAX_BATCH_SIZE,
     MAX_EPOCHS,
@@ -220,9 +220,10 @@ def add_arguments(commands: Subparsers) -> None:
         "--threads",
         type=whole(1, MAX_THREADS),
         metavar="N",
-        help="threads that share each minibatch, with one BLAS thread each; default: one for each "
-        f"core and {MIN_ROWS} images times samples if threadpoolctl is installed, else 1, which "
-        "leaves the BLAS its own threads",
+        help="threads that share each minibatch; threadpoolctl gives each one thread of the BLAS, "
+        "and where it is not installed OPENBLAS_NUM_THREADS=1 must. Default: with threadpoolctl "
+        f"one for every {MIN_ROWS} images (times samples) of a minibatch, at most one a core; "
+        "else 1",
     )
     add_seed(
         training,
@@ -332,6 +333,7 @@ def begin(args: argparse.Namespace, held: ExitStack) -> Run:
         "schedule": args.schedule,
         "average": args.average,
         "evaluate_every": args.evaluate_every,
+        "threads": args.threads or suitable_threads(batch_size * args.samples),
         "seed": args.seed,
         "numpy_vae": __version__,
         "numpy": np.__version__,
@@ -368,6 +370,8 @@ def resume(args: argparse.Namespace, held: ExitStack) -> Run:
         if state.best is None:
             raise ValueError(f"--patience applies to --validation, and {args.resume} has none")
         settings["patience"] = args.patience
+    if args.threads is not None:
+        settings["threads"] = args.threads
     if args.data is not None:
         settings["data"] = absolute(args.data)
     if args.data_dir is not None:
@@ -421,7 +425,6 @@ def train(args: argparse.Namespace, run: Run) -> int:
                     average=state.average,
                     best=state.best,
                     done=len(history),
-                    threads=args.threads,
                     on_step=progress,
                 ):
                     history.append(record)
@@ -469,6 +472,7 @@ def heading(state: Checkpoint, data: Dataset) -> str:
     words += [settings["schedule"]] * (settings["schedule"] != "constant")
     words += [f"patience {settings['patience']}"] * (settings["patience"] is not None)
     words += ["average"] * (state.average is not None)
+    words += [f"{settings['threads']} threads"] * (settings["threads"] > 1)
     resumed = f"\nresumed after epoch {len(state.history)}" if state.history else ""
     resumed += ", with nothing left to train" if len(state.history) == settings["epochs"] else ""
     return (

@@ -82,8 +82,6 @@ EQUIVALENT = {
     " -> t / AVERAGE_EVERY": "t is a multiple there, or less than one",
     "optim.Average.update: t < AVERAGE_EVERY"
     " -> t <= AVERAGE_EVERY": "at t = AVERAGE_EVERY the first condition holds",
-    "optim: FLUSH_EVERY = 100"
-    " -> FLUSH_EVERY = 101": "the threshold of the flush has room for that: 0.84^101 1e8 > 1",
     "optim.Adam.__init__: (self.m, self.v)"
     " -> (self.v, self.m)": "two vectors of zeros of the same layout are exchanged",
     "optim.Adam.__init__: np.finfo(params.dtype).tiny * 100000000.0"
