@@ -8,7 +8,7 @@ counts; where it is large, the parameters (Adam) or Python's overhead of calls d
 those of the importance-weighted bound, at batch 20 as in its paper: the encoder runs once for all
 of them. The data are random pixels in memory and, the largest, in a memory-mapped `.npy`: what
 counts is the time of an image, which should not grow, and the memory of its own that the process
-takes (resident and not backed by a file, the peak).
+takes (resident and not backed by a file, after the epochs).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from numpy_vae.team import Team, suitable_threads
 from numpy_vae.train import train_epochs, train_step
 
 PAUSE = 0.05  # seconds, in which the threads of a BLAS go to sleep
+SETTLE = 0.2  # seconds of steps before those that are timed
 
 
 class Case:
@@ -62,10 +63,11 @@ class Case:
         """Milliseconds of a step and of its products in turns of so long, and the parameters."""
         times = []
         with self.team:
-            self.step()
-            start = time.perf_counter()
-            self.step()
-            turns = max(1, round(seconds / (time.perf_counter() - start)))
+            start, done = time.perf_counter(), 0
+            while (spent := time.perf_counter() - start) < SETTLE:  # until threads have found cores
+                self.step()
+                done += 1
+            turns = max(1, round(seconds * done / spent))
             start = time.perf_counter()
             for _ in range(turns):
                 self.step()
@@ -133,7 +135,7 @@ def sweep(name: str, rounds: int) -> dict[str, Any]:
     for label, case in SWEEPS[name].items():
         worker = Worker(Case, *case)
         worker.call("measure", 0.5)
-        found = [worker.call("measure", 0.05) for _ in range(rounds)]
+        found = [worker.call("measure", 0.1) for _ in range(rounds)]
         worker.close()
         step, products = median(f[0] for f in found), median(f[1] for f in found)
         table[label] = {"step_ms": step, "products_ms": products, "parameters": found[0][2]}

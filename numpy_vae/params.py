@@ -119,13 +119,3 @@ class Params(Mapping[str, Array]):
     # What copy, deepcopy and pickle go through.
     def __reduce__(self) -> tuple[Any, ...]:
         return Params, (self.shapes, self.dtype, self._flat)
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep the memory of freed arrays for those of the next pass.
-
-    A pass frees some MB of arrays. glibc gives large blocks back to the system, and the next pass
-    gets them anew, page by page: at batch 1024 a quarter of a step. What counts as large it learns
-    from the blocks it sees freed, up to 32 MiB; nothing is written into this one, so it takes none.
-    """
-    np.empty(31 << 20, np.uint8)

@@ -40,8 +40,9 @@ from .checks import check_choice
 from .files import read_model, write_model
 from .layers import ACTIVATIONS
 from .likelihood import LIKELIHOODS, Likelihood, make_likelihood
+from .memory import keep_freed_memory
 from .network import Network, block_shapes, initialise
-from .params import Array, Params, keep_freed_memory
+from .params import Array, Params
 
 
 @dataclass(frozen=True, eq=False)

@@ -1138,7 +1138,7 @@ BUGS = (
         "denormals-in-v",
         "The flush of denormal numbers forgets the second moment.",
         COMMON,
-        plant("optim", "for moment in m, v:", "for moment in (m,):"),
+        plant("optim", "for total in m, v:", "for total in (m,):"),
         "test_optim.py::test_the_flush_reaches_every_block_and_both_moments",
         PURITY,
         "No value is wrong; a step becomes slow.",
