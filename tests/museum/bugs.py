@@ -1185,7 +1185,7 @@ BUGS = (
             "train",
             "eps = streams.noise.standard_normal((*lead, vae.latent_dim), dtype)",
             "eps = streams.noise.standard_normal((*lead[:-1], 1, vae.latent_dim), dtype)\n"
-            "            eps = eps.repeat(len(x), axis=-2)",
+            "                eps = eps.repeat(len(x), axis=-2)",
         ),
         "test_train.py::test_an_epoch_is_the_loop_written_out",
         MATHEMATICS,
