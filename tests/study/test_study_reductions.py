@@ -26,7 +26,7 @@ SABOTAGE = [
     (3, "evaluate", "Elbo(-(reconstruction + kl),", "Elbo(-reconstruction,"),
     (4, "study/reductions", "self.test.reconstruction + self.beta *", "self.test.reconstruction +"),
     (5, "study/reductions", "np.full(BATCH, factor / BATCH)", "np.full(BATCH, 1 / BATCH)"),
-    (5, "optim", "u += self.eps\n", "u += 1\n"),
+    (5, "optim", "u += eps\n", "u += 30\n"),
 ]
 TERMS = {
     0.1: (130.0, 40.0),
