@@ -60,12 +60,15 @@ class Team:
         if self.size > 1:
             self._limit = one_blas_thread()
             self._limit.__enter__()
-            self._inboxes, self._outbox = (
-                [SimpleQueue() for _ in range(1, self.size)],
-                SimpleQueue(),
-            )
-            for i, inbox in enumerate(self._inboxes, start=1):
-                Thread(target=_serve, args=(i, inbox, self._outbox), daemon=True).start()
+            self._outbox = SimpleQueue()
+            try:
+                for i in range(1, self.size):
+                    inbox: SimpleQueue[Any] = SimpleQueue()
+                    Thread(target=_serve, args=(i, inbox, self._outbox), daemon=True).start()
+                    self._inboxes.append(inbox)
+            except RuntimeError:  # the system has no thread left: nothing may stay behind
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -91,15 +94,21 @@ class Team:
                 f"the team of {self.size} threads is not at work, must be entered:"
                 f" with Team({self.size}) as team"
             )
-        for inbox in self._inboxes:
-            inbox.put((copy_context(), work))
         results: list[Any] = [None] * self.size
         errors: list[BaseException | None] = [None] * self.size
+        for inbox in self._inboxes:
+            inbox.put((copy_context(), work))
+        waiting = len(self._inboxes)
         try:
             results[0] = work(0)
-        finally:
-            for _ in self._inboxes:
+        except BaseException as raised:
+            errors[0] = raised
+        while waiting:
+            try:
                 i, results[i], errors[i] = self._outbox.get()
+                waiting -= 1
+            except KeyboardInterrupt as raised:  # and goes on when all have ended
+                errors[0] = raised
         for error in filter(None, errors):
             raise error
         return results

@@ -197,7 +197,7 @@ def train_step(
     Raises
     ------
     ValueError
-        If there are not as many gradients as members.
+        If there are not as many gradients as members, or x and eps do not belong together.
     FloatingPointError
         If a value overflows or is not a number. The parameters are then as they were, unless it
         was the step itself that overflowed.
@@ -205,6 +205,10 @@ def train_step(
     parts = [grads] if isinstance(grads, Params) else grads
     if len(parts) != team.size:
         raise ValueError(f"grads are {len(parts)}, must be {team.size}: one for each thread")
+    if x.ndim != 2 or len(x) == 0 or eps.ndim not in (2, 3) or eps.shape[-2] != len(x):
+        raise ValueError(  # before a share of one is taken, which could fit by accident
+            f"x has shape {x.shape} and eps {eps.shape}, must be (B, D) and (B, Z) or (K, B, Z)"
+        )
 
     def gradient(member: int) -> BatchSums:
         rows = team.share(len(x), member)

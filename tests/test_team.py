@@ -182,6 +182,72 @@ def test_a_team_needs_a_gradient_for_each_member():
         train_step(vae, Adam(vae.params), x, eps, vae.params.zeros_like(), team=members)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("x", "eps"), [((4, 6), (9, 3)), ((4, 6), (3,)), ((4, 6), (2, 9, 3)), ((0, 6), (0, 3))]
+)
+def test_noise_of_another_length_is_refused_before_it_is_shared(threads, x, eps):
+    vae = VAE(6, (5,), 3, rng=0)
+    adam, grads = Adam(vae.params), [vae.params.zeros_like() for _ in range(threads)]
+    with (
+        Team(threads) as members,
+        pytest.raises(ValueError, match=r"must be \(B, D\) and \(B, Z\) or"),
+    ):
+        train_step(vae, adam, np.zeros(x), np.zeros(eps), grads, team=members)
+    assert adam.t == 0
+
+
+def test_an_interrupt_waits_for_all_and_leaves_the_team_good():
+    ended = []
+
+    class Interrupted:
+        """An outbox at which Ctrl-C arrives once."""
+
+        def __init__(self, outbox):
+            self.outbox, self.due = outbox, True
+
+        def get(self):
+            if self.due:
+                self.due = False
+                raise KeyboardInterrupt
+            return self.outbox.get()
+
+    def slow(member):
+        time.sleep(0.05 * member)
+        ended.append(member)
+        return "old"
+
+    with Team(3) as members:
+        outbox = members._outbox
+        members._outbox = Interrupted(outbox)
+        with pytest.raises(KeyboardInterrupt):
+            members.run(slow)
+        assert sorted(ended) == [0, 1, 2]
+        assert members.run(lambda member: member) == [0, 1, 2]  # nothing of the old call is left
+
+
+def test_a_team_that_cannot_start_leaves_nothing_behind(monkeypatch):
+    before = set(threading.enumerate())
+
+    class Last(threading.Thread):
+        started = 0
+
+        def start(self):
+            Last.started += 1
+            if Last.started == 3:
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr(team, "Thread", Last)
+    members = Team(4)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        members.__enter__()
+    deadline = time.monotonic() + 10
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not set(threading.enumerate()) - before
+
+
 @pytest.mark.parametrize("size", [0, -1, 1.5, 10_000])
 def test_a_size_out_of_range_is_refused(size):
     with pytest.raises(ValueError, match=r"threads is .*, must be a whole number from 1 to 256"):
