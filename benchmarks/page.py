@@ -14,6 +14,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from step import paired
+
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE, FIGURE, FOLDER = DOCS / "speed.md", DOCS / "figures" / "speed.png", DOCS / "speed"
 FLOOR, OURS = "matrix products", "numpy_vae"
@@ -43,19 +45,16 @@ def of_machine() -> str:
 
 
 def of_step() -> str:
-    """Milliseconds of a step, beside the floor and beside ours."""
+    """Milliseconds of a step, and ratios within a round to the floor and to ours."""
     batches = read("step")["batches"]
     rows = [["a step"] + [f"batch {size}: ms" for size in batches]]
     rows[0] += [f"{size}: x floor" for size in batches] + [f"{size}: ours / it" for size in batches]
     for name in next(iter(batches.values())):
-        medians = [results[name]["median"] for results in batches.values()]
-        floors = [results[FLOOR]["median"] for results in batches.values()]
-        ours = [results[OURS]["median"] for results in batches.values()]
         rows.append(
             [name]
-            + [f"{ms:.2f}" for ms in medians]
-            + [f"{ms / floor:.2f}" for ms, floor in zip(medians, floors, strict=True)]
-            + [f"{mine / ms:.2f}" for ms, mine in zip(medians, ours, strict=True)]
+            + [f"{results[name]['median']:.2f}" for results in batches.values()]
+            + [f"{paired(results, name, FLOOR):.2f}" for results in batches.values()]
+            + [f"{paired(results, OURS, name):.2f}" for results in batches.values()]
         )
     return table(rows)
 
@@ -132,29 +131,26 @@ def of_startup() -> str:
 def of_reached() -> str:
     """What was asked beside what was found."""
     step, epoch, startup = read("step"), read("epoch"), read("startup")
-    medians = {
-        size: {name: found["median"] for name, found in results.items()}
-        for size, results in step["batches"].items()
-    }
     rows = [["asked, on two cores", "found", ""]]
 
     def add(what: str, found: float, most: float, unit: str = "") -> None:
-        rows.append([what, f"{found:.2f}{unit}", "reached" if found <= most else "**missed**"])
+        rows.append([what, f"{found:.3f}{unit}", "reached" if found <= most else "**missed**"])
 
-    for size, times in medians.items():
-        peers = {name: ms for name, ms in times.items() if name != FLOOR and OURS not in name}
-        fastest = min(peers, key=lambda name: peers[name])
+    batches = step["batches"]
+    for size, results in batches.items():
+        peers = [name for name in results if name != FLOOR and OURS not in name]
+        fastest = max(peers, key=lambda name: paired(results, OURS, name))
         what = f"batch {size}: at most 1.0 of the fastest peer, {fastest}"
-        add(what, times[OURS] / peers[fastest], 1.0)
-    eager = medians["128"]["PyTorch eager, default Adam"]
-    add("batch 128: at most 0.6 of PyTorch eager, default Adam", medians["128"][OURS] / eager, 0.6)
+        add(what, paired(results, OURS, fastest), 1.0)
+    eager = paired(batches["128"], OURS, "PyTorch eager, default Adam")
+    add("batch 128: at most 0.6 of PyTorch eager, default Adam", eager, 0.6)
     for size, most in ("128", 1.8), ("512", 1.5):
-        ratio = medians[size][OURS] / medians[size][FLOOR]
-        add(f"batch {size}: at most {most} of the bare matrix products", ratio, most)
+        what = f"batch {size}: at most {most} of the bare matrix products"
+        add(what, paired(batches[size], OURS, FLOOR), most)
     contestants = epoch["contestants"]
     ours, _, example, *_ = contestants
     ratio = contestants[ours]["median"] / contestants[example]["median"]
-    add("an epoch of MNIST: at most 0.33 of PyTorch's example", ratio, 1 / 3)
+    add("an epoch of MNIST: at most a third of PyTorch's example", ratio, 1 / 3)
     late = step["after"]["20000"] / step["after"]["1000"]
     add("a step after 20 000 steps: at most 1.05 of one after 1000", late, 1.05)
     beyond = startup["beyond_numpy"]
@@ -196,7 +192,7 @@ def draw() -> None:
     )
     for ax, (size, results) in zip(axes, batches.items(), strict=True):
         floor = results[FLOOR]["median"]
-        widths = [results[name]["median"] / floor for name in names]
+        widths = [paired(results, name, FLOOR) for name in names]
         colors = ["tab:red" if name.startswith(OURS) else "tab:gray" for name in names]
         bars = ax.barh(names, widths, color=colors, height=0.7)
         ax.bar_label(bars, [f"{width:.2f}" for width in widths], padding=3, fontsize=8)

@@ -39,6 +39,7 @@ def test_the_readme_has_the_medians_of_the_page(page):
     rows = {
         "this package": "numpy_vae", "its matrix products alone": "matrix products",
         "PyTorch eager, default Adam": "PyTorch eager, default Adam",
+        "PyTorch eager, fused Adam": "PyTorch eager, fused Adam",
         "`torch.compile`, fused Adam": "torch.compile, fused Adam", "`jax.jit`": "jax.jit",
         "HIPS/autograd": "HIPS/autograd",
     }  # fmt: skip
