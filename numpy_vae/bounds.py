@@ -65,6 +65,7 @@ class Bound(NamedTuple):
     name: str
     forward: Callable[[Terms, float], Any]
     backward: Callable[[Terms, float], Terms]
+    reads_log_ratio: bool  # or needs only the other two
 
 
 def elbo_loss(terms: Terms, beta: float) -> Any:
@@ -104,6 +105,6 @@ def log_weights(terms: Terms, beta: float = 1.0) -> Array:
 
 
 BOUNDS = {
-    "elbo": Bound("elbo", elbo_loss, elbo_loss_backward),
-    "iwae": Bound("iwae", iwae_loss, iwae_loss_backward),
+    "elbo": Bound("elbo", elbo_loss, elbo_loss_backward, reads_log_ratio=False),
+    "iwae": Bound("iwae", iwae_loss, iwae_loss_backward, reads_log_ratio=True),
 }

@@ -47,21 +47,25 @@ class Dense(NamedTuple):
 
     def forward(self, x: Array) -> Array:
         """y = x W + b, from shape (..., n) to (..., m)."""
-        y: Array = x @ self.W
+        y = rows(x) @ self.W
         y += self.b
-        return y
+        return y.reshape(*x.shape[:-1], len(self.b))
 
     def backward(self, x: Array, dy: Array, grad: Dense) -> Array:
         """dW = xᵀ dy and db = Σ dy, assigned to `grad`; returns dx = dy Wᵀ, shape (..., n)."""
         self.backward_params(x, dy, grad)
-        return dy @ self.W.T
+        dx = rows(dy) @ self.W.T
+        return dx.reshape(x.shape)
 
     def backward_params(self, x: Array, dy: Array, grad: Dense) -> None:
         """`backward` without dx, for a layer whose input nobody differentiates."""
-        n, m = self.W.shape
-        rows_x, rows_dy = x.reshape(-1, n), dy.reshape(-1, m)  # all leading axes are rows
-        np.matmul(rows_x.T, rows_dy, out=grad.W)  # (n, B) (B, m)
-        np.sum(rows_dy, axis=0, out=grad.b)
+        np.matmul(rows(x).T, rows(dy), out=grad.W)  # (n, B) (B, m)
+        np.sum(rows(dy), axis=0, out=grad.b)
+
+
+def rows(x: Array) -> Array:
+    """x as a matrix, all axes but the last as its rows: NumPy would make a product of each K."""
+    return x.reshape(-1, x.shape[-1])
 
 
 class Activation(NamedTuple):
@@ -113,8 +117,10 @@ class Trunk(NamedTuple):
     @classmethod
     def on(cls, params: Params, name: str, activation: Activation) -> Trunk:
         """Return the layers `name`.0, `name`.1, ... of `params`."""
-        depth = sum(block.startswith(f"{name}.") and block.endswith(".W") for block in params)
-        return cls(tuple(Dense.on(params, f"{name}.{i}") for i in range(depth)), activation)
+        layers: list[Dense] = []
+        while f"{name}.{len(layers)}.W" in params:
+            layers.append(Dense.on(params, f"{name}.{len(layers)}"))
+        return cls(tuple(layers), activation)
 
     def forward(self, x: Array) -> tuple[Array, ...]:
         """Return (h_0, h_1, ..., h_k), the input first and the output last: what backward reads."""

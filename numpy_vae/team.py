@@ -14,12 +14,11 @@ a second core, and with small ones a team is slower than the BLAS's own threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
-from importlib.util import find_spec
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Lock, Thread
 from typing import Any, Self
 
 from .checks import check_whole
@@ -27,13 +26,17 @@ from .checks import check_whole
 MAX_THREADS = 256
 MIN_ROWS = 64  # of a share; with fewer, the calls are too short
 
+# Called in a thread, gives it one thread of the BLAS, until the end of the context.
+Limit = Callable[[], AbstractContextManager[Any]]
+
 
 class Team:
     """Threads that run the same function side by side, each with its own number.
 
     Use it as a context: ``with Team(2) as team: ...`` starts the threads, gives the BLAS one thread
-    for each, in the whole process, and puts everything back. A team of one is the calling thread,
-    and changes nothing.
+    for each, in the whole process, and ends them and puts everything back. Where several teams are
+    at work, the first gives and the last puts back. A team of one is the calling thread, and
+    changes nothing.
 
     Parameters
     ----------
@@ -50,33 +53,37 @@ class Team:
 
     def __init__(self, size: int) -> None:
         self.size = check_whole("threads", size, 1, MAX_THREADS)
+        self._threads: list[Thread] = []
         self._inboxes: list[SimpleQueue[Any]] = []
-        self._outbox: SimpleQueue[Any] = SimpleQueue()  # (member, result, error)
-        self._limit: AbstractContextManager[Any] = nullcontext()
+        self._end = ExitStack()  # what __exit__ has to do
 
     def __enter__(self) -> Self:
-        if self._inboxes:
+        if self._threads:
             raise RuntimeError(f"the team of {self.size} threads is at work, must be entered once")
         if self.size > 1:
-            self._limit = one_blas_thread()
-            self._limit.__enter__()
-            self._outbox = SimpleQueue()
-            try:
+            with ExitStack() as end:  # where the system has no thread left, nothing stays behind
+                limit = blas_limit()
+                end.enter_context(_KEEPER.keep(limit))
+                end.enter_context(limit())
+                end.callback(self._dismiss)
                 for i in range(1, self.size):
                     inbox: SimpleQueue[Any] = SimpleQueue()
-                    Thread(target=_serve, args=(i, inbox, self._outbox), daemon=True).start()
+                    thread = Thread(target=_serve, args=(i, inbox, limit), daemon=True)
                     self._inboxes.append(inbox)
-            except RuntimeError:  # the system has no thread left: nothing may stay behind
-                self.__exit__()
-                raise
+                    self._threads.append(thread)
+                    thread.start()
+                self._end = end.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for inbox in self._inboxes:
+        self._end.close()
+
+    def _dismiss(self) -> None:
+        threads, self._threads = self._threads, []
+        inboxes, self._inboxes = self._inboxes, []
+        for inbox in inboxes:
             inbox.put(None)
-        self._inboxes = []
-        self._limit.__exit__(None, None, None)
-        self._limit = nullcontext()
+        _join(threads)
 
     def share(self, n: int, member: int) -> slice:
         """Return which of n rows are those of a member: n / size, but for rounding."""
@@ -89,61 +96,137 @@ class Team:
         ended when it returns, also where one raises: then the exception of the calling thread is
         raised, or that of the lowest number.
         """
-        if len(self._inboxes) != self.size - 1:
+        if len(self._threads) != self.size - 1:
             raise RuntimeError(
                 f"the team of {self.size} threads is not at work, must be entered:"
                 f" with Team({self.size}) as team"
             )
-        results: list[Any] = [None] * self.size
-        errors: list[BaseException | None] = [None] * self.size
-        for inbox in self._inboxes:
-            inbox.put((copy_context(), work))
-        waiting = len(self._inboxes)
+        answers: dict[int, tuple[Any, BaseException | None]] = {}  # result, error of a member
+        bell: SimpleQueue[None] = SimpleQueue()  # rings after each answer of another thread
+        asked = 0
         try:
-            results[0] = work(0)
+            for inbox in self._inboxes:
+                inbox.put((copy_context(), work, answers, bell))
+                asked += 1
+            answers[0] = work(0), None
         except BaseException as raised:
-            errors[0] = raised
-        while waiting:
+            answers[0] = None, raised
+        while len(answers) < 1 + asked:
             try:
-                i, results[i], errors[i] = self._outbox.get()
-                waiting -= 1
+                bell.get()
             except KeyboardInterrupt as raised:  # and goes on when all have ended
-                errors[0] = raised
-        for error in filter(None, errors):
-            raise error
-        return results
+                answers[0] = None, raised
+        found = [answers[i] for i in sorted(answers)]
+        for _, error in found:
+            if error is not None:
+                raise error
+        return [result for result, _ in found]
 
 
-def _serve(i: int, inbox: SimpleQueue[Any], outbox: SimpleQueue[Any]) -> None:
-    while (task := inbox.get()) is not None:
-        context, work = task
+def _serve(i: int, inbox: SimpleQueue[Any], limit: Limit) -> None:
+    with limit():
+        while (task := inbox.get()) is not None:
+            context, work, answers, bell = task
+            try:
+                answers[i] = context.run(work, i), None
+            except BaseException as error:
+                answers[i] = None, error
+            bell.put(None)
+
+
+def _join(threads: Iterable[Thread]) -> None:
+    """Wait until all have ended, also where Ctrl-C arrives, which is raised then."""
+    interrupt = None
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join()
+            except KeyboardInterrupt as raised:
+                interrupt = raised
+    if interrupt is not None:
+        raise interrupt
+
+
+class _Keeper:
+    """Keeps the limit of a BLAS whose number of threads is that of the whole process.
+
+    From the first team that begins to the last that ends, in a thread of its own: threadpoolctl
+    lets only the thread that set a limit put it back, and the team of that one may be done first.
+    A BLAS that has a number of threads for each of those that call it is not concerned.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._teams = 0  # at work
+        self._done = Event()
+        self._thread = Thread()
+
+    @contextmanager
+    def keep(self, limit: Limit) -> Iterator[None]:
+        """Keep the limit as long as this context, or that of another team, lasts."""
+        with self._lock:
+            if self._teams == 0:
+                self._start(limit)
+            self._teams += 1
         try:
-            outbox.put((i, context.run(work, i), None))
-        except BaseException as error:
-            outbox.put((i, None, error))
+            yield
+        finally:
+            with self._lock:
+                self._teams -= 1
+                if self._teams == 0:
+                    self._done.set()
+                    _join([self._thread])
+
+    def _start(self, limit: Limit) -> None:
+        limited, done = Event(), Event()
+
+        def hold() -> None:
+            try:
+                with limit():
+                    limited.set()
+                    done.wait()
+            finally:
+                limited.set()
+
+        self._done, self._thread = done, Thread(target=hold, daemon=True)
+        try:
+            self._thread.start()
+            limited.wait()
+        except BaseException:
+            done.set()
+            raise
 
 
+_KEEPER = _Keeper()
 ALONE = Team(1)
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Return a context in which a BLAS has one thread, as far as threadpoolctl can reach it."""
+def blas_controls() -> Any:
+    """Return threadpoolctl's controls of each BLAS that it can limit; None if there is none."""
     try:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import ThreadpoolController
     except ImportError:
-        return nullcontext()
-    return threadpool_limits(1, "blas")
+        return None
+    controls = ThreadpoolController().select(user_api="blas")
+    return controls if len(controls) else None
 
 
-def suitable_threads(rows: int) -> int:
-    """Return how many threads gain by sharing minibatches of so many rows, images times samples.
+def blas_limit() -> Limit:
+    """Return what gives a thread one thread of the BLAS, as far as threadpoolctl can reach it."""
+    controls = blas_controls()
+    return nullcontext if controls is None else lambda: controls.limit(limits=1, user_api="blas")
 
-    One for each core and for `MIN_ROWS` rows; without threadpoolctl one, which leaves the BLAS its
-    own threads.
+
+def suitable_threads(images: int, samples: int = 1) -> int:
+    """Return how many threads gain by sharing minibatches of so many images, with K samples each.
+
+    One for each core and for `MIN_ROWS` rows, images times samples; no more than images, which are
+    what is shared. One, which leaves the BLAS its own threads, where threadpoolctl cannot limit
+    them: it is not installed, or the BLAS is one that it does not know (Apple's Accelerate).
     """
-    if find_spec("threadpoolctl") is None:
+    if blas_controls() is None:
         return 1
-    return max(1, min(cores(), rows // MIN_ROWS, MAX_THREADS))
+    return max(1, min(cores(), images * samples // MIN_ROWS, images, MAX_THREADS))
 
 
 def cores() -> int:

@@ -232,9 +232,10 @@ def _gradient(
         return BatchSums(0.0, 0.0, 0.0)
     weight = len(x) / n
     trace = vae.forward(x, eps)
-    terms = vae.terms(trace)
-    loss = float(BOUNDS[bound].forward(terms, beta))
-    dnll, dkl, dratio = BOUNDS[bound].backward(terms, beta)  # of the mean loss of these alone
+    _, forward, backward, reads_log_ratio = BOUNDS[bound]
+    terms = vae.terms(trace, reads_log_ratio)
+    loss = float(forward(terms, beta))
+    dnll, dkl, dratio = backward(terms, beta)  # of the mean loss of these alone
     dratio = None if dratio is None else weight * dratio
     vae.loss_backward(trace, weight * dnll, weight * dkl, dratio, out=grads)
     # A NaN that comes in raises no flag, and flags of BLAS threads may be lost. With a finite Σ g²
@@ -344,18 +345,12 @@ def train_epochs(
         check_whole("patience", patience, 1, MAX_EPOCHS)
         if best is None:
             raise ValueError(f"patience is {patience}, must be None without best=Best(vae.params)")
-    if data.train.shape[1] != vae.data_dim:
-        raise ValueError(f"images have {data.train.shape[1]} pixels, must have {vae.data_dim}")
-    data = binarized(data, binarize)
-    check_values(vae.likelihood, data.train, "the training images")
-    check_values(vae.likelihood, data.test, "the test images")
-    if data.validation is not None:
-        check_values(vae.likelihood, data.validation, "the validation images")
+    data = _fitting(vae, data, binarize)
     draws = left_to_draw(binarize)
     streams = rng if isinstance(rng, Streams) else spawn_streams(rng)
     adam = Adam(vae.params, lr) if adam is None else adam
     evaluated = vae if average is None else vae.over(average.mean)
-    team = Team(suitable_threads(batch_size * samples) if threads is None else threads)
+    team = Team(suitable_threads(batch_size, samples) if threads is None else threads)
     grads = [vae.params.zeros_like() for _ in range(team.size)]
     n, dtype = len(data.train), vae.params.dtype
     batches = math.ceil(n / batch_size)
@@ -391,22 +386,34 @@ def train_epochs(
                     on_step(Step(epoch, epochs, i, batches, -loss, reconstruction, kl))
         trained = time.perf_counter()
         test = validation = NOT_EVALUATED
-        due = epoch == epochs or epoch % evaluate_every == 0
-        try:
-            if due and data.validation is None:
-                test = evaluate_elbo(evaluated, data.test, binarize=draws, rng=streams.test_seed)
-            elif due and data.validation is not None:
-                validation = evaluate_elbo(
-                    evaluated, data.validation, binarize=draws, rng=streams.test_seed
-                )
-                if best is not None:
-                    best.update(epoch, validation.elbo, evaluated.params)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"the evaluation after step {adam.t}: {error}") from None
+        if epoch == epochs or epoch % evaluate_every == 0:
+            held_out = data.test if data.validation is None else data.validation
+            try:
+                found = evaluate_elbo(evaluated, held_out, binarize=draws, rng=streams.test_seed)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"the evaluation after step {adam.t}: {error}") from None
+            if data.validation is None:
+                test = found
+            else:
+                validation = found
+            if best is not None:
+                best.update(epoch, found.elbo, evaluated.params)
         reconstruction, kl, loss = (sums / n).tolist()
         train = elbo_of(reconstruction, kl)
         seconds, test_seconds = trained - start, time.perf_counter() - trained
         yield Record(epoch, *train, *test, seconds, test_seconds, -loss, *validation)
+
+
+def _fitting(vae: VAE, data: Dataset, binarize: str) -> Dataset:
+    """Return the data as they are binarised, or refuse what does not fit the model."""
+    if data.train.shape[1] != vae.data_dim:
+        raise ValueError(f"images have {data.train.shape[1]} pixels, must have {vae.data_dim}")
+    data = binarized(data, binarize)
+    sets = {"training": data.train, "test": data.test, "validation": data.validation}
+    for what, images in sets.items():
+        if images is not None:
+            check_values(vae.likelihood, images, f"the {what} images")
+    return data
 
 
 def fit(

@@ -226,8 +226,8 @@ def test_nothing_is_written_to(rng, bound):
 def test_a_bound_is_found_by_its_name():
     assert [*BOUNDS] == ["elbo", "iwae"]
     assert all(bound.name == name for name, bound in BOUNDS.items())
-    assert BOUNDS["elbo"][1:] == (elbo_loss, elbo_loss_backward)
-    assert BOUNDS["iwae"][1:] == (iwae_loss, iwae_loss_backward)
+    assert BOUNDS["elbo"][1:] == (elbo_loss, elbo_loss_backward, False)
+    assert BOUNDS["iwae"][1:] == (iwae_loss, iwae_loss_backward, True)
 
 
 def test_the_weights_by_default_are_those_of_the_bound_of_log_p(rng):

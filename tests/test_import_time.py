@@ -75,8 +75,15 @@ def test_the_command_line_and_the_study_are_left_for_later(loaded):
     assert [name for name in loaded if name.startswith(later)] == []
 
 
-def test_the_import_takes_less_time_than_that_of_numpy(words_of):
+# Of the time of `import numpy`, so that it is a limit on any machine. The goal is 30 ms where that
+# takes 70 to 80: about 0.4. Measured are 0.3 (20 of 62 ms), 0.4 with argparse, json and logging
+# loaded besides, 0.6 with asyncio, 2 with scipy.special: half has room for another Python, and for
+# nothing heavy.
+LIMIT = 0.5
+
+
+def test_the_import_takes_less_time_than_half_of_that_of_numpy(words_of):
     words_of("import numpy_vae")  # compiles
     times = [[float(word) for word in words_of(SECONDS)] for _ in range(7)]
     of_numpy, beyond = map(min, zip(*times, strict=True))
-    assert beyond < 0.75 * of_numpy, f"{1e3 * beyond:.0f} ms beyond {1e3 * of_numpy:.0f} ms"
+    assert beyond < LIMIT * of_numpy, f"{1e3 * beyond:.0f} ms beyond {1e3 * of_numpy:.0f} ms"

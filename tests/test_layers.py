@@ -45,6 +45,23 @@ def test_dense_is_the_affine_map(rng):
     np.testing.assert_allclose(y, by_hand, rtol=1e-13)
 
 
+@pytest.mark.mathematics
+def test_samples_are_rows_of_one_product(rng):
+    a = draw(rng, {"x": (4, B, N), "dy": (4, B, M), "W": (N, M), "b": (M,)})
+    dense, grad = Dense(a["W"], a["b"]), Dense(np.empty((N, M)), np.empty(M))
+    of_rows = Dense(np.empty((N, M)), np.empty(M))
+    y, dx = dense.forward(a["x"]), dense.backward(a["x"], a["dy"], grad)
+    x, dy = a["x"].reshape(-1, N), a["dy"].reshape(-1, M)
+    np.testing.assert_array_equal(y.reshape(-1, M), dense.forward(x))
+    np.testing.assert_array_equal(dx.reshape(-1, N), dense.backward(x, dy, of_rows))
+    np.testing.assert_array_equal(grad.W, of_rows.W)
+    assert y.shape == a["dy"].shape and dx.shape == a["x"].shape
+    none = np.empty((0, B, N))  # no sample at all
+    assert dense.forward(none).shape == (0, B, M)
+    assert dense.backward(none, np.empty((0, B, M)), grad).shape == none.shape
+    assert not grad.W.any() and not grad.b.any()
+
+
 @pytest.mark.purity
 def test_backward_assigns_and_does_not_accumulate(rng):
     a = draw(rng, {"x": (B, N), "W": (N, M), "b": (M,)})
@@ -101,7 +118,7 @@ def test_trunk_gradients(rng, name, widths):
         return (Trunk.on(p, "t", ACTIVATIONS[name]).forward(a["x"])[-1] * dh).sum()
 
     trunk = Trunk.on(params, "t", ACTIVATIONS[name])
-    assert len(trunk.layers) == len(widths) - 1
+    assert len(trunk.layers) == len(widths) - 1 and type(trunk.layers) is tuple
     grads = params.zeros_like()
     hs = trunk.forward(x)
     dx = trunk.backward(hs, dh, Trunk.on(grads, "t", ACTIVATIONS[name]))

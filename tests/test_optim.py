@@ -60,6 +60,33 @@ def test_the_step_is_that_of_the_sum_of_the_parts_whatever_the_shares(rng, monke
     assert adam.t == 4
 
 
+def test_a_step_with_a_team_that_is_not_at_work_is_not_counted():
+    params = vector([1.0, 2.0])
+    adam, parts = Adam(params), [vector([1.0, 1.0]) for _ in range(2)]
+    with pytest.raises(RuntimeError, match="not at work"):
+        adam.step(parts, team=Team(2))
+    assert adam.t == 0 and params.flat.tolist() == [1.0, 2.0]
+    assert not adam.m.flat.any() and not adam.v.flat.any()
+
+
+@pytest.mark.parametrize("part", [3e38, 1.5e19], ids=["sum", "square-of-the-sum"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_parts_that_overflow_only_together_raise_in_whichever_share(monkeypatch, part, threads):
+    monkeypatch.setattr(optim, "BLOCK", 5)
+    for entry in 0, 19:  # of the first member and of the last, in its last block
+        g = np.zeros(20)
+        g[entry] = part
+        params = vector(np.ones(20), np.float32)
+        adam = Adam(params)
+        with (
+            Team(threads) as team,
+            np.errstate(over="raise"),
+            pytest.raises(FloatingPointError, match="overflow"),
+        ):
+            adam.step([vector(g, np.float32) for _ in range(2)], team=team)
+        assert adam.t == 0 and np.isfinite(params.flat).all()
+
+
 @pytest.mark.mathematics
 def test_the_first_step_has_the_size_lr_whatever_the_gradient():
     params = vector([1.0, 1.0, 1.0])

@@ -3,6 +3,9 @@
 import sys
 import threading
 import time
+import types
+from contextlib import contextmanager, nullcontext
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -64,8 +67,8 @@ def test_an_epoch_gives_the_same_records_in_two_threads():
 def test_training_asks_how_many_threads_are_suitable(monkeypatch):
     asked = []
 
-    def suitable(rows):
-        asked.append(rows)
+    def suitable(images, samples):
+        asked.append((images, samples))
         return 2
 
     sizes = []
@@ -81,7 +84,7 @@ def test_training_asks_how_many_threads_are_suitable(monkeypatch):
     for threads in None, 1:
         vae = VAE(784, (4,), 2, rng=0)
         fit(vae, data, epochs=1, batch_size=10, bound="iwae", samples=3, rng=0, threads=threads)
-    assert asked == [30] and sizes == [2, 1]
+    assert asked == [(10, 3)] and sizes == [2, 1]
 
 
 def test_members_work_at_the_same_time_each_with_its_number():
@@ -108,14 +111,41 @@ def test_shares_are_all_rows_in_order():
             assert max(lengths) - min(lengths) <= 1
 
 
-def test_threads_end_with_the_context():
+def test_threads_end_with_the_context(monkeypatch):
+    def slow(*arguments):
+        serve(*arguments)
+        time.sleep(0.05)  # as a thread that the machine gives no time to end
+
+    serve = team._serve
+    monkeypatch.setattr(team, "_serve", slow)
     before = set(threading.enumerate())
     with Team(3):
-        assert len(set(threading.enumerate()) - before) == 2
-    deadline = time.monotonic() + 10
-    while set(threading.enumerate()) - before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not set(threading.enumerate()) - before
+        assert len(set(threading.enumerate()) - before) == 3  # two members, and the keeper
+        with Team(2):
+            assert len(set(threading.enumerate()) - before) == 4
+    assert set(threading.enumerate()) == before
+
+
+def test_an_interrupt_while_the_context_ends_leaves_nothing_behind(monkeypatch):
+    class Interrupted(threading.Thread):
+        """A thread for which Ctrl-C arrives when it is first waited for."""
+
+        due = True
+
+        def join(self, timeout=None):
+            if self.due:
+                self.due = False
+                raise KeyboardInterrupt
+            super().join(timeout)
+
+    monkeypatch.setattr(team, "Thread", Interrupted)
+    before = set(threading.enumerate())
+    members = Team(3)
+    with pytest.raises(KeyboardInterrupt), members:
+        pass
+    assert set(threading.enumerate()) == before
+    with pytest.raises(KeyboardInterrupt), members:  # and it can be entered again
+        assert members.run(lambda member: member) == [0, 1, 2]
 
 
 def test_a_team_works_only_inside_its_context_and_once():
@@ -172,6 +202,23 @@ def test_a_gradient_that_is_not_finite_leaves_the_parameters_alone():
     assert adam.t == 0
 
 
+def test_parts_that_overflow_only_together_are_refused_and_not_trained_on():
+    class Steep(VAE):
+        """Each share gives a gradient whose square is finite; that of their sum is not."""
+
+        def loss_backward(self, *arguments, out):
+            super().loss_backward(*arguments, out=out)
+            out.flat[-1] = 1.5e19
+            return out
+
+    vae = Steep(6, (5,), 3, rng=0)
+    x, eps = np.zeros((4, 6), np.float32), np.zeros((4, 3), np.float32)
+    adam, grads = Adam(vae.params), [vae.params.zeros_like() for _ in range(2)]
+    with Team(2) as members, pytest.raises(FloatingPointError, match="overflow"):
+        train_step(vae, adam, x, eps, grads, team=members)
+    assert adam.t == 0 and np.isfinite(vae.params.flat).all()
+
+
 def test_a_team_needs_a_gradient_for_each_member():
     vae = VAE(6, (5,), 3, rng=0)
     x, eps = np.zeros((4, 6), np.float32), np.zeros((4, 3), np.float32)
@@ -197,20 +244,22 @@ def test_noise_of_another_length_is_refused_before_it_is_shared(threads, x, eps)
     assert adam.t == 0
 
 
-def test_an_interrupt_waits_for_all_and_leaves_the_team_good():
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_an_interrupt_waits_for_all_and_leaves_the_team_good(monkeypatch, lost):
     ended = []
 
-    class Interrupted:
-        """An outbox at which Ctrl-C arrives once."""
+    class Bell(SimpleQueue):
+        """A queue at which Ctrl-C arrives once, after `lost` of what it held has been taken."""
 
-        def __init__(self, outbox):
-            self.outbox, self.due = outbox, True
+        due = True
 
         def get(self):
             if self.due:
                 self.due = False
+                for _ in range(lost):
+                    super().get()
                 raise KeyboardInterrupt
-            return self.outbox.get()
+            return super().get()
 
     def slow(member):
         time.sleep(0.05 * member)
@@ -218,10 +267,10 @@ def test_an_interrupt_waits_for_all_and_leaves_the_team_good():
         return "old"
 
     with Team(3) as members:
-        outbox = members._outbox
-        members._outbox = Interrupted(outbox)
+        monkeypatch.setattr(team, "SimpleQueue", Bell)
         with pytest.raises(KeyboardInterrupt):
             members.run(slow)
+        monkeypatch.undo()
         assert sorted(ended) == [0, 1, 2]
         assert members.run(lambda member: member) == [0, 1, 2]  # nothing of the old call is left
 
@@ -240,12 +289,101 @@ def test_a_team_that_cannot_start_leaves_nothing_behind(monkeypatch):
 
     monkeypatch.setattr(team, "Thread", Last)
     members = Team(4)
-    with pytest.raises(RuntimeError, match="can't start new thread"):
-        members.__enter__()
-    deadline = time.monotonic() + 10
-    while set(threading.enumerate()) - before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not set(threading.enumerate()) - before
+    for _ in range(2):  # nor is the team taken for one at work
+        Last.started = 0
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            members.__enter__()
+        assert set(threading.enumerate()) == before
+
+
+@pytest.fixture
+def blas():
+    """The numbers of threads of each BLAS, as a function; 2 at first, and set by no context."""
+    control = pytest.importorskip("threadpoolctl")
+    if not team.blas_controls():
+        pytest.skip("threadpoolctl cannot limit this BLAS")
+
+    def in_a_thread(*limits):  # one that has ended owns no limit
+        thread = threading.Thread(target=control.threadpool_limits, args=limits)
+        thread.start()
+        thread.join()
+
+    def numbers():
+        return [lib.num_threads for lib in team.blas_controls().lib_controllers]
+
+    before = numbers()[0]
+    in_a_thread(2, "blas")
+    yield numbers
+    in_a_thread(before, "blas")
+
+
+@pytest.mark.parametrize("last", ["first", "second"])
+def test_of_two_teams_in_two_threads_the_last_puts_the_blas_back(blas, last):
+    before = blas()
+    entered, leave = ({name: threading.Event() for name in ("first", "second")} for _ in range(2))
+    found = {}
+
+    def work(name):
+        with Team(2) as members:
+            found[name] = members.run(lambda member: blas())
+            entered[name].set()
+            assert leave[name].wait(10)
+
+    threads = {name: threading.Thread(target=work, args=(name,)) for name in entered}
+    for name, thread in threads.items():
+        thread.start()
+        assert entered[name].wait(10)
+    earlier = "first" if last == "second" else "second"
+    ones = [1] * len(before)
+    leave[earlier].set()
+    threads[earlier].join(10)
+    assert blas() == ones
+    leave[last].set()
+    threads[last].join(10)
+    assert blas() == before and found == {name: [ones, ones] for name in entered}
+
+
+def test_the_first_team_may_end_and_its_thread_go_on(blas):
+    before = blas()
+    entered, leave = threading.Event(), threading.Event()
+
+    def second():
+        with Team(2):
+            entered.set()
+            assert leave.wait(10)
+
+    thread = threading.Thread(target=second)
+    with Team(2):
+        thread.start()
+        assert entered.wait(10)
+    assert set(blas()) == {1}
+    leave.set()
+    thread.join(10)
+    assert blas() == before
+    with Team(2):  # and none of them owns the limit
+        assert set(blas()) == {1}
+    assert blas() == before
+
+
+def test_a_blas_with_a_number_for_each_thread_has_one_in_every_member(monkeypatch):
+    numbers = threading.local()
+
+    class Controls:
+        """Of a BLAS like MKL, whose limits are those of the thread that sets them."""
+
+        @contextmanager
+        def limit(self, limits, user_api):
+            before, numbers.n = getattr(numbers, "n", 8), limits
+            yield
+            numbers.n = before
+
+    monkeypatch.setattr(team, "blas_controls", Controls)
+    with Team(3) as members:
+        assert members.run(lambda member: numbers.n) == [1, 1, 1]
+        with Team(2):
+            pass
+        assert numbers.n == 1
+    assert numbers.n == 8
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, 10_000])
@@ -254,33 +392,55 @@ def test_a_size_out_of_range_is_refused(size):
         Team(size)
 
 
-def test_one_blas_thread_inside_and_as_before_outside():
-    control = pytest.importorskip("threadpoolctl")
-
-    def threads():
-        return [
-            lib["num_threads"] for lib in control.threadpool_info() if lib["user_api"] == "blas"
-        ]
-
-    with control.threadpool_limits(2, "blas"):
-        before = threads()
+@pytest.mark.parametrize("owned", [False, True])
+def test_one_blas_thread_inside_and_as_before_outside(blas, owned):
+    before = blas()
+    # A limit of the caller's own, within which no other thread can set one.
+    with team.blas_controls().limit(limits=2) if owned else nullcontext():
         with Team(2):
-            assert set(threads()) == {1}
-        assert threads() == before
+            assert set(blas()) == {1}
+        assert blas() == before
         with ALONE:
-            assert threads() == before
+            assert blas() == before
+    assert blas() == before
 
 
 def test_how_many_threads_are_suitable(monkeypatch):
     monkeypatch.setattr(team, "cores", lambda: 4)
-    monkeypatch.setattr(team, "find_spec", lambda name: object())
+    monkeypatch.setattr(team, "blas_controls", object)
     few = team.MIN_ROWS
     assert [suitable_threads(n) for n in (1, few, 2 * few - 1, 2 * few, 3 * few, 100 * few)] == [
         1, 1, 1, 2, 3, 4,
     ]  # fmt: skip
-    monkeypatch.setattr(team, "find_spec", lambda name: None)  # without threadpoolctl
-    assert suitable_threads(100 * few) == 1
+    # The rows are images times samples, and what is shared are the images.
+    assert [suitable_threads(few, samples) for samples in (1, 2, 3, 9)] == [1, 2, 3, 4]
+    assert [suitable_threads(images, 5000) for images in (1, 2, 3, 9)] == [1, 2, 3, 4]
     assert team.cores() >= 1
+
+
+def controls_of(*apis):
+    """A stand-in of ThreadpoolController that finds libraries of these kinds."""
+
+    class Controls(list):
+        def __init__(self, found=apis):
+            super().__init__(found)
+
+        def select(self, user_api):
+            return Controls([api for api in self if api == user_api])
+
+    return Controls
+
+
+@pytest.mark.parametrize(
+    ("apis", "threads"), [((), 1), (("openmp",), 1), (("blas",), 4), (("openmp", "blas"), 4)]
+)
+def test_threads_are_suitable_where_the_blas_can_be_limited(monkeypatch, apis, threads):
+    module = types.SimpleNamespace(ThreadpoolController=controls_of(*apis))
+    monkeypatch.setitem(sys.modules, "threadpoolctl", module)
+    monkeypatch.setattr(team, "cores", lambda: 4)
+    assert suitable_threads(100 * team.MIN_ROWS) == threads
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)  # as if it were not installed
+    assert suitable_threads(100 * team.MIN_ROWS) == 1
 
 
 def test_without_threadpoolctl_a_team_still_works(monkeypatch):

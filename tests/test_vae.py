@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from numpy_vae import VAE, Adam, gradcheck
+from numpy_vae import VAE, Adam, gradcheck, posterior
 from numpy_vae.bounds import BOUNDS
 from numpy_vae.likelihood import (
     LIKELIHOODS,
@@ -22,6 +22,7 @@ from numpy_vae.likelihood import (
     Likelihood,
 )
 from numpy_vae.modelcheck import check_model
+from numpy_vae.train import train_step
 from numpy_vae.vae import Trace
 
 B, D, H, Z, K = 5, 11, 6, 3, 2  # all different, B > 1: at B = 1 a missing 1/B is invisible
@@ -180,6 +181,21 @@ def test_the_terms_are_the_losses_and_the_log_ratio_of_the_densities(rng):
         np.testing.assert_array_equal(found, expected)
     log_q = stats.norm.logpdf(trace.z, trace.mu, np.exp(trace.logvar / 2)).sum(axis=-1)
     np.testing.assert_allclose(ratio, log_q - stats.norm.logpdf(trace.z).sum(axis=-1), rtol=1e-10)
+    *same, none = vae.terms(trace, log_ratio=False)
+    np.testing.assert_array_equal(same[0], nll)
+    np.testing.assert_array_equal(same[1], kl)
+    assert none is None
+
+
+@pytest.mark.purity
+def test_a_step_on_the_elbo_computes_no_log_ratio(rng, monkeypatch):
+    monkeypatch.delattr(posterior, "log_ratio")
+    vae = make(rng, dtype=np.float32)
+    x, eps = inputs(rng, np.float32)
+    adam, grads = Adam(vae.params), vae.params.zeros_like()
+    train_step(vae, adam, x, eps, grads)
+    with pytest.raises(AttributeError, match="log_ratio"):
+        train_step(vae, adam, x, eps, grads, bound="iwae")
 
 
 @pytest.mark.parametrize("lead", [(B,), (K, B)], ids=["one-sample", "K-samples"])

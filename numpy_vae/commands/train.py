@@ -333,7 +333,7 @@ def begin(args: argparse.Namespace, held: ExitStack) -> Run:
         "schedule": args.schedule,
         "average": args.average,
         "evaluate_every": args.evaluate_every,
-        "threads": args.threads or suitable_threads(batch_size * args.samples),
+        "threads": args.threads or suitable_threads(batch_size, args.samples),
         "seed": args.seed,
         "numpy_vae": __version__,
         "numpy": np.__version__,

@@ -593,9 +593,9 @@ BUGS = (
         COMMON,
         plant(
             "layers",
-            "np.matmul(rows_x.T, rows_dy, out=grad.W)  # (n, B) (B, m)\n"
-            "        np.sum(rows_dy, axis=0, out=grad.b)",
-            "grad.W[:] += rows_x.T @ rows_dy\n        grad.b[:] += rows_dy.sum(axis=0)",
+            "np.matmul(rows(x).T, rows(dy), out=grad.W)  # (n, B) (B, m)\n"
+            "        np.sum(rows(dy), axis=0, out=grad.b)",
+            "grad.W[:] += rows(x).T @ rows(dy)\n        grad.b[:] += rows(dy).sum(axis=0)",
         ),
         "test_layers.py::test_backward_assigns_and_does_not_accumulate",
         PURITY,
@@ -607,7 +607,9 @@ BUGS = (
         "The gradient of a bias is averaged over the rows.",
         COMMON,
         plant(
-            "layers", "np.sum(rows_dy, axis=0, out=grad.b)", "np.mean(rows_dy, axis=0, out=grad.b)"
+            "layers",
+            "np.sum(rows(dy), axis=0, out=grad.b)",
+            "np.mean(rows(dy), axis=0, out=grad.b)",
         ),
         "test_layers.py::test_dense_gradients",
         GRADIENT,
@@ -618,7 +620,7 @@ BUGS = (
         "weights-not-transposed",
         "dx = dy W, without the transposition.",
         COMMON,
-        plant("layers", "return dy @ self.W.T", "return dy @ self.W"),
+        plant("layers", "rows(dy) @ self.W.T", "rows(dy) @ self.W"),
         "test_layers.py::test_dense_gradients",
         ALL,
         "Where all widths differ the product does not exist, and whatever calls backward fails.",
@@ -670,11 +672,11 @@ BUGS = (
         "joelgrus/joelnet, whose layers store their inputs",
         plant(
             "layers",
-            "y: Array = x @ self.W\n",
+            "y = rows(x) @ self.W\n",
             "key = id(self.W), self.W.shape, x.shape, x.dtype\n"
             "        if key not in _OUTPUTS:\n"
-            "            _OUTPUTS[key] = x @ self.W\n"
-            "        y = np.matmul(x, self.W, out=_OUTPUTS[key])\n",
+            "            _OUTPUTS[key] = rows(x) @ self.W\n"
+            "        y = np.matmul(rows(x), self.W, out=_OUTPUTS[key])\n",
             "class Activation(NamedTuple):",
             "_OUTPUTS = {}\n\n\nclass Activation(NamedTuple):",
         ),
@@ -1069,9 +1071,9 @@ BUGS = (
         PUBLISHED,
         plant(
             "optim",
-            "n1 = (1 - self.beta1**self.t) / (1 - self.beta1)",
+            "n1 = (1 - self.beta1**t) / (1 - self.beta1)",
             "n1 = 1 / (1 - self.beta1)",
-            "n2 = (1 - self.beta2**self.t) / (1 - self.beta2)",
+            "n2 = (1 - self.beta2**t) / (1 - self.beta2)",
             "n2 = 1 / (1 - self.beta2)",
         ),
         "test_optim.py::test_adam_is_the_printed_algorithm",
@@ -1083,7 +1085,7 @@ BUGS = (
         "adam-counts-from-two",
         "The power of the bias correction is one too large.",
         COMMON,
-        plant("optim", "n1 = (1 - self.beta1**self.t)", "n1 = (1 - self.beta1 ** (self.t + 1))"),
+        plant("optim", "n1 = (1 - self.beta1**t)", "n1 = (1 - self.beta1 ** (t + 1))"),
         "test_optim.py::test_adam_is_the_printed_algorithm",
         MATHEMATICS,
         "No check takes a step.",
@@ -1172,7 +1174,7 @@ BUGS = (
         "evaluated-on-the-training-set",
         "The test ELBO is that of the training images.",
         COMMON,
-        plant("train", "evaluated, data.test, binarize", "evaluated, data.train, binarize"),
+        plant("train", "held_out = data.test if", "held_out = data.train if"),
         "test_train.py::test_the_record_holds_the_evaluation_of_all_test_images",
         MATHEMATICS,
         OUTSIDE,

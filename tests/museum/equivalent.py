@@ -8,10 +8,8 @@ no mutant's any more, or whose mutant a test kills, is an error.
 EQUIVALENT = {
     "params.Params.__init__: zip(shapes.items(), ends, ends[1:], strict=False)"
     " -> zip(shapes.items(), ends, ends[1:])": "False is what zip takes by default",
-    "layers.Dense.backward_params: x.reshape(-1, n)"
-    " -> x.reshape(-2, n)": "NumPy infers a length that is negative, whichever it is",
-    "layers.Dense.backward_params: dy.reshape(-1, m)"
-    " -> dy.reshape(-2, m)": "NumPy infers a length that is negative, whichever it is",
+    "layers.rows: x.reshape(-1, x.shape[-1])"
+    " -> x.reshape(-2, x.shape[-1])": "NumPy infers a length that is negative, whichever it is",
     "vae.VAE.loss_backward_inputs: dx_target.reshape(-1, *trace.x.shape)"
     " -> dx_target.reshape(-2, *trace.x.shape)": "NumPy infers a length that is negative",
     "layers.Trunk.backward_params: i > 0"
