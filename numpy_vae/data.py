@@ -6,8 +6,9 @@ Files. MNIST [1] is four gzipped IDX files. They are looked for in the folder gi
 `$NUMPY_VAE_DATA`, then in the user's cache folder. Only when no place holds all four are they
 fetched from `MNIST_MIRRORS` into the cache folder, and none takes its name before its size and
 SHA-256 are those of `MNIST_FILES`. Pixels stay uint8 in memory (55 MB, not 220) and become floats a
-minibatch at a time. A large `.npy` file stays on the disk (`Rows`), and only the rows of the
-minibatch are read: it may be larger than memory.
+minibatch at a time. A large `.npy` file that holds one image after another stays on the disk, and
+only the images of a minibatch are read, with what the system reads around them (`numpy_vae.rows`):
+it may be larger than memory.
 
 Binarisation. A Bernoulli likelihood is a probability of pixels that are 0 or 1, and MNIST is grey.
 What is done about that belongs to the data, not to the model:
@@ -41,17 +42,21 @@ import math
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .checks import check_choice, check_whole
 from .files import atomic_write, read_arrays
+from .rows import Convert, Rows, chunks, gathered, rows_of, subset
+
+# gzip, hashlib, http and urllib are imported where they are used: most runs need none of them, and
+# together they take longer to import than the package.
 
 # Name: bytes and SHA-256. Training images and labels, test images and labels.
 MNIST_FILES = {
@@ -69,13 +74,10 @@ MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
 )
 BINARIZE = ("none", "threshold", "static", "dynamic")
-MAPPED = 256 << 20  # bytes; a `.npy` file of as many stays on the disk
+MAPPED = 256 << 20  # bytes; a `.npy` file of as many or more stays on the disk
 
 Part = tuple[NDArray[Any], NDArray[Any] | None]  # images and labels
-Which = slice | NDArray[np.intp] | NDArray[np.bool_]
-Convert = Callable[[NDArray[Any], NDArray[np.intp]], NDArray[Any]]
 
-_BLOCK = 1 << 20  # pixels that are worked on at once, some 10 MB
 _SPLIT_SEED = 0
 # Far from any seed a user gives: a run spawns its streams from that one, and they must not be these
 _STATIC_SEED = int.from_bytes(b"static binarisation")
@@ -91,7 +93,7 @@ class Dataset:
         What the data are, for titles and result files.
     train, test : ndarray, shape (N, D), uint8 or float32
         uint8 pixels stand for value / 255 (see `to_float`); floats stand for themselves. Of a file
-        that stays on the disk they are `Rows`, which are used like arrays.
+        that stays on the disk they are `numpy_vae.rows.Rows`, which have what is used of an array.
     train_labels, test_labels : ndarray of int, shape (N,), optional
     train_factors, test_factors : structured ndarray, shape (N,), optional
         What each image was drawn from, where that is known (`load_digits`).
@@ -111,108 +113,6 @@ class Dataset:
     image_shape: tuple[int, int] | None = None
     validation: NDArray[Any] | None = None
     validation_labels: NDArray[Any] | None = None
-
-
-# Images that stay on the disk -----------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Some rows of an array on the disk, in the place of an array of images (N, D).
-
-    An index reads the rows that it names, and gives what the same index of an array gives; `subset`
-    reads nothing. Neither takes memory for the other rows, nor do `min` and `max`. NumPy's own
-    functions take them for an array, and read them all.
-
-    Attributes
-    ----------
-    source : ndarray, shape (M, D) or (M, height, width), or Rows
-    index : ndarray of int, shape (N,)
-        Which rows of it, in which order.
-    dtype : dtype
-        Of what is read.
-    convert : callable
-        From rows of `source`, (B, D), and their places in it, (B,), to what is read, (B, D).
-    """
-
-    source: NDArray[Any] | Rows
-    index: NDArray[np.intp]
-    dtype: np.dtype[Any]
-    convert: Convert
-
-    ndim = 2
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(N, D)."""
-        return len(self.index), math.prod(self.source.shape[1:])
-
-    @property
-    def size(self) -> int:
-        """N D."""
-        return math.prod(self.shape)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, which: Which | int) -> NDArray[Any]:
-        index = self.index[which]
-        places = np.ravel(index)
-        x = np.ascontiguousarray(self.source[places]).reshape(len(places), self.shape[1])
-        return self.convert(x, places).reshape(*index.shape, self.shape[1])
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False:
-            raise ValueError("rows of a file are copied when they are read")
-        return self[:].astype(dtype or self.dtype, copy=False)
-
-    def subset(self, which: Which) -> Rows:
-        """Return some of the rows, of which none is read."""
-        return replace(self, index=self.index[which])
-
-    def min(self) -> Any:
-        """Return the smallest value, of `dtype`."""
-        return self._ends[0]
-
-    def max(self) -> Any:
-        """Return the largest value, of `dtype`."""
-        return self._ends[1]
-
-    @cached_property
-    def _ends(self) -> tuple[Any, Any]:
-        in_order = self.subset(np.argsort(self.index))  # a disk gives them sooner than at random
-        ends = [(x.min(), x.max()) for x in map(in_order.__getitem__, blocks(in_order))]
-        return min(low for low, _ in ends), max(high for _, high in ends)
-
-
-def subset(images: NDArray[Any] | Rows, which: Which) -> NDArray[Any]:
-    """Return some of the rows of images; of those on the disk none is read."""
-    if isinstance(images, Rows):
-        return _like_array(images.subset(which))
-    return images[which]
-
-
-def blocks(images: NDArray[Any] | Rows) -> Iterator[slice]:
-    """Return slices of rows, one after another, that memory is sure to hold at once."""
-    step = max(1, _BLOCK // math.prod(images.shape[1:]))
-    return (slice(start, start + step) for start in range(0, len(images), step))
-
-
-def _like_array(rows: Rows) -> NDArray[Any]:
-    """Return the rows themselves; who is given images need not know of them."""
-    return cast(NDArray[Any], rows)
-
-
-def _as_they_are(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
-    return x
-
-
-def _single(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.float32]:
-    return x.astype(np.float32, copy=False)
-
-
-def _times_255(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.uint8]:
-    return np.multiply(x, 255, dtype=np.uint8)
 
 
 # The MNIST files: read, find, fetch -----------------------------------------------------------
@@ -395,7 +295,8 @@ def load_array(path: str | os.PathLike[str]) -> Dataset:
 
     A `.npy` file of `MAPPED` bytes or more is checked from end to end and then stays on the disk:
     the images are `Rows` of it, and it must not be changed while they are used. What comes of them
-    is what comes of an array in memory, to the bit.
+    is what comes of an array in memory, to the bit. In Fortran order, where an image lies scattered
+    over the whole file, it is read whole instead, and its images must fit in memory.
 
     Raises
     ------
@@ -537,23 +438,47 @@ def _images(parts: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[i
         for what, x in parts.items():
             _check_finite(what, x)
         kept, convert = np.float32, _single
-    elif like.dtype == np.bool_ or all(x[b].max() <= 1 for x in parts.values() for b in blocks(x)):
+    elif like.dtype == np.bool_ or all(x[b].max() <= 1 for x in parts.values() for b in chunks(x)):
         kept, convert = np.uint8, _times_255
     else:
         kept, convert = np.uint8, _as_they_are
     images = []
-    for x in parts.values():
-        places = np.arange(len(x))
+    for what, x in parts.items():
         if isinstance(x, np.memmap):
-            images.append(_like_array(Rows(np.asarray(x), places, np.dtype(kept), convert)))
+            rows = rows_of(np.asarray(x), kept, convert)
+            images.append(rows if x.flags.c_contiguous else _read(what, rows))
         else:
-            images.append(convert(np.ascontiguousarray(x.reshape(len(x), -1)), places))
+            x = np.ascontiguousarray(x.reshape(len(x), -1))
+            images.append(convert(x, np.arange(len(x))))
     return images, image_shape
+
+
+def _read(what: str, rows: NDArray[Any]) -> NDArray[Any]:
+    """Return `Rows` of a file in Fortran order as an array in memory."""
+    try:
+        return np.asarray(rows)
+    except MemoryError:
+        raise ValueError(
+            f"{what} are in Fortran order, {rows.size * rows.dtype.itemsize >> 20} MiB of"
+            f" {rows.dtype}, more than memory; must be in C order to stay on the disk"
+        ) from None
+
+
+def _as_they_are(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
+    return x
+
+
+def _single(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.float32]:
+    return x.astype(np.float32, copy=False)
+
+
+def _times_255(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.uint8]:
+    return np.multiply(x, 255, dtype=np.uint8)
 
 
 def _check_finite(what: str, x: NDArray[Any]) -> None:
     count, first = 0, ""
-    for rows in blocks(x):
+    for rows in chunks(x):
         part = x[rows].reshape(len(x[rows]), -1)
         with np.errstate(over="ignore", invalid="ignore"):
             bad = ~np.isfinite(part.astype(np.float32, copy=False))
@@ -602,7 +527,7 @@ def fingerprint(data: Dataset) -> str:
     digest = hashlib.sha256()
     for x in data.train, data.test:
         digest.update(f"{x.dtype.str} {x.shape} ".encode())
-        for rows in blocks(x):
+        for rows in chunks(x):
             digest.update(np.ascontiguousarray(x[rows]).data)
     return digest.hexdigest()
 
@@ -627,7 +552,7 @@ def to_float(images: NDArray[Any], dtype: DTypeLike = np.float32) -> NDArray[Any
     if images.dtype != np.uint8:
         raise ValueError(f"images are {images.dtype}, must be uint8 or floats")
     x = images.astype(dtype)
-    x *= np.asarray(1 / 255, dtype)  # sooner than one product of two dtypes
+    x *= np.asarray(1 / 255, dtype)  # faster than one product of two dtypes
     return x
 
 
@@ -697,7 +622,9 @@ def left_to_draw(mode: str) -> str:
 def black_or_white(images: NDArray[Any], rng: np.random.Generator | None) -> NDArray[np.uint8]:
     """Return 255 where a uniform draw, or 1/2 without `rng`, is less than the pixel, else 0."""
     result = np.empty(images.shape, np.uint8)
-    for rows in blocks(images):
+    # One draw a pixel, in their order: NumPy's stream is the same drawn in parts and at once, for
+    # an odd number of float32, too. The tests of `static` hold it to that.
+    for rows in chunks(images):
         x = to_float(images[rows])
         white = (0.5 if rng is None else rng.random(x.shape, dtype=np.float32)) < x
         np.multiply(white, 255, out=result[rows], dtype=np.uint8)
@@ -707,8 +634,7 @@ def black_or_white(images: NDArray[Any], rng: np.random.Generator | None) -> NDA
 def _binary(images: NDArray[Any] | Rows, seed: np.random.SeedSequence | None) -> NDArray[np.uint8]:
     """Return `black_or_white` of all images; of those on the disk when they are read."""
     if isinstance(images, Rows):
-        convert = partial(_binary_there, seed=seed)
-        return _like_array(Rows(images, np.arange(len(images)), np.dtype(np.uint8), convert))
+        return rows_of(images, np.uint8, partial(_binary_there, seed=seed))
     return black_or_white(images, None if seed is None else np.random.default_rng(seed))
 
 
@@ -718,11 +644,13 @@ def _binary_there(
     """Return the rows that `black_or_white` of all images has at these places."""
     if seed is None:
         return black_or_white(x, None)
+    # Each row is drawn from where its first pixel stands in the stream of all. A step of PCG64 is
+    # 64 bits, of which NumPy makes two float32, the lower half first; the tests hold it to that.
     u, bits = np.empty(x.shape, np.float32), np.random.PCG64(seed)
     rng, start = np.random.Generator(bits), bits.state
-    for row, pixels in enumerate((places * x.shape[1]).tolist()):  # before it, in the stream
+    for row, pixels in enumerate((places * x.shape[1]).tolist()):  # so many stand before it
         bits.state = start
-        bits.advance(pixels // 2)  # a step of it is two draws in float32
+        bits.advance(pixels // 2)
         if pixels % 2:
             rng.random(dtype=np.float32)
         rng.random(out=u[row], dtype=np.float32)
@@ -765,18 +693,12 @@ def batch(
     """
     check_choice("binarize", binarize, BINARIZE)
     if binarize != "dynamic":
-        return to_float(_gathered(images, rows), dtype)
+        return to_float(gathered(images, rows), dtype)
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng is {rng!r}, must be a numpy.random.Generator for binarize='dynamic'")
-    p = to_float(_gathered(images, rows))
+    p = to_float(gathered(images, rows))
     u = rng.random(p.shape, dtype=np.float32)
     return np.less(u, p, out=u).astype(dtype, copy=False)
-
-
-def _gathered(images: NDArray[Any] | Rows, rows: NDArray[np.intp] | slice) -> NDArray[Any]:
-    if isinstance(images, Rows) or isinstance(rows, slice):
-        return images[rows]
-    return images.take(rows, axis=0)  # sooner than images[rows]
 
 
 def minibatches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from . import posterior
 from .checks import check_choice
-from .data import Dataset, blocks, guess_image_shape, to_float, value_range
+from .data import Dataset, guess_image_shape, to_float, value_range
 from .files import atomic_write
 from .plots import (
     COLOURS,
@@ -37,6 +37,7 @@ from .plots import (
     plot_training,
     plot_traversals,
 )
+from .rows import chunks
 from .train import Record
 from .vae import VAE
 
@@ -132,7 +133,7 @@ def save_figures(
     values = value_range(x)
     labels = None if data.test_labels is None else data.test_labels[: len(x)]
     dtype = vae.params.dtype
-    encoded = [vae.encode(to_float(x[rows], dtype)) for rows in blocks(x)]
+    encoded = [vae.encode(to_float(x[rows], dtype)) for rows in chunks(x)]
     mu, logvar = map(np.concatenate, zip(*encoded, strict=True))
     kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
     kl = kls.mean(axis=0)

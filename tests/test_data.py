@@ -885,8 +885,8 @@ def test_static_does_not_depend_on_the_run():
             assert not np.array_equal(draw, result.test[0] > 0)
 
 
-def test_static_is_one_stream_whatever_the_blocks(monkeypatch):
-    # 1023 of these rows are a block, of an odd number of pixels.
+def test_static_is_one_stream_whatever_the_chunks(monkeypatch):
+    # 1023 of these rows are a chunk, of an odd number of pixels.
     wide = np.full((3000, 1025), 128, np.uint8)
     whole = binarized(Dataset("wide", wide, wide), "static")
     for n in (1, 1022, 1023, 1024, 2047):

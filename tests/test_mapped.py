@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from command_line import metrics_of, refusal, train
 
 from numpy_vae import VAE, data, evaluate_elbo, evaluate_likelihood, fit, load_array
+from numpy_vae import rows as rows_module
 from numpy_vae.__main__ import main
 from numpy_vae.checkpoint import load_checkpoint
 from numpy_vae.commands.evaluate import is_binary
@@ -16,15 +18,14 @@ from numpy_vae.data import (
     BINARIZE,
     MAPPED,
     Dataset,
-    Rows,
     batch,
     binarized,
     fingerprint,
     read_images,
     split_validation,
-    subset,
     to_float,
 )
+from numpy_vae.rows import Rows, subset
 from numpy_vae.train import start_output_bias
 
 GREY = np.random.default_rng(1).integers(0, 256, (61, 5, 7), np.uint8)  # an odd number of pixels
@@ -37,15 +38,13 @@ KINDS = {
     "float64": GREY / 255,
     "big-endian": (GREY / 255).astype(">f4"),
     "rows": to_float(GREY).reshape(61, 35),
-    "columns": np.asfortranarray(GREY / 255).reshape(61, 35, order="F"),
-    "slices": np.asfortranarray(GREY),
 }
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """Let some images be too many for one block."""
-    monkeypatch.setattr(data, "_BLOCK", 300)
+def small_chunks(monkeypatch):
+    """Let some images be too many for one chunk."""
+    monkeypatch.setattr(rows_module, "_CHUNK", 300)
 
 
 @pytest.fixture
@@ -65,10 +64,15 @@ def both(tmp_path, mapped):
     """Return a function that gives the data set of an array in memory and on the disk."""
 
     def load(x):
-        np.save(tmp_path / "x.npy", x)
-        return load_array(tmp_path / "x.npy"), mapped(load_array, tmp_path / "x.npy")
+        return load_array_of(x, tmp_path / "x.npy"), mapped(load_array, tmp_path / "x.npy")
 
     return load
+
+
+def load_array_of(x, path):
+    """Return the data set of an array, by way of a file that is read."""
+    np.save(path, x)
+    return load_array(path)
 
 
 def assert_same(one, other):
@@ -77,7 +81,7 @@ def assert_same(one, other):
 
 
 def test_only_a_large_file_stays_on_the_disk(both, tmp_path):
-    assert MAPPED == 256 << 20
+    assert 70_000 * 28 * 28 < MAPPED < 1 << 30  # MNIST is in memory, what may not fit is not
     in_memory, on_disk = both(GREY)
     for images in in_memory.train, in_memory.test:
         assert type(images) is np.ndarray
@@ -128,8 +132,66 @@ def test_numpy_takes_rows_for_an_array(both):
     assert_same(np.asarray(on_disk.test, np.float64), in_memory.test.astype(np.float64))
     assert_same(to_float(on_disk.test), in_memory.test)
     assert on_disk.test.__array__(np.float64).dtype == np.float64
+    assert_same(np.asarray(on_disk.test[:0]), in_memory.test[:0])
+    assert np.asarray(subset(on_disk.test, slice(0))).shape == (0, 35)
     with pytest.raises(ValueError, match="rows of a file are copied when they are read"):
         np.array(on_disk.test, copy=False)
+
+
+BY_COLUMN = {
+    "rows": np.asfortranarray(GREY.reshape(61, 35)),
+    "images": np.asfortranarray(GREY),
+    "float64": np.asfortranarray(GREY / 255),
+    "big-endian": np.asfortranarray((GREY / 255).astype(">f4")),
+    "bool": np.asfortranarray(GREY > 127),
+}
+
+
+@pytest.mark.parametrize("x", BY_COLUMN.values(), ids=BY_COLUMN)
+def test_a_large_file_in_fortran_order_is_read_whole(both, tmp_path, mapped, x):
+    # A row of it on the disk would be a page for each of its pixels, in every minibatch.
+    by_row = load_array_of(np.ascontiguousarray(x), tmp_path / "x.npy")
+    for images in both(x):
+        for one, other in (by_row.train, images.train), (by_row.test, images.test):
+            assert type(other) is np.ndarray
+            assert other.flags.c_contiguous and other.dtype.isnative
+            assert_same(one, other)
+        assert images.image_shape == by_row.image_shape
+    [(whole, _)] = mapped(read_images, tmp_path / "x.npy").values()
+    assert type(whole) is np.ndarray and whole.base is None  # nor does it hold the file
+    with pytest.raises(ValueError, match="hold 1 values that are not finite"):
+        np.save(tmp_path / "x.npy", np.asfortranarray(spoilt("f8", r40=np.nan)))
+        mapped(load_array, tmp_path / "x.npy")
+
+
+def test_a_file_in_fortran_order_must_fit_in_memory(tmp_path, mapped, monkeypatch):
+    empty = np.empty
+
+    def small(shape, *args, **kwargs):
+        if shape == (61, 35):
+            raise MemoryError
+        return empty(shape, *args, **kwargs)
+
+    np.save(tmp_path / "x.npy", BY_COLUMN["images"])
+    monkeypatch.setattr(rows_module.np, "empty", small)
+    with pytest.raises(
+        ValueError,
+        match=r"x\.npy: images are in Fortran order, 0 MiB of uint8, more than memory; must be",
+    ) as caught:
+        mapped(load_array, tmp_path / "x.npy")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_array_of_rows_takes_no_memory_but_its_own(monkeypatch):
+    monkeypatch.setattr(rows_module, "_CHUNK", 1 << 16)
+    images = rows_module.rows_of(
+        np.zeros((20_000, 100)), np.uint8, lambda x, places: x.astype(np.uint8)
+    )
+    tracemalloc.start()
+    result = np.asarray(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert result.nbytes < peak < 1.5 * result.nbytes  # the rows themselves are 8 times as many
 
 
 def test_what_is_read_can_be_written_and_the_file_stays_as_it_is(both, tmp_path):
@@ -156,6 +218,22 @@ def test_binarisation_draws_what_it_draws_in_memory(both, x, mode):
     for which in range(2):
         for one, other in zip(found[0][which], found[1][which], strict=True):
             assert_same(one, other[:])
+
+
+@pytest.mark.parametrize("d", [1, 34, 35])
+@pytest.mark.parametrize("pixels", [1, 105, 300, 1 << 20])
+def test_the_static_draw_is_one_draw_of_the_stream_however_it_is_cut(monkeypatch, d, pixels):
+    # What the chunks, and a row found by itself in the stream of PCG64, both rely on.
+    monkeypatch.setattr(rows_module, "_CHUNK", pixels)
+    x = np.random.default_rng(5).integers(0, 256, (61, d), np.uint8)
+    images = rows_module.rows_of(x, x.dtype, lambda x, places: x)
+    seed = np.random.SeedSequence(data._STATIC_SEED).spawn(1)[0]
+    at_once = np.random.default_rng(seed).random((61, d), dtype=np.float32) < to_float(x)
+    for stored in x, images:
+        drawn = binarized(Dataset("mine", stored, stored), "static").train
+        assert_same(drawn[:], np.uint8(255) * at_once)
+        for row in 0, 7, 60:
+            assert_same(drawn[row], np.uint8(255) * at_once[row])
 
 
 def test_the_parts_of_a_subset_are_drawn_as_in_the_whole(both):
@@ -236,7 +314,7 @@ def test_a_file_that_is_cut_or_too_long_is_refused_in_one_line(tmp_path, mapped,
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
-def test_one_grey_pixel_in_the_last_block_makes_the_images_grey(both):
+def test_one_grey_pixel_in_the_last_chunk_makes_the_images_grey(both):
     x = np.zeros((61, 35), np.uint8)
     x[:, 3] = 1
     assert both(x)[1].train.max() == 255
@@ -306,7 +384,7 @@ def test_only_the_images_that_are_evaluated_are_read(folder, monkeypatch, capsys
 
 
 @pytest.mark.parametrize("x", [GREY // 128 * 255, (GREY > 127).astype(np.float32)])
-def test_one_grey_pixel_in_the_last_block_makes_a_cross_entropy(x):
+def test_one_grey_pixel_in_the_last_chunk_makes_a_cross_entropy(x):
     x = x.reshape(61, 35)
     assert is_binary(x, {"binarize": "none"})
     x[60, 34] = 0.5 if x.dtype == np.float32 else 1

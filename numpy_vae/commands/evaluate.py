@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_whole
-from ..data import blocks, left_to_draw, subset
+from ..data import left_to_draw
 from ..evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
 from ..likelihood import check_values
 from ..params import Array
 from ..progress import Progress, duration, say
+from ..rows import chunks, subset
 from ..runs import open_run
 from .arguments import Subparsers, add_command, add_moved_data, add_run, add_seed, whole
 from .inputs import data_of, described, refusals
@@ -126,7 +127,7 @@ def is_binary(images: Array, settings: Mapping[str, Any]) -> bool:
     if settings["binarize"] != "none":
         return True
     white = 255 if images.dtype == np.uint8 else 1
-    return all(((x == 0) | (x == white)).all() for x in (images[rows] for rows in blocks(images)))
+    return all(((x == 0) | (x == white)).all() for x in (images[rows] for rows in chunks(images)))
 
 
 def evaluation_text(result: Mapping[str, Any]) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoint import Checkpoint
-from ..data import Dataset, black_or_white, subset
+from ..data import Dataset, black_or_white
 from ..progress import say
+from ..rows import subset
 from ..runs import FIGURES, FORMATS, open_run
 from .arguments import Subparsers, add_command, add_image_shape, add_moved_data, add_run, path
 from .inputs import data_of, refusals

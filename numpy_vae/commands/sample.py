@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
         shape = shape_of(state, args.image_shape)
     z = np.random.default_rng(args.seed).standard_normal((args.n, state.vae.latent_dim))
     vae = state.kept
-    blocks = [vae.decode(z[i : i + IMAGES_AT_ONCE]) for i in range(0, len(z), IMAGES_AT_ONCE)]
-    images = np.concatenate(blocks)
+    chunks = [vae.decode(z[i : i + IMAGES_AT_ONCE]) for i in range(0, len(z), IMAGES_AT_ONCE)]
+    images = np.concatenate(chunks)
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "npz":
         write_arrays(out, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})

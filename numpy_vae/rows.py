@@ -1,0 +1,132 @@
+"""Images that stay on the disk: which rows of a file, and what becomes of them when they are read.
+
+Letters of this module: M rows of a file, N rows of a data set, B rows that are read, D pixels.
+
+A mapped file takes no memory, but each thing done to an array of it would: a shuffle, a split, a
+conversion. `Rows` only notes them, `index` the rows and their order, `convert` what becomes of the
+pixels, and does them to the B rows that somebody asks for. So a minibatch reads its own rows and no
+others, if the file holds the D pixels of a row side by side, as NumPy writes them (C order). In
+Fortran order a row lies scattered over all of the file, which `numpy_vae.data` then reads whole.
+
+Who uses images need not know where they are: `subset`, `chunks` and `gathered` take either kind,
+and what goes over all of a data set goes over `chunks` of it, of some MB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Which = slice | NDArray[np.intp] | NDArray[np.bool_]
+Convert = Callable[[NDArray[Any], NDArray[np.intp]], NDArray[Any]]
+
+_CHUNK = 1 << 20  # pixels that are worked on at once, some 10 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of an array on the disk, in the place of an array of images (N, D).
+
+    Of an array they have `shape`, `ndim`, `size`, `dtype` and `len`; an index of rows, which reads
+    those rows and gives what the same index of an array gives; and `min` and `max`. None of these
+    takes memory for the other rows. There is no arithmetic and no index of pixels. NumPy's own
+    functions take them for an array, and read them all.
+
+    Attributes
+    ----------
+    source : ndarray, shape (M, D) or (M, height, width), or Rows
+    index : ndarray of int, shape (N,)
+        Which rows of it, in which order.
+    dtype : dtype
+        Of what is read.
+    convert : callable
+        From rows of `source`, (B, D), and their places in it, (B,), to what is read, (B, D).
+    """
+
+    source: NDArray[Any] | Rows
+    index: NDArray[np.intp]
+    dtype: np.dtype[Any]
+    convert: Convert
+
+    ndim = 2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        return len(self.index), math.prod(self.source.shape[1:])
+
+    @property
+    def size(self) -> int:
+        """N D."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, which: Which | int) -> NDArray[Any]:
+        index = self.index[which]
+        places = np.ravel(index)
+        x = np.ascontiguousarray(self.source[places]).reshape(len(places), self.shape[1])
+        return self.convert(x, places).reshape(*index.shape, self.shape[1])
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("rows of a file are copied when they are read")
+        result = np.empty(self.shape, self.dtype if dtype is None else dtype)
+        for chunk in chunks(self):  # no memory but that of the result
+            result[chunk] = self[chunk]
+        return result
+
+    def subset(self, which: Which) -> Rows:
+        """Return some of the rows, of which none is read."""
+        return replace(self, index=self.index[which])
+
+    def min(self) -> Any:
+        """Return the smallest value, of `dtype`."""
+        return self._ends[0]
+
+    def max(self) -> Any:
+        """Return the largest value, of `dtype`."""
+        return self._ends[1]
+
+    @cached_property
+    def _ends(self) -> tuple[Any, Any]:
+        in_order = self.subset(np.argsort(self.index))  # a disk reads them faster than at random
+        ends = [(x.min(), x.max()) for x in map(in_order.__getitem__, chunks(in_order))]
+        return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def rows_of(source: NDArray[Any] | Rows, dtype: DTypeLike, convert: Convert) -> NDArray[Any]:
+    """Return all rows of `source`, to be read as `dtype` by way of `convert`: see `Rows`."""
+    return _like_array(Rows(source, np.arange(len(source)), np.dtype(dtype), convert))
+
+
+def _like_array(rows: Rows) -> NDArray[Any]:
+    """Return the rows themselves, typed as what they stand for."""
+    return cast(NDArray[Any], rows)
+
+
+def subset(images: NDArray[Any] | Rows, which: Which) -> NDArray[Any]:
+    """Return some of the rows of images; of those on the disk none is read."""
+    if isinstance(images, Rows):
+        return _like_array(images.subset(which))
+    return images[which]
+
+
+def gathered(images: NDArray[Any] | Rows, which: NDArray[np.intp] | slice) -> NDArray[Any]:
+    """Return some of the rows of images, read and in memory."""
+    if isinstance(images, Rows) or isinstance(which, slice):
+        return images[which]
+    return images.take(which, axis=0)  # faster than images[which]
+
+
+def chunks(images: NDArray[Any] | Rows) -> Iterator[slice]:
+    """Return slices of rows, one after another, that memory is sure to hold at once."""
+    step = max(1, _CHUNK // math.prod(images.shape[1:]))
+    return (slice(start, start + step) for start in range(0, len(images), step))
