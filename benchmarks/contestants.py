@@ -11,16 +11,20 @@ returns the loss, in nats per image, of the first minibatch under the parameters
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from harness import Results
+from script import Script
 
-from numpy_vae import VAE, Adam, load_digits
+from numpy_vae import VAE, Adam, load_digits, optim
 from numpy_vae.data import batch
-from numpy_vae.evaluate import IMAGES_AT_ONCE, evaluate_likelihood
-from numpy_vae.team import Team, suitable_threads
+from numpy_vae.evaluate import IMAGES_AT_ONCE, SAMPLES_AT_ONCE, evaluate_likelihood
+from numpy_vae.team import Team, cores, suitable_threads
 from numpy_vae.train import train_step
 
 D, H, Z = 784, 400, 20
@@ -28,13 +32,21 @@ LR = 1e-3
 POOL = 50  # minibatches, taken in turn
 LAYERS = ("encoder.0", "mu", "logvar", "decoder.0", "output")
 MAPS = ((D, H), (H, Z), (H, Z), (Z, H), (H, D))  # of LAYERS
+OURS = "numpy_vae"
+FLOOR, SPLIT = FLOORS = "matrix products", "matrix products, two threads"
 
-Arrays = dict[str, np.ndarray[Any, Any]]
+Array = np.ndarray[Any, Any]
 
 
-def initial() -> Arrays:
+def initial(seed: int = 0) -> dict[str, Array]:
     """The parameters that all start from."""
-    return dict(VAE(D, (H,), Z, rng=0).params)
+    return dict(VAE(D, (H,), Z, rng=seed).params)
+
+
+def floor(results: Results) -> str:
+    """Return which of the two ways to multiply the matrices was the faster, by their medians."""
+    taking_part = [name for name in FLOORS if name in results]
+    return min(taking_part, key=lambda name: results[name]["median"], default=FLOOR)
 
 
 def minibatches(size: int) -> tuple[list[Any], list[Any]]:
@@ -50,10 +62,19 @@ def minibatches(size: int) -> tuple[list[Any], list[Any]]:
 
 
 class Contestant:
-    """What all have in common; one that is derived defines `setup`, `step` and `loss`."""
+    """What all have in common; one that is derived defines `setup`, `step` and `loss`.
 
-    def __init__(self, size: int) -> None:
+    Parameters
+    ----------
+    size : int
+        Images of a minibatch.
+    threads : int
+        Of the team that is at work, and that only this package and its floor know.
+    """
+
+    def __init__(self, size: int, threads: int = 1) -> None:
         self.size = size
+        self.team = Team(threads)
         self.taken = 0
         self.xs, self.epss = minibatches(size)
         self.setup()
@@ -73,33 +94,36 @@ class Contestant:
     def wait(self, result: Any) -> None:
         """Wait until `result` is there."""
 
+    def threads(self) -> dict[str, Any]:
+        """Return in how many threads it computes, by package, as far as that can be known.
+
+        With a team of one the BLAS has its own, with a larger one it has one for each member.
+        """
+        return {"team": self.team.size}
+
     def run(self, n: int) -> float:
         """Take n steps and return the seconds."""
-        start = time.perf_counter()
-        result = None
-        for _ in range(n):
-            i = self.taken % POOL
-            result = self.step(self.xs[i], self.epss[i])
-            self.taken += 1
-        self.wait(result)
-        return time.perf_counter() - start
+        with self.team:
+            start = time.perf_counter()
+            result = None
+            for _ in range(n):
+                i = self.taken % POOL
+                result = self.step(self.xs[i], self.epss[i])
+                self.taken += 1
+            self.wait(result)
+            return time.perf_counter() - start
 
 
 class NumpyVAE(Contestant):
     """The package's `train_step`, as `fit` and the command line run it, in as many threads."""
 
     def __init__(self, size: int, threads: int | None = None) -> None:
-        self.team = Team(suitable_threads(size) if threads is None else threads)
-        super().__init__(size)
+        super().__init__(size, suitable_threads(size) if threads is None else threads)
 
     def setup(self) -> None:
         self.vae = VAE(D, (H,), Z, rng=0)
         self.adam = Adam(self.vae.params, LR)
         self.grads = [self.vae.params.zeros_like() for _ in range(self.team.size)]
-
-    def run(self, n: int) -> float:
-        with self.team:
-            return super().run(n)
 
     def step(self, x: Any, eps: Any) -> Any:
         return train_step(self.vae, self.adam, x, eps, self.grads, team=self.team)
@@ -107,64 +131,105 @@ class NumpyVAE(Contestant):
     def loss(self) -> float:
         return float(self.vae.objective(self.vae.forward(self.xs[0], self.epss[0])))
 
-
-class OneThread(NumpyVAE):
-    """The same without threads of its own: the BLAS has its, where it is not told otherwise."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, 1)
+    def denormals(self) -> dict[str, int]:
+        """Return how many entries of Adam's sums M and V are denormal numbers."""
+        return {"M": denormals(self.adam.m.flat), "V": denormals(self.adam.v.flat)}
 
 
-class TwoThreads(NumpyVAE):
-    """The same with the minibatch split over two threads, and one of the BLAS for each."""
+class PlainScript(Contestant):
+    """The same step as a script: what NumPy's calls take by themselves."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__(size, 2)
+    def setup(self) -> None:
+        self.script = Script(initial(), self.size, LR, self.team)
+
+    def step(self, x: Any, eps: Any) -> Any:
+        return self.script.step(x, eps)
+
+    def loss(self) -> float:
+        x, eps, script = self.xs[0], self.epss[0], self.script
+        return script.forward(x, eps, script.whole) / len(x)
+
+
+class Unflushed(NumpyVAE):
+    """The same without the flush of Adam's sums: it is switched off in the whole process."""
+
+    def setup(self) -> None:
+        super().setup()
+        optim.FLUSH_EVERY = sys.maxsize
+
+
+def denormals(values: Array) -> int:
+    """Return how many of the values are denormal numbers: below the smallest normal one, not 0."""
+    return int(np.count_nonzero((np.abs(values) < np.finfo(values.dtype).tiny) & (values != 0)))
 
 
 class Products:
     """Matrix products into arrays that are there, and nothing else: the floor.
 
+    Each member of the team has half of the rows of every result, where there are two of them: of y
+    and dx those of its share of the batch, of dW those of its share of the inputs, summed over the
+    whole batch. They never wait for each other but at the end, as no step could do.
+
     Parameters
     ----------
     maps : sequence of (rows, n, m)
         Affine maps from n to m, each of which has its three products.
+    team : Team
+        Must be at work when the products are called for.
     backward : bool
         Without it only y = x W; with it also dW = xᵀ dy and, but for the first map, whose input is
         the image, dx = dy Wᵀ.
     """
 
-    def __init__(self, maps: Sequence[tuple[int, int, int]], backward: bool = True) -> None:
+    def __init__(
+        self, maps: Sequence[tuple[int, int, int]], team: Team, backward: bool = True
+    ) -> None:
         rng = np.random.default_rng(0)
-        self.backward = backward
-        self.maps = []
-        for rows, n, m in maps:
-            shapes = (rows, n), (n, m), (rows, m)  # x and dx, W and dW, y and dy
-            self.maps.append(
-                [rng.standard_normal(shape, np.float32) for shape in shapes]
-                + [np.empty(shape, np.float32) for shape in shapes]
-            )
+        self.team = team
+        self.results: list[Array] = []
+        self.calls: list[list[tuple[Array, Array, Array]]] = [[] for _ in range(team.size)]
+        for i, (rows, n, m) in enumerate(maps):
+            shapes = (rows, n), (n, m), (rows, m)
+            x, w, dy = (rng.standard_normal(shape, np.float32) for shape in shapes)
+            dx, dw, y = (np.empty(shape, np.float32) for shape in shapes)
+            products = [(x, w, y)]  # factors and result
+            if backward:
+                products += [(x.T, dy, dw)] + ([(dy, w.T, dx)] if i else [])
+            for a, b, result in products:
+                self.results.append(result)
+                for member, calls in enumerate(self.calls):
+                    share = team.share(len(a), member)
+                    calls.append((a[share], b, result[share]))
 
     def __call__(self) -> None:
-        for i, (x, w, dy, dx, dw, y) in enumerate(self.maps):
-            np.matmul(x, w, out=y)
-            if self.backward:
-                np.matmul(x.T, dy, out=dw)
-                if i:
-                    np.matmul(dy, w.T, out=dx)
+        self.team.run(self.multiply)
+
+    def multiply(self, member: int) -> None:
+        for a, b, result in self.calls[member]:
+            np.matmul(a, b, out=result)
 
 
 class MatrixProducts(Contestant):
     """The fourteen matrix products of a step."""
 
     def setup(self) -> None:
-        self.products = Products([(self.size, n, m) for n, m in MAPS])
+        self.products = Products([(self.size, n, m) for n, m in MAPS], self.team)
 
     def step(self, x: Any, eps: Any) -> Any:
         self.products()
 
     def loss(self) -> float:
         return float("nan")
+
+
+def copy_parameters(first: Mapping[str, Array], layers: Sequence[Any]) -> None:
+    """Give the parameters `first` to layers of PyTorch, in the order of LAYERS."""
+    import torch
+
+    with torch.no_grad():
+        for layer, name in zip(layers, LAYERS, strict=True):
+            layer.weight.copy_(torch.from_numpy(first[f"{name}.W"].T.copy()))
+            layer.bias.copy_(torch.from_numpy(first[f"{name}.b"]))
 
 
 class Torch(Contestant):
@@ -194,12 +259,7 @@ class Torch(Contestant):
                 return (nll + kl) / len(x)
 
         self.model = Model()
-        layers = self.model.fc1, self.model.fc21, self.model.fc22, self.model.fc3, self.model.fc4
-        first = initial()
-        with torch.no_grad():
-            for layer, name in zip(layers, LAYERS, strict=True):
-                layer.weight.copy_(torch.from_numpy(first[f"{name}.W"].T.copy()))
-                layer.bias.copy_(torch.from_numpy(first[f"{name}.b"]))
+        copy_parameters(initial(), list(self.model.children()))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LR, fused=self.fused)
         self.objective = torch.compile(self.model) if self.compiled else self.model
         self.xs = [torch.from_numpy(x) for x in self.xs]
@@ -214,6 +274,11 @@ class Torch(Contestant):
 
     def wait(self, result: Any) -> None:
         result.item()
+
+    def threads(self) -> dict[str, Any]:
+        import torch
+
+        return {"torch": torch.get_num_threads()}
 
     def loss(self) -> float:
         return float(self.model(self.xs[0], self.epss[0]).item())
@@ -276,34 +341,50 @@ class Jax(Contestant):
         result.block_until_ready()
         self.state[0]["output.W"].block_until_ready()
 
+    def threads(self) -> dict[str, Any]:
+        """XLA keeps a pool of threads for a device, by default one for each core, and is silent."""
+        import jax
+
+        devices = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
+        return {"jax": f"{devices} on {cores()} cores"}
+
     def loss(self) -> float:
         return float(self.objective(self.state[0], self.xs[0], self.epss[0]))
 
 
 class HipsAutograd(Contestant):
-    """HIPS/autograd: value_and_grad of NumPy code, and its own Adam written out."""
+    """HIPS/autograd: value_and_grad of NumPy code, and Adam written out.
+
+    In float32 throughout: the derivative of its `maximum` is float64, so relu is a product.
+    """
 
     def setup(self) -> None:
         import autograd.numpy as anp
         from autograd import value_and_grad
 
         def objective(p: Any, x: Any, eps: Any) -> Any:
-            h = anp.maximum(anp.dot(x, p["encoder.0.W"]) + p["encoder.0.b"], 0)
+            h = relu(anp.dot(x, p["encoder.0.W"]) + p["encoder.0.b"])
             mu = anp.dot(h, p["mu.W"]) + p["mu.b"]
             logvar = anp.dot(h, p["logvar.W"]) + p["logvar.b"]
             z = mu + anp.exp(logvar / 2) * eps
-            hidden = anp.maximum(anp.dot(z, p["decoder.0.W"]) + p["decoder.0.b"], 0)
+            hidden = relu(anp.dot(z, p["decoder.0.W"]) + p["decoder.0.b"])
             logits = anp.dot(hidden, p["output.W"]) + p["output.b"]
-            softplus = anp.maximum(logits, 0) + anp.log1p(anp.exp(-anp.abs(logits)))
+            positive = relu(logits)
+            softplus = positive + anp.log1p(anp.exp(logits - 2 * positive))
             nll = anp.sum(softplus - x * logits)
             kl = -0.5 * anp.sum(1 + logvar - mu**2 - anp.exp(logvar))
             return (nll + kl) / len(x)
+
+        def relu(a: Any) -> Any:
+            return a * (a > 0)
 
         self.objective, self.value_and_grad = objective, value_and_grad(objective)
         self.p = initial()
         self.m = {name: np.zeros_like(value) for name, value in self.p.items()}
         self.v = {name: np.zeros_like(value) for name, value in self.p.items()}
         self.t = 0
+        _, grads = self.value_and_grad(self.p, self.xs[0], self.epss[0])
+        assert {g.dtype for g in grads.values()} == {np.dtype(np.float32)}
 
     def step(self, x: Any, eps: Any) -> Any:
         loss, grads = self.value_and_grad(self.p, x, eps)
@@ -334,27 +415,36 @@ class Evaluation:
 
 
 class EvaluationProducts:
-    """The matrix products of the same: the encoder's once, the decoder's for each sample."""
+    """The matrix products of the same: the encoder's once, the decoder's of some samples a time."""
 
-    def __init__(self) -> None:
-        rows = IMAGES_AT_ONCE
-        self.encoder = Products([(rows, n, m) for n, m in MAPS[:3]], backward=False)
-        self.decoder = Products([(rows, n, m) for n, m in MAPS[3:]], backward=False)
+    def __init__(self, threads: int = 1) -> None:
+        self.team = Team(threads)
+        rows, of_samples = IMAGES_AT_ONCE, IMAGES_AT_ONCE * SAMPLES_AT_ONCE
+        self.encoder = Products([(rows, n, m) for n, m in MAPS[:3]], self.team, backward=False)
+        self.decoder = Products(
+            [(of_samples, n, m) for n, m in MAPS[3:]], self.team, backward=False
+        )
 
     def run(self, samples: int) -> float:
-        """Compute those of so many samples and return the seconds."""
-        start = time.perf_counter()
-        self.encoder()
-        for _ in range(samples):
-            self.decoder()
-        return time.perf_counter() - start
+        """Compute those of so many samples, a multiple of SAMPLES_AT_ONCE; return the seconds."""
+        with self.team:
+            start = time.perf_counter()
+            self.encoder()
+            for _ in range(0, samples, SAMPLES_AT_ONCE):
+                self.decoder()
+            return time.perf_counter() - start
 
 
+# Package that is needed, and what makes the contestant for a size of minibatch. "Two threads" have
+# half of the rows each and one thread of the BLAS; with one, the BLAS has as many as it is given.
 CONTESTANTS: dict[str, tuple[str | None, Callable[[int], Contestant]]] = {
-    "numpy_vae": (None, NumpyVAE),
-    "numpy_vae, one thread": (None, OneThread),
-    "numpy_vae, two threads": (None, TwoThreads),
-    "matrix products": (None, MatrixProducts),
+    OURS: (None, NumpyVAE),
+    f"{OURS}, one thread": (None, partial(NumpyVAE, threads=1)),
+    f"{OURS}, two threads": (None, partial(NumpyVAE, threads=2)),
+    "a script in NumPy": (None, PlainScript),
+    "a script in NumPy, two threads": (None, partial(PlainScript, threads=2)),
+    FLOOR: (None, MatrixProducts),
+    SPLIT: (None, partial(MatrixProducts, threads=2)),
     "PyTorch eager, default Adam": ("torch", Torch),
     "PyTorch eager, fused Adam": ("torch", TorchFused),
     "torch.compile, fused Adam": ("torch", TorchCompile),

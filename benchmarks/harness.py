@@ -1,26 +1,40 @@
-"""What the benchmarks share: contestants in processes of their own, and the facts of the machine.
+"""What the benchmarks share: contestants in processes of their own, turns, facts of the machine.
 
 Threads of one BLAS get in the way of another's: some spin for a while after a product, before they
-sleep. So each contestant lives in a process of its own and they take turns, a few calls each; what
-is busy elsewhere on the machine then meets all of them alike.
+sleep. So each contestant lives in a process of its own and they take turns, a few calls each. What
+else is at work on the machine comes in bursts, often longer than a turn: it meets neighbours in a
+round alike, and so what counts is the ratio of two contestants within a round, and its median over
+the rounds (`paired`). The order is drawn anew for each round, so that nobody always follows the
+same one.
+
+The results of contestants are a dict by name; each holds the times of its rounds, under the name of
+their unit, and their ``"median"``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import platform
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
 import numpy as np
 
 from numpy_vae.team import cores
+
+T = TypeVar("T")
+R = TypeVar("R")
+Results = dict[str, dict[str, Any]]
 
 
 class Worker:
@@ -73,6 +87,61 @@ def _serve(pipe: Connection, factory: Callable[..., Any], args: tuple[Any, ...])
         pass
     except Exception as error:
         pipe.send((f"{type(error).__name__}: {error}", None))
+
+
+@contextmanager
+def started(recipes: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Worker]]:
+    """Start a worker for each recipe, a factory and its arguments; in the end, end all of them."""
+    workers: dict[str, Worker] = {}
+    try:
+        for name, recipe in recipes.items():
+            workers[name] = Worker(*recipe)
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def take_turns(
+    contestants: Mapping[str, T], turn: Callable[[T], R], rounds: int, pause: float = 0.0
+) -> dict[str, list[R]]:
+    """Return, by name, what `turn` returns of each contestant in each round.
+
+    Parameters
+    ----------
+    contestants : mapping
+    turn : callable
+        Called with a contestant.
+    rounds : int
+        Turns of each.
+    pause : float
+        Seconds before each turn, in which the threads of the one before go to sleep.
+    """
+    found: dict[str, list[R]] = {name: [] for name in contestants}
+    order = random.Random(0)
+    for _ in range(rounds):
+        for name in order.sample(list(contestants), len(contestants)):
+            time.sleep(pause)
+            found[name].append(turn(contestants[name]))
+    return found
+
+
+def with_medians(times: Mapping[str, list[float]], unit: str = "milliseconds") -> Results:
+    """Return the results that have these times."""
+    return {name: {unit: found, "median": median(found)} for name, found in times.items()}
+
+
+def paired(
+    results: Mapping[str, Mapping[str, Any]], name: str, other: str, unit: str = "milliseconds"
+) -> float:
+    """Return the median over the rounds of the time of one contestant as a multiple of another's.
+
+    NaN where one of them has taken no part.
+    """
+    if not {name, other} <= results.keys():
+        return math.nan
+    times = zip(results[name][unit], results[other][unit], strict=True)
+    return median(mine / its for mine, its in times)
 
 
 def installed(*names: str) -> dict[str, str]:

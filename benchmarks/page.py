@@ -14,11 +14,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from step import paired
+from contestants import FLOORS, OURS, SPLIT, floor
+from epoch import EXAMPLE
+from harness import Results, paired
+from scaling import STEP
+from step import EARLY, EVALUATION, LATE, SIZE, UNFLUSHED
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE, FIGURE, FOLDER = DOCS / "speed.md", DOCS / "figures" / "speed.png", DOCS / "speed"
-FLOOR, OURS = "matrix products", "numpy_vae"
 SHOWN_LINES = 24
 
 
@@ -36,8 +39,17 @@ def table(rows: list[list[str]]) -> str:
 
 def of_machine() -> str:
     """The machine that all figures come from."""
-    facts = read("step")["machine"]
-    packages = ", ".join(f"{n} {facts[n]}" for n in ("torch", "jax", "autograd") if n in facts)
+    report = read("step")
+    facts = report["machine"]
+    threads: dict[str, Any] = {}
+    for found in next(iter(report["batches"].values())).values():
+        threads |= found["threads"]
+    notes = {"torch": " ({torch} threads)", "jax": " ({jax})"}
+    packages = ", ".join(
+        f"{name} {facts[name]}{notes.get(name, '').format_map(threads)}"
+        for name in ("torch", "jax", "autograd")
+        if name in facts
+    )
     return (
         f"{facts['processor']}, {facts['cores']} cores of a shared machine; Python"
         f" {facts['python']}, NumPy {facts['numpy']} ({facts['blas']}); {packages}."
@@ -45,43 +57,49 @@ def of_machine() -> str:
 
 
 def of_step() -> str:
-    """Milliseconds of a step, and ratios within a round to the floor and to ours."""
+    """Milliseconds of a step, that of the floor in bold type; ratios to the floor and to ours."""
     batches = read("step")["batches"]
+    floors = {size: floor(results) for size, results in batches.items()}
     rows = [["a step"] + [f"batch {size}: ms" for size in batches]]
     rows[0] += [f"{size}: x floor" for size in batches] + [f"{size}: ours / it" for size in batches]
     for name in next(iter(batches.values())):
-        rows.append(
-            [name]
-            + [f"{results[name]['median']:.2f}" for results in batches.values()]
-            + [f"{paired(results, name, FLOOR):.2f}" for results in batches.values()]
-            + [f"{paired(results, OURS, name):.2f}" for results in batches.values()]
-        )
-    return table(rows)
+        row = [name]
+        for size, results in batches.items():
+            bold = "**" * (name == floors[size])
+            row.append(f"{bold}{results[name]['median']:.2f}{bold}")
+        row += [f"{paired(results, name, floors[n]):.2f}" for n, results in batches.items()]
+        row += [f"{paired(results, OURS, name):.2f}" for results in batches.values()]
+        rows.append(row)
+    ways = "; ".join(f"at batch {size}: {name}" for size, name in floors.items())
+    return f"{table(rows)}\n\nThe floor, in bold type, is the faster of two ways: {ways}."
 
 
 def of_steady() -> str:
     """A step late in training beside an early one, and the evaluation beside its products."""
     report = read("step")
-    late, sampling = report["after"], report["evaluation"]
-    return table(
-        [
-            ["", "ms", "beside", "ms", "ratio"],
-            ["a step at batch 128 after 20 000 steps", f"{late['20000']:.2f}", "after 1000",
-             f"{late['1000']:.2f}", f"{late['20000'] / late['1000']:.2f}"],
-            ["log p(x), a sample of 100 images", f"{sampling['evaluation']:.3f}",
-             "its matrix products", f"{sampling[FLOOR]:.3f}",
-             f"{sampling['evaluation'] / sampling[FLOOR]:.2f}"],
-        ]
-    )  # fmt: skip
+    after, sampling = report["after"], report["evaluation"]
+    rows = [["", "ms", "beside", "ms", "ratio"]]
+
+    def add(what: str, results: Results, name: str, beside: str, other: str, digits: int) -> None:
+        mine, its = (f"{results[n]['median']:.{digits}f}" for n in (name, other))
+        rows.append([what, mine, beside, its, f"{paired(results, name, other):.2f}"])
+
+    for name in LATE, UNFLUSHED:
+        add(f"a step at batch {SIZE} {name}", after, name, EARLY, EARLY, 2)
+    lowest = floor(sampling)
+    add("log p(x), a sample of 100 images", sampling, EVALUATION, f"its {lowest}", lowest, 3)
+    counts = "; ".join(
+        "{} {M} and {V}".format(name, **result["denormals"]) for name, result in after.items()
+    )
+    return f"{table(rows)}\n\nDenormal numbers among the entries of M and of V: {counts}."
 
 
 def of_epoch() -> str:
     """Seconds of an epoch of MNIST."""
-    rows = [["an epoch of MNIST, 60 000 images", "s", "ours / it", "loss"]]
+    rows = [["an epoch of MNIST, 60 000 images", "s", "fastest", "ours / it", "loss"]]
     for name, result in read("epoch")["contestants"].items():
-        rows.append(
-            [name, f"{result['median']:.2f}", f"{result['ratio']:.2f}", f"{result['loss'][-1]:.2f}"]
-        )
+        figures = result["median"], result["fastest"], result["ratio"], result["loss"][-1]
+        rows.append([name, *(f"{figure:.2f}" for figure in figures)])
     return table(rows)
 
 
@@ -92,13 +110,19 @@ def of_scaling() -> str:
     for name in "batch", "width", "depth", "samples":
         rows = [[name, "parameters", "step, ms", "products, ms", "ratio"]]
         for label, found in report[name].items():
-            step, products = found["step_ms"], found["products_ms"]
-            rows.append([label, f"{found['parameters']:,}".replace(",", " "), f"{step:.2f}",
-                         f"{products:.2f}", f"{step / products:.2f}"])  # fmt: skip
+            results = found["results"]
+            lowest = floor(results)
+            rows.append([
+                label,
+                f"{found['parameters']:,}".replace(",", " "),
+                f"{results[STEP]['median']:.2f}",
+                f"{results[lowest]['median']:.2f}{'*' * (lowest == SPLIT)}",
+                f"{paired(results, STEP, lowest):.2f}",
+            ])  # fmt: skip
         tables.append(table(rows))
     rows = [["images", "µs an image", "memory of its own, MiB"]]
     for label, found in report["data"].items():
-        rows.append([label, f"{found['us_per_image']:.1f}", f"{found['own_mib'] or math.nan:.0f}"])
+        rows.append([label, f"{found['median']:.1f}", f"{found['own_mib'] or math.nan:.0f}"])
     return "\n\n".join([*tables, table(rows)])
 
 
@@ -138,25 +162,25 @@ def of_reached() -> str:
 
     batches = step["batches"]
     for size, results in batches.items():
-        peers = [name for name in results if name != FLOOR and OURS not in name]
+        peers = [name for name in results if name not in FLOORS and OURS not in name]
         fastest = max(peers, key=lambda name: paired(results, OURS, name))
         what = f"batch {size}: at most 1.0 of the fastest peer, {fastest}"
         add(what, paired(results, OURS, fastest), 1.0)
     eager = paired(batches["128"], OURS, "PyTorch eager, default Adam")
     add("batch 128: at most 0.6 of PyTorch eager, default Adam", eager, 0.6)
     for size, most in ("128", 1.8), ("512", 1.5):
-        what = f"batch {size}: at most {most} of the bare matrix products"
-        add(what, paired(batches[size], OURS, FLOOR), most)
-    contestants = epoch["contestants"]
-    ours, _, example, *_ = contestants
-    ratio = contestants[ours]["median"] / contestants[example]["median"]
-    add("an epoch of MNIST: at most a third of PyTorch's example", ratio, 1 / 3)
-    late = step["after"]["20000"] / step["after"]["1000"]
+        lowest = floor(batches[size])
+        what = f"batch {size}: at most {most} of the bare {lowest}"
+        add(what, paired(batches[size], OURS, lowest), most)
+    example = epoch["contestants"][EXAMPLE]["ratio"]
+    add("an epoch of MNIST: at most a third of PyTorch's example", example, 1 / 3)
+    late = paired(step["after"], LATE, EARLY)
     add("a step after 20 000 steps: at most 1.05 of one after 1000", late, 1.05)
     beyond = startup["beyond_numpy"]
     add("`import numpy_vae`: at most 30 ms beyond `import numpy`", beyond, 30, " ms")
-    sampling = step["evaluation"]["evaluation"] / step["evaluation"][FLOOR]
-    add("log p(x) by importance sampling: at most 2.5 of its products", sampling, 2.5)
+    sampling = step["evaluation"]
+    ratio = paired(sampling, EVALUATION, floor(sampling))
+    add("log p(x) by importance sampling: at most 2.5 of its products", ratio, 2.5)
     return table(rows)
 
 
@@ -186,18 +210,19 @@ def draw() -> None:
     from matplotlib import pyplot as plt
 
     batches = read("step")["batches"]
-    names = [name for name in next(iter(batches.values())) if name != FLOOR]
+    names = [name for name in next(iter(batches.values())) if name not in FLOORS]
     figure, axes = plt.subplots(
         1, len(batches), figsize=(10, 3.4), sharey=True, layout="constrained"
     )
     for ax, (size, results) in zip(axes, batches.items(), strict=True):
-        floor = results[FLOOR]["median"]
-        widths = [paired(results, name, FLOOR) for name in names]
+        lowest = floor(results)
+        widths = [paired(results, name, lowest) for name in names]
         colors = ["tab:red" if name.startswith(OURS) else "tab:gray" for name in names]
         bars = ax.barh(names, widths, color=colors, height=0.7)
         ax.bar_label(bars, [f"{width:.2f}" for width in widths], padding=3, fontsize=8)
         ax.axvline(1, color="black", linewidth=1)
-        ax.set(title=f"batch {size}: floor {floor:.2f} ms", xlim=(0, 1.22 * max(widths)))
+        title = f"batch {size}: floor {results[lowest]['median']:.2f} ms"
+        ax.set(title=title, xlim=(0, 1.22 * max(widths)))
         ax.tick_params(axis="y", length=0)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].invert_yaxis()

@@ -3,12 +3,16 @@
     python benchmarks/scaling.py [--only batch width depth samples data] [--rounds 15] [--json FILE]
 
 Around the model 784-400-20-400-784 at batch 128 one thing at a time is changed. A step stands
-beside the matrix products of its own shapes, in turn: where the ratio nears 1, the BLAS is all that
-counts; where it is large, the parameters (Adam) or Python's overhead of calls do. The samples are
-those of the importance-weighted bound, at batch 20 as in its paper: the encoder runs once for all
-of them. The data are random pixels in memory and, the largest, in a memory-mapped `.npy`: what
-counts is the time of an image, which should not grow, and the memory of its own that the process
-takes (resident and not backed by a file, after the epochs).
+beside the matrix products of its own shapes, by the BLAS's threads and split over two threads,
+whichever is the faster: where the ratio nears 1, the BLAS is all that counts; where it is large,
+the parameters (Adam) or Python's overhead of calls do. The samples are those of the
+importance-weighted bound, at batch 20 as in its paper: the encoder runs once for all of them. The
+data are random pixels in memory and, the largest, in a memory-mapped `.npy`: what counts is the
+time of an image, which should not grow, and the memory of its own that the process takes (resident
+and not backed by a file, after the epochs).
+
+The cases of a sweep take turns, each in a process of its own, so that neighbouring rows have seen
+the same machine. A ratio is the median of those of the rounds.
 """
 
 from __future__ import annotations
@@ -16,15 +20,24 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from contestants import D, H, Products, Z
-from harness import Worker, heading, machine, settings_of, write_json
+from contestants import FLOOR, SPLIT, D, H, Products, Z, floor
+from harness import (
+    heading,
+    machine,
+    paired,
+    settings_of,
+    started,
+    take_turns,
+    with_medians,
+    write_json,
+)
 
 from numpy_vae import VAE, Adam, load_array
 from numpy_vae import data as data_module
@@ -34,6 +47,9 @@ from numpy_vae.train import train_epochs, train_step
 
 PAUSE = 0.05  # seconds, in which the threads of a BLAS go to sleep
 SETTLE = 0.2  # seconds of steps before those that are timed
+TURN = 0.1  # seconds of steps that are timed
+EPOCHS = 3  # rounds of the data
+STEP = "step"
 
 
 class Case:
@@ -47,39 +63,45 @@ class Case:
         shape = (samples, batch, Z) if samples > 1 else (batch, Z)
         self.eps = rng.standard_normal(shape, np.float32)
         self.bound = "iwae" if samples > 1 else "elbo"
-        self.team = Team(suitable_threads(batch * samples))
+        self.team = Team(suitable_threads(batch, samples))
         self.grads = [self.vae.params.zeros_like() for _ in range(self.team.size)]
         encoder, decoder = (D, *hidden), (Z, *reversed(hidden), D)
         maps = [(batch, n, m) for n, m in pairwise(encoder)]
         maps += 2 * [(batch, encoder[-1], Z)]
-        self.products = Products(maps + [(batch * samples, n, m) for n, m in pairwise(decoder)])
+        maps += [(batch * samples, n, m) for n, m in pairwise(decoder)]
+        self.products = {FLOOR: Products(maps, Team(1)), SPLIT: Products(maps, Team(2))}
 
     def step(self) -> None:
         train_step(
             self.vae, self.adam, self.x, self.eps, self.grads, bound=self.bound, team=self.team
         )
 
-    def measure(self, seconds: float) -> tuple[float, float, int]:
-        """Milliseconds of a step and of its products in turns of so long, and the parameters."""
-        times = []
+    def parameters(self) -> int:
+        return self.vae.params.flat.size
+
+    def measure(self) -> dict[str, float]:
+        """Return the milliseconds of a step and of its products, as many of them."""
         with self.team:
             start, done = time.perf_counter(), 0
             while (spent := time.perf_counter() - start) < SETTLE:  # until threads have found cores
                 self.step()
                 done += 1
-            turns = max(1, round(seconds * done / spent))
-            start = time.perf_counter()
-            for _ in range(turns):
-                self.step()
-            times.append(1e3 * (time.perf_counter() - start) / turns)
-        time.sleep(PAUSE)
-        self.products()
-        start = time.perf_counter()
-        for _ in range(turns):
-            self.products()
-        times.append(1e3 * (time.perf_counter() - start) / turns)
-        time.sleep(PAUSE)
-        return times[0], times[1], self.vae.params.flat.size
+            n = max(1, round(TURN * done / spent))
+            found = {STEP: milliseconds(self.step, n)}
+        for name, products in self.products.items():
+            time.sleep(PAUSE)
+            with products.team:
+                products()
+                found[name] = milliseconds(products, n)
+        return found
+
+
+def milliseconds(call: Callable[[], None], n: int) -> float:
+    """Return the mean time of n calls."""
+    start = time.perf_counter()
+    for _ in range(n):
+        call()
+    return 1e3 * (time.perf_counter() - start) / n
 
 
 class Epoch:
@@ -129,37 +151,39 @@ SIZES = (3_000, 12_000, 60_000, 240_000)
 
 def sweep(name: str, rounds: int) -> dict[str, Any]:
     """Print a table of one sweep, and return it."""
+    cases = SWEEPS[name]
+    with started({label: (Case, *case) for label, case in cases.items()}) as workers:
+        parameters = {label: worker.call("parameters") for label, worker in workers.items()}
+        take_turns(workers, lambda worker: worker.call("measure"), 1, PAUSE)
+        found = take_turns(workers, lambda worker: worker.call("measure"), rounds, PAUSE)
     headings = "parameters", "step ms", "products", "ratio", "us/image"
-    print("\n{:>8} {:>11} {:>9} {:>9} {:>6} {:>9}".format(name, *headings))
+    print("\n{:>8} {:>11} {:>9} {:>9} {:>6} {:>9}  floor".format(name, *headings))
     table = {}
-    for label, case in SWEEPS[name].items():
-        worker = Worker(Case, *case)
-        worker.call("measure", 0.5)
-        found = [worker.call("measure", 0.1) for _ in range(rounds)]
-        worker.close()
-        step, products = median(f[0] for f in found), median(f[1] for f in found)
-        table[label] = {"step_ms": step, "products_ms": products, "parameters": found[0][2]}
+    for label, turns in found.items():
+        results = with_medians({part: [turn[part] for turn in turns] for part in turns[0]})
+        table[label] = {"parameters": parameters[label], "results": results}
+        step, lowest = results[STEP]["median"], floor(results)
         print(
-            f"{label:>8} {found[0][2]:11d} {step:9.3f} {products:9.3f} {step / products:6.2f}"
-            f" {1e3 * step / case[0]:9.2f}",
+            f"{label:>8} {parameters[label]:11d} {step:9.3f} {results[lowest]['median']:9.3f}"
+            f" {paired(results, STEP, lowest):6.2f} {1e3 * step / cases[label][0]:9.2f}  {lowest}",
             flush=True,
         )
     return table
 
 
-def sizes(epochs: int) -> dict[str, Any]:
+def sizes() -> dict[str, Any]:
     """Print the cost of an image by the size of the data set, and return it."""
+    cases = {str(n): (n, False) for n in SIZES} | {f"{SIZES[-1]} mapped": (SIZES[-1], True)}
+    with tempfile.TemporaryDirectory() as folder:
+        recipes = {label: (Epoch, *case, folder) for label, case in cases.items()}
+        with started(recipes) as workers:
+            found = take_turns(workers, lambda worker: worker.call("microseconds"), EPOCHS, PAUSE)
     print(f"\n{'data':>16} {'us/image':>9} {'own MiB':>8}")
     table = {}
-    for n, mapped in [*((n, False) for n in SIZES), (SIZES[-1], True)]:
-        with tempfile.TemporaryDirectory() as folder:
-            worker = Worker(Epoch, n, mapped, folder)
-            found = [worker.call("microseconds") for _ in range(epochs)]
-            worker.close()
-        label = f"{n}{' mapped' * mapped}"
-        cost, memory = median(f[0] for f in found), found[-1][1]
-        table[label] = {"us_per_image": cost, "own_mib": memory}
-        print(f"{label:>16} {cost:9.2f} {memory or float('nan'):8.0f}", flush=True)
+    for label, turns in found.items():
+        costs, memory = [turn[0] for turn in turns], turns[-1][1]
+        table[label] = {"microseconds": costs, "median": median(costs), "own_mib": memory}
+        print(f"{label:>16} {median(costs):9.2f} {memory or float('nan'):8.0f}", flush=True)
     return table
 
 
@@ -174,7 +198,7 @@ def main() -> None:
     print(heading(facts))
     report: dict[str, Any] = {"machine": facts, "settings": settings_of(args)}
     for name in args.only:
-        report[name] = sizes(3) if name == "data" else sweep(name, args.rounds)
+        report[name] = sizes() if name == "data" else sweep(name, args.rounds)
     if args.json:
         write_json(args.json, report)
 

@@ -2,8 +2,9 @@
 
     python benchmarks/startup.py [--rounds 31] [--json FILE]
 
-Each round starts one interpreter for each command, in turn, and takes the time from its start to
-its end. They read neither ``PYTHON*`` variables nor the files of site-packages that run at startup
+Each round starts one interpreter for each command, in an order of its own, and takes the time from
+its start to its end; what an import takes beyond another is the median of the differences within a
+round. They read neither ``PYTHON*`` variables nor the files of site-packages that run at startup
 (``-I -S``; the finder of an editable installation would load half of what is to be timed), and are
 told where the packages are. Byte code is kept in a temporary folder that a round before the first
 fills: without it half of the time would be the compiler's. Where the time goes, module by module,
@@ -17,12 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from harness import heading, machine, write_json
+from harness import heading, machine, settings_of, take_turns, write_json
 
 import numpy_vae
 
@@ -52,15 +54,13 @@ def main() -> None:
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error(f"--rounds is {args.rounds}, must be 1 or more")
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as folder:
         for code in COMMANDS.values():
             milliseconds(code, folder)
-        for _ in range(args.rounds):
-            for name, code in COMMANDS.items():
-                times[name].append(milliseconds(code, folder))
+        times = take_turns(COMMANDS, partial(milliseconds, folder=folder), args.rounds)
     medians = {name: median(found) for name, found in times.items()}
-    difference = medians["import numpy_vae"] - medians["import numpy"]
+    ours, numpy = times["import numpy_vae"], times["import numpy"]
+    difference = median(mine - its for mine, its in zip(ours, numpy, strict=True))
     facts = machine()
     print(heading(facts))
     print(f"medians of {args.rounds} fresh interpreters, milliseconds")
@@ -70,7 +70,7 @@ def main() -> None:
     if args.json:
         report: dict[str, Any] = {
             "machine": facts,
-            "settings": {"rounds": args.rounds},
+            "settings": settings_of(args),
             "milliseconds": times,
             "medians": medians,
             "beyond_numpy": difference,
