@@ -5,8 +5,8 @@
 
 All start from the same parameters and see the same minibatches and the same noise in the same
 order, which are handed over before the clock starts, as arrays of their own. `run(n)` takes n steps
-and returns the seconds; each step computes the loss, and the last one is waited for. `loss()`
-returns the loss, in nats per image, of the first minibatch under the parameters as they are.
+and returns the seconds; each step computes the loss, and the last one is waited for. `loss(i)`
+returns the loss, in nats per image, of minibatch i under the parameters as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from harness import Results
+from harness import Results, paired
 from script import Script
 
 from numpy_vae import VAE, Adam, load_digits, optim
@@ -34,6 +34,7 @@ LAYERS = ("encoder.0", "mu", "logvar", "decoder.0", "output")
 MAPS = ((D, H), (H, Z), (H, Z), (Z, H), (H, D))  # of LAYERS
 OURS = "numpy_vae"
 FLOOR, SPLIT = FLOORS = "matrix products", "matrix products, two threads"
+SCRIPTS = "a script in NumPy", "a script in NumPy, two threads"
 
 Array = np.ndarray[Any, Any]
 
@@ -44,9 +45,24 @@ def initial(seed: int = 0) -> dict[str, Array]:
 
 
 def floor(results: Results) -> str:
-    """Return which of the two ways to multiply the matrices was the faster, by their medians."""
-    taking_part = [name for name in FLOORS if name in results]
-    return min(taking_part, key=lambda name: results[name]["median"], default=FLOOR)
+    """Return which of the two ways to multiply the matrices was the faster."""
+    return fastest(results, FLOORS)
+
+
+def fastest(results: Results, names: Sequence[str]) -> str:
+    """Return which of the names is the fastest, each compared with the first of the results.
+
+    By the median of the ratios within a round (`paired`), as everything that is compared. The first
+    of the names, if none of them has taken part.
+    """
+    first = next(iter(results), "")
+    taking_part = [name for name in names if name in results]
+    return max(taking_part, key=lambda name: paired(results, first, name), default=names[0])
+
+
+def peers(results: Results) -> list[str]:
+    """Return the names of the contestants that need a package: the frameworks."""
+    return [name for name in results if CONTESTANTS[name][0] is not None]
 
 
 def minibatches(size: int) -> tuple[list[Any], list[Any]]:
@@ -69,7 +85,7 @@ class Contestant:
     size : int
         Images of a minibatch.
     threads : int
-        Of the team that is at work, and that only this package and its floor know.
+        Of the team that is at work, and that only this package, the script and the floor know.
     """
 
     def __init__(self, size: int, threads: int = 1) -> None:
@@ -87,9 +103,13 @@ class Contestant:
         """Take one step; return something that `wait` can wait for."""
         raise NotImplementedError
 
-    def loss(self) -> float:
-        """Return the loss of the first minibatch, in nats per image."""
+    def loss(self, i: int = 0) -> float:
+        """Return the loss of minibatch i, in nats per image."""
         raise NotImplementedError
+
+    def mean_loss(self) -> float:
+        """Return the mean loss of all minibatches, in nats per image."""
+        return sum(map(self.loss, range(POOL))) / POOL
 
     def wait(self, result: Any) -> None:
         """Wait until `result` is there."""
@@ -101,17 +121,26 @@ class Contestant:
         """
         return {"team": self.team.size}
 
-    def run(self, n: int) -> float:
-        """Take n steps and return the seconds."""
+    def run(self, n: int, settle: int = 0) -> float:
+        """Take n steps and return the seconds; before them, so many that are not timed.
+
+        The threads are the same for all of them, and have then found their cores and caches.
+        """
         with self.team:
+            self.take(settle)
             start = time.perf_counter()
-            result = None
-            for _ in range(n):
-                i = self.taken % POOL
-                result = self.step(self.xs[i], self.epss[i])
-                self.taken += 1
-            self.wait(result)
+            self.take(n)
             return time.perf_counter() - start
+
+    def take(self, n: int) -> None:
+        """Take n steps and wait for the last one; the team must be at work."""
+        result = None
+        for _ in range(n):
+            i = self.taken % POOL
+            result = self.step(self.xs[i], self.epss[i])
+            self.taken += 1
+        if result is not None:
+            self.wait(result)
 
 
 class NumpyVAE(Contestant):
@@ -128,8 +157,8 @@ class NumpyVAE(Contestant):
     def step(self, x: Any, eps: Any) -> Any:
         return train_step(self.vae, self.adam, x, eps, self.grads, team=self.team)
 
-    def loss(self) -> float:
-        return float(self.vae.objective(self.vae.forward(self.xs[0], self.epss[0])))
+    def loss(self, i: int = 0) -> float:
+        return float(self.vae.objective(self.vae.forward(self.xs[i], self.epss[i])))
 
     def denormals(self) -> dict[str, int]:
         """Return how many entries of Adam's sums M and V are denormal numbers."""
@@ -137,16 +166,16 @@ class NumpyVAE(Contestant):
 
 
 class PlainScript(Contestant):
-    """The same step as a script: what NumPy's calls take by themselves."""
+    """The same step as a script, without the package's structure."""
 
     def setup(self) -> None:
-        self.script = Script(initial(), self.size, LR, self.team)
+        self.script = Script(VAE(D, (H,), Z, rng=0).params, self.size, LR, self.team)
 
     def step(self, x: Any, eps: Any) -> Any:
         return self.script.step(x, eps)
 
-    def loss(self) -> float:
-        x, eps, script = self.xs[0], self.epss[0], self.script
+    def loss(self, i: int = 0) -> float:
+        x, eps, script = self.xs[i], self.epss[i], self.script
         return script.forward(x, eps, script.whole) / len(x)
 
 
@@ -218,7 +247,7 @@ class MatrixProducts(Contestant):
     def step(self, x: Any, eps: Any) -> Any:
         self.products()
 
-    def loss(self) -> float:
+    def loss(self, i: int = 0) -> float:
         return float("nan")
 
 
@@ -280,8 +309,8 @@ class Torch(Contestant):
 
         return {"torch": torch.get_num_threads()}
 
-    def loss(self) -> float:
-        return float(self.model(self.xs[0], self.epss[0]).item())
+    def loss(self, i: int = 0) -> float:
+        return float(self.model(self.xs[i], self.epss[i]).item())
 
 
 class TorchFused(Torch):
@@ -348,8 +377,8 @@ class Jax(Contestant):
         devices = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
         return {"jax": f"{devices} on {cores()} cores"}
 
-    def loss(self) -> float:
-        return float(self.objective(self.state[0], self.xs[0], self.epss[0]))
+    def loss(self, i: int = 0) -> float:
+        return float(self.objective(self.state[0], self.xs[i], self.epss[i]))
 
 
 class HipsAutograd(Contestant):
@@ -396,8 +425,8 @@ class HipsAutograd(Contestant):
             self.p[name] = self.p[name] - LR * m / (np.sqrt(v) + 1e-8)
         return loss
 
-    def loss(self) -> float:
-        return float(self.objective(self.p, self.xs[0], self.epss[0]))
+    def loss(self, i: int = 0) -> float:
+        return float(self.objective(self.p, self.xs[i], self.epss[i]))
 
 
 class Evaluation:
@@ -407,11 +436,16 @@ class Evaluation:
         self.vae = VAE(D, (H,), Z, rng=0)
         self.images = load_digits(rng=0).test[:IMAGES_AT_ONCE]
 
-    def run(self, samples: int) -> float:
-        """Take so many samples for each image and return the seconds."""
+    def run(self, samples: int, settle: int = 0) -> float:
+        """Take so many samples for each image and return the seconds, after some not timed."""
+        if settle:
+            self.evaluate(settle)
         start = time.perf_counter()
-        evaluate_likelihood(self.vae, self.images, samples=samples, binarize="dynamic", rng=0)
+        self.evaluate(samples)
         return time.perf_counter() - start
+
+    def evaluate(self, samples: int) -> None:
+        evaluate_likelihood(self.vae, self.images, samples=samples, binarize="dynamic", rng=0)
 
 
 class EvaluationProducts:
@@ -425,14 +459,22 @@ class EvaluationProducts:
             [(of_samples, n, m) for n, m in MAPS[3:]], self.team, backward=False
         )
 
-    def run(self, samples: int) -> float:
-        """Compute those of so many samples, a multiple of SAMPLES_AT_ONCE; return the seconds."""
+    def run(self, samples: int, settle: int = 0) -> float:
+        """Compute those of so many samples and return the seconds, after some not timed.
+
+        Both must be multiples of SAMPLES_AT_ONCE.
+        """
         with self.team:
+            if settle:
+                self.multiply(settle)
             start = time.perf_counter()
-            self.encoder()
-            for _ in range(0, samples, SAMPLES_AT_ONCE):
-                self.decoder()
+            self.multiply(samples)
             return time.perf_counter() - start
+
+    def multiply(self, samples: int) -> None:
+        self.encoder()
+        for _ in range(0, samples, SAMPLES_AT_ONCE):
+            self.decoder()
 
 
 # Package that is needed, and what makes the contestant for a size of minibatch. "Two threads" have
@@ -441,8 +483,8 @@ CONTESTANTS: dict[str, tuple[str | None, Callable[[int], Contestant]]] = {
     OURS: (None, NumpyVAE),
     f"{OURS}, one thread": (None, partial(NumpyVAE, threads=1)),
     f"{OURS}, two threads": (None, partial(NumpyVAE, threads=2)),
-    "a script in NumPy": (None, PlainScript),
-    "a script in NumPy, two threads": (None, partial(PlainScript, threads=2)),
+    SCRIPTS[0]: (None, PlainScript),
+    SCRIPTS[1]: (None, partial(PlainScript, threads=2)),
     FLOOR: (None, MatrixProducts),
     SPLIT: (None, partial(MatrixProducts, threads=2)),
     "PyTorch eager, default Adam": ("torch", Torch),

@@ -29,6 +29,7 @@ References
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import sys
 import tempfile
@@ -41,6 +42,7 @@ import numpy as np
 from contestants import LR, D, H, Z, copy_parameters, initial
 from harness import (
     Worker,
+    agree,
     heading,
     installed,
     machine,
@@ -126,7 +128,7 @@ class Example:
         self.versions = {**installed("torch", "torchvision"), "threads": torch.get_num_threads()}
         self.loader = torch.utils.data.DataLoader(
             datasets.MNIST(root, train=True, transform=transforms.ToTensor()),
-            batch_size=BATCH_SIZE, shuffle=True, **({"num_workers": 1} if num_workers else {}),
+            batch_size=BATCH_SIZE, shuffle=True, num_workers=num_workers,
         )  # fmt: skip
         self.model, self.loss_function = Model(), loss_function
         copy_parameters(initial(seed), list(self.model.children()))
@@ -227,16 +229,16 @@ def main() -> None:
             f"{name:26} {result['median']:8.2f} {result['fastest']:8.2f} {result['ratio']:10.2f}"
             f" {result['loss'][-1]:8.2f}"
         )
-    if args.json:
-        training = {"batch_size": BATCH_SIZE, "lr": LR, "model": f"{D}-{H}-{Z}-{H}-{D}"}
-        report = {"machine": facts, "settings": settings_of(args), "training": training}
-        write_json(args.json, report | {"contestants": results})
     losses = [result["loss"][-1] for name, result in results.items() if name != DRAWN]
-    if args.epochs >= SETTLED and max(losses) - min(losses) > TOLERANCE * max(losses):
+    if not agree(losses, TOLERANCE if args.epochs >= SETTLED else math.inf):
         raise SystemExit(
             f"the losses on grey pixels are {min(losses):.2f} to {max(losses):.2f}, must agree to"
             f" {100 * TOLERANCE:g} %"
         )
+    if args.json:
+        training = {"batch_size": BATCH_SIZE, "lr": LR, "model": f"{D}-{H}-{Z}-{H}-{D}"}
+        report = {"machine": facts, "settings": settings_of(args), "training": training}
+        write_json(args.json, report | {"contestants": results})
 
 
 if __name__ == "__main__":

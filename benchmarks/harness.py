@@ -20,7 +20,7 @@ import multiprocessing
 import platform
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
@@ -142,6 +142,13 @@ def paired(
         return math.nan
     times = zip(results[name][unit], results[other][unit], strict=True)
     return median(mine / its for mine, its in times)
+
+
+def agree(losses: Sequence[float], tolerance: float) -> bool:
+    """Whether all are finite and differ by no more than `tolerance` times the largest."""
+    return all(map(math.isfinite, losses)) and (
+        not losses or max(losses) - min(losses) <= tolerance * max(losses)
+    )
 
 
 def installed(*names: str) -> dict[str, str]:

@@ -46,9 +46,9 @@ from numpy_vae.team import Team, suitable_threads
 from numpy_vae.train import train_epochs, train_step
 
 PAUSE = 0.05  # seconds, in which the threads of a BLAS go to sleep
-SETTLE = 0.2  # seconds of steps before those that are timed
-TURN = 0.1  # seconds of steps that are timed
-EPOCHS = 3  # rounds of the data
+SETTLE = 0.1  # seconds of calls before those that are timed, until threads have found cores
+TURN = 0.1  # seconds of calls that are timed
+EPOCHS = 5  # rounds of the data
 STEP = "step"
 
 
@@ -69,7 +69,10 @@ class Case:
         maps = [(batch, n, m) for n, m in pairwise(encoder)]
         maps += 2 * [(batch, encoder[-1], Z)]
         maps += [(batch * samples, n, m) for n, m in pairwise(decoder)]
-        self.products = {FLOOR: Products(maps, Team(1)), SPLIT: Products(maps, Team(2))}
+        self.parts: dict[str, tuple[Team, Callable[[], None]]] = {STEP: (self.team, self.step)}
+        for name, team in (FLOOR, Team(1)), (SPLIT, Team(2)):
+            self.parts[name] = team, Products(maps, team)
+        self.order = list(self.parts)
 
     def step(self) -> None:
         train_step(
@@ -80,24 +83,27 @@ class Case:
         return self.vae.params.flat.size
 
     def measure(self) -> dict[str, float]:
-        """Return the milliseconds of a step and of its products, as many of them."""
-        with self.team:
-            start, done = time.perf_counter(), 0
-            while (spent := time.perf_counter() - start) < SETTLE:  # until threads have found cores
-                self.step()
-                done += 1
-            n = max(1, round(TURN * done / spent))
-            found = {STEP: milliseconds(self.step, n)}
-        for name, products in self.products.items():
+        """Return the milliseconds of a step and of its products, measured in turn.
+
+        The next time they are measured in the reverse order.
+        """
+        found = {}
+        for name in self.order:
+            team, call = self.parts[name]
             time.sleep(PAUSE)
-            with products.team:
-                products()
-                found[name] = milliseconds(products, n)
-        return found
+            with team:
+                found[name] = milliseconds(call)
+        self.order.reverse()
+        return {name: found[name] for name in self.parts}
 
 
-def milliseconds(call: Callable[[], None], n: int) -> float:
-    """Return the mean time of n calls."""
+def milliseconds(call: Callable[[], None]) -> float:
+    """Return the mean time of a call over about TURN seconds, after SETTLE seconds not timed."""
+    start, done = time.perf_counter(), 0
+    while (spent := time.perf_counter() - start) < SETTLE:
+        call()
+        done += 1
+    n = max(1, round(TURN * done / spent))
     start = time.perf_counter()
     for _ in range(n):
         call()
@@ -111,11 +117,11 @@ class Epoch:
         rng = np.random.default_rng(0)
         if mapped:
             path = Path(folder, "images.npy")
-            images = np.lib.format.open_memmap(path, "w+", np.uint8, (n + n // 5 + 1, D))
+            shape = n + n // 5 + 1, D  # a sixth becomes the test set
+            images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
             for start in range(0, len(images), 10_000):
-                images[start : start + 10_000] = rng.integers(
-                    256, size=images[start : start + 10_000].shape, dtype=np.uint8
-                )
+                part = images[start : start + 10_000]
+                part[:] = rng.integers(256, size=part.shape, dtype=np.uint8)
             images.flush()
             del images
             data_module.MAPPED = 0  # bytes

@@ -1,11 +1,11 @@
 """The step as a script: NumPy's calls one after the other, and nothing around them.
 
-What the package's step can gain at most in NumPy. All arrays are there before the first step and
-every operation writes into one of them; no function of its own, no trace, no check, nothing that
-another model, likelihood or bound could use. With two threads each has half of the rows of the
-minibatch, then half of the rows of each weight gradient, then half of the parameters: one gradient
-vector, where the package has one for each thread. The formulas are those of `numpy_vae.layers`,
-`posterior`, `likelihood` and `optim`.
+The step without the package's structure. All arrays are there before the first step and every
+operation of the two passes writes into one of them; no function for a formula, no trace, no check,
+nothing that another model, likelihood or bound could use. With two threads each has half of the
+rows of the minibatch, then half of the rows of each weight gradient: one gradient vector, where the
+package has one for each thread. The formulas are those of `numpy_vae.layers`, `posterior` and
+`likelihood`; the optimiser is the package's, which works in place but for a block of scratch.
 """
 
 from __future__ import annotations
@@ -14,50 +14,60 @@ from typing import Any
 
 import numpy as np
 
-from numpy_vae.optim import BLOCK, FLUSH_EVERY
+from numpy_vae import Adam, Params
 from numpy_vae.team import Team
 
 Array = np.ndarray[Any, Any]
-TINY = np.finfo(np.float32).tiny * 1e8
 
 
 class Script:
-    """The model of `contestants`, its arrays, and a step in place."""
+    """The model of `contestants`, and a step in place.
 
-    def __init__(self, first: dict[str, Array], size: int, lr: float, team: Team) -> None:
-        self.team, self.size, self.lr, self.t = team, size, lr, 0
-        self.shapes = {name: value.shape for name, value in first.items()}
-        self.theta = np.concatenate([value.ravel() for value in first.values()])
-        self.g, self.m, self.v, self.scratch = np.zeros((4, self.theta.size), np.float32)
-        self.p, self.dp = self.blocks(self.theta), self.blocks(self.g)
-        (d, h), (_, z) = self.shapes["encoder.0.W"], self.shapes["mu.W"]
+    Parameters
+    ----------
+    params : Params
+        Where training starts, and what it moves: the blocks of a `VAE` with one hidden layer.
+    size : int
+        B, images of a minibatch.
+    lr : float
+        Of Adam.
+    team : Team
+
+    Attributes
+    ----------
+    whole : dict of ndarray, shape (B, width)
+        The arrays of the step, by their names in `numpy_vae.vae`.
+    parts : list of dict
+        The rows of them that are those of each member.
+    """
+
+    def __init__(self, params: Params, size: int, lr: float, team: Team) -> None:
+        self.team, self.size = team, size
+        self.p, self.dp = params, params.zeros_like()
+        self.optimizer = Adam(params, lr)
+        (d, h), (_, z) = params["encoder.0.W"].shape, params["mu.W"].shape
         widths = {"h": h, "mu": z, "logvar": z, "sigma": z, "z": z, "hidden": h, "l": d}
-        widths |= {"dl": d, "dhidden": h, "dmu": z, "dlogvar": z, "dh": h, "of_logvar": h, "t": d}
-        self.whole = {name: np.empty((size, width), np.float32) for name, width in widths.items()}
+        widths |= {"dl": d, "dhidden": h, "dmu": z, "dlogvar": z, "dh": h, "dh_logvar": h}
+        widths |= {"scratch": d}
+        self.whole: dict[str, Array] = {
+            name: np.empty((size, width), np.float32) for name, width in widths.items()
+        }
+        self.whole["positive"] = np.empty((size, h), np.bool_)
         shares = [team.share(size, member) for member in range(team.size)]
         self.parts = [{n: array[share] for n, array in self.whole.items()} for share in shares]
 
-    def blocks(self, flat: Array) -> dict[str, Array]:
-        """Return the parts of a vector by their names."""
-        ends = np.cumsum([0, *(np.prod(shape) for shape in self.shapes.values())])
-        parts = zip(self.shapes.items(), ends, ends[1:], strict=False)
-        return {name: flat[start:end].reshape(shape) for (name, shape), start, end in parts}
-
     def step(self, x: Array, eps: Array) -> float:
         """Take a step; the team must be at work. Returns the loss, in nats per image."""
-        self.t += 1
-        n1, n2 = (1 - 0.9**self.t) / 0.1, (1 - 0.999**self.t) / 0.001
-        step_size, small = self.lr * n2**0.5 / n1, 1e-8 * n2**0.5
 
-        def deltas(member: int) -> float:
+        def passes(member: int) -> float:
             rows, a = self.team.share(self.size, member), self.parts[member]
             loss = self.forward(x[rows], eps[rows], a)
             self.backward(x[rows], eps[rows], a)
             return loss
 
-        losses = self.team.run(deltas)
+        losses = self.team.run(passes)
         self.team.run(lambda member: self.weights(x, member))
-        self.team.run(lambda member: self.adam(member, step_size, small))
+        self.optimizer.step(self.dp, team=self.team)
         return float(sum(losses)) / self.size
 
     def forward(self, x: Array, eps: Array, a: dict[str, Array]) -> float:
@@ -75,7 +85,7 @@ class Script:
         np.exp(sigma, out=sigma)
         np.multiply(sigma, eps, out=z)
         z += mu
-        hidden, l, t, u = a["hidden"], a["l"], a["t"], a["dl"]
+        hidden, l, t, u = a["hidden"], a["l"], a["scratch"], a["dl"]
         np.matmul(z, p["decoder.0.W"], out=hidden)
         hidden += p["decoder.0.b"]
         np.maximum(hidden, 0, out=hidden)
@@ -103,7 +113,8 @@ class Script:
         dl -= x
         dl *= n
         np.matmul(dl, p["output.W"].T, out=dhidden)
-        dhidden *= a["hidden"] > 0
+        np.greater(a["hidden"], 0, out=a["positive"])
+        dhidden *= a["positive"]
         np.matmul(dhidden, p["decoder.0.W"].T, out=dmu)
         np.multiply(dmu, eps, out=dlogvar)
         sigma, mu = a["sigma"], a["mu"]  # not read again
@@ -116,9 +127,10 @@ class Script:
         mu *= n
         dmu += mu
         np.matmul(dmu, p["mu.W"].T, out=dh)
-        np.matmul(dlogvar, p["logvar.W"].T, out=a["of_logvar"])
-        dh += a["of_logvar"]
-        dh *= a["h"] > 0
+        np.matmul(dlogvar, p["logvar.W"].T, out=a["dh_logvar"])
+        dh += a["dh_logvar"]
+        np.greater(a["h"], 0, out=a["positive"])
+        dh *= a["positive"]
 
     def weights(self, x: Array, member: int) -> None:
         """Fill a member's share of the gradient: some rows of each dW, some columns of each db."""
@@ -134,26 +146,3 @@ class Script:
             rows, columns = (self.team.share(len(array), member) for array in (dw, db))
             np.matmul(inputs[:, rows].T, dy, out=dw[rows])
             np.sum(dy[:, columns], axis=0, out=db[columns])
-
-    def adam(self, member: int, step_size: float, small: float) -> None:
-        """Move a member's share of the parameters."""
-        share = self.team.share(self.theta.size, member)
-        for start in range(share.start, share.stop, BLOCK):
-            block = slice(start, min(start + BLOCK, share.stop))
-            theta, g, m, v, u = (
-                vector[block] for vector in (self.theta, self.g, self.m, self.v, self.scratch)
-            )
-            m *= 0.9
-            m += g
-            v *= 0.999
-            np.multiply(g, g, out=u)
-            v += u
-            np.sqrt(v, out=u)
-            u += small
-            np.divide(m, u, out=u)
-            u *= step_size
-            theta -= u
-            if self.t % FLUSH_EVERY == 0:
-                for total in m, v:
-                    np.abs(total, out=u)
-                    total[u < TINY] = 0

@@ -3,16 +3,17 @@
     python benchmarks/step.py [--batches 32 128 512] [--warmup 3000] [--rounds 25] [--json FILE]
                               [--only NAME ...]
 
-Contestants (benchmarks/contestants.py): this package; the matrix products of the same step on the
-same shapes and nothing else, by the BLAS's own threads and split over two threads, of which the
-faster is the floor; and of PyTorch, JAX and HIPS/autograd what is installed (``pip install -e
-'.[bench]'``). They train the same model with the same optimiser on the same minibatches of
-synthetic digits, which have dark pixels: the moments of their weights become denormal after some
+Contestants (benchmarks/contestants.py): this package; the step as a script, without the package's
+structure; the matrix products of the same step on the same shapes and nothing else, of which the
+faster of two ways is the floor; and of PyTorch, JAX and HIPS/autograd what is installed (``pip
+install -e '.[bench]'``). Package, script and products run with the BLAS's own threads and in two
+threads. All but the products train the same model with the same optimiser on the same minibatches
+of synthetic digits, which have dark pixels: the moments of their weights become denormal after some
 800 steps unless something is done about it, so the clock starts after --warmup steps. Then they
 take turns of --steps steps, each in a process of its own (benchmarks/harness.py).
 
-All must reach the same loss: after 20 steps to 1e-5 of it. The last loss is only printed: by then
-rounding has moved it.
+All must reach the same loss: of the first minibatch after 20 steps, to 1e-5 of it, and of all
+minibatches after the last turn, to 25 % of it, since rounding has moved them apart by then.
 
 Two more comparisons follow. A step after 1000 steps beside one after 20 000, with the flush of
 Adam's sums and without it, of trainings that take turns: is it as fast, and what is the flush worth
@@ -22,7 +23,6 @@ on this machine? And log p(x) by importance sampling beside its bare matrix prod
 from __future__ import annotations
 
 import argparse
-import math
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,7 @@ from contestants import (
 from harness import (
     Results,
     Worker,
+    agree,
     heading,
     installed,
     machine,
@@ -53,14 +54,14 @@ from harness import (
 )
 
 FIRST = 20  # steps until the losses are compared
-TOLERANCE = 1e-5  # of the loss: 150 nats, which rounding moves by less than 0.001
+TOLERANCE = 1e-5  # of the loss: 238 to 244 nats, which rounding moves by less than 0.001
+# Of the mean loss after 5000 steps, by which rounding has moved the parameters: at batch 32, whose
+# 1600 images are then learnt by heart, it goes up and down by 12 % within 100 steps.
+TOLERANCE_AT_THE_END = 0.25
 SIZE = 128  # images of a minibatch of the trainings below
-TRAININGS = {
-    "after 1000 steps": (NumpyVAE, 1000),
-    "after 20 000 steps": (NumpyVAE, 20_000),
-    "after 20 000 steps without the flush": (Unflushed, 20_000),
-}
-EARLY, LATE, UNFLUSHED = TRAININGS
+EARLY, LATE = "after 1000 steps", "after 20 000 steps"
+UNFLUSHED = f"{LATE} without the flush"
+TRAININGS = {EARLY: (NumpyVAE, 1000), LATE: (NumpyVAE, 20_000), UNFLUSHED: (Unflushed, 20_000)}
 EVALUATION = "evaluation"
 
 
@@ -70,8 +71,7 @@ def measured(
     """Return the results of turns of so many steps, after so many that are not timed."""
 
     def turn(worker: Worker) -> float:
-        worker.call("run", settle)  # until its threads have found their cores and caches
-        return 1e3 * float(worker.call("run", steps)) / steps
+        return 1e3 * float(worker.call("run", steps, settle)) / steps
 
     return with_medians(take_turns(workers, turn, args.rounds, args.pause))
 
@@ -88,18 +88,28 @@ def compare(size: int, names: list[str], args: argparse.Namespace) -> Results:
         for name, worker in workers.items():
             results[name] |= {
                 "loss_after_20": first[name],
-                "loss": worker.call("loss"),
+                "loss": worker.call("mean_loss"),
                 "threads": worker.call("threads"),
             }
     return results
 
 
 def same_loss(results: Results) -> bool:
-    """Whether all contestants have the same loss after 20 steps, to TOLERANCE of it."""
-    losses = [r["loss_after_20"] for name, r in results.items() if name not in FLOORS]
-    return all(map(math.isfinite, losses)) and (
-        not losses or max(losses) - min(losses) <= TOLERANCE * max(losses)
+    """Whether all contestants have the same loss after 20 steps, and nearly the same at the end."""
+    return agree(losses(results, "loss_after_20"), TOLERANCE) and agree(
+        losses(results, "loss"), TOLERANCE_AT_THE_END
     )
+
+
+def losses(results: Results, which: str) -> list[float]:
+    """Return the losses of all contestants that have one."""
+    return [result[which] for name, result in results.items() if name not in FLOORS]
+
+
+def spread(results: Results, which: str) -> str:
+    """Return in words from where to where the losses go."""
+    found = losses(results, which)
+    return f"{min(found):.6g} to {max(found):.6g}"
 
 
 def early_and_late(args: argparse.Namespace) -> Results:
@@ -151,7 +161,11 @@ def main() -> None:
                 flush=True,
             )
         if not same_loss(results):
-            raise SystemExit("the losses after 20 steps differ: not the same computation")
+            raise SystemExit(
+                f"the losses at batch {size} are {spread(results, 'loss_after_20')} after {FIRST}"
+                f" steps and {spread(results, 'loss')} at the end, must agree to"
+                f" {100 * TOLERANCE:g} % and {100 * TOLERANCE_AT_THE_END:g} %"
+            )
     if not args.only:
         late = report["after"] = early_and_late(args)
         print(
@@ -164,7 +178,7 @@ def main() -> None:
                 flush=True,
             )
         sampling = report["evaluation"] = evaluation(args)
-        print(f"\n{'log p(x), a sample of 100 images':40} {'ms':>8} {'x floor':>8}")
+        print(f"\n{'log p(x) of 100 images, a sample of each':40} {'ms':>8} {'x floor':>8}")
         for name, found in sampling.items():
             ratio = paired(sampling, name, floor(sampling))
             print(f"{name:40} {found['median']:8.3f} {ratio:8.2f}")

@@ -65,7 +65,7 @@ class Bound(NamedTuple):
     name: str
     forward: Callable[[Terms, float], Any]
     backward: Callable[[Terms, float], Terms]
-    reads_log_ratio: bool  # or needs only the other two
+    reads_log_ratio: bool  # else `Terms.log_ratio` may be None
 
 
 def elbo_loss(terms: Terms, beta: float) -> Any:

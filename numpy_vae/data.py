@@ -7,8 +7,8 @@ Files. MNIST [1] is four gzipped IDX files. They are looked for in the folder gi
 fetched from `MNIST_MIRRORS` into the cache folder, and none takes its name before its size and
 SHA-256 are those of `MNIST_FILES`. Pixels stay uint8 in memory (55 MB, not 220) and become floats a
 minibatch at a time. A large `.npy` file that holds one image after another stays on the disk, and
-only the images of a minibatch are read, with what the system reads around them (`numpy_vae.rows`):
-it may be larger than memory.
+only the images of a minibatch are read, with what the system reads around them: it may be larger
+than memory (`numpy_vae.mapped`).
 
 Binarisation. A Bernoulli likelihood is a probability of pixels that are 0 or 1, and MNIST is grey.
 What is done about that belongs to the data, not to the model:
@@ -53,7 +53,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .checks import check_choice, check_whole
 from .files import atomic_write, read_arrays
-from .rows import Convert, Rows, chunks, gathered, rows_of, subset
+from .mapped import Convert, Rows, chunks, gathered, rows_of, subset
 
 # gzip, hashlib, http and urllib are imported where they are used: most runs need none of them, and
 # together they take longer to import than the package.
@@ -93,7 +93,7 @@ class Dataset:
         What the data are, for titles and result files.
     train, test : ndarray, shape (N, D), uint8 or float32
         uint8 pixels stand for value / 255 (see `to_float`); floats stand for themselves. Of a file
-        that stays on the disk they are `numpy_vae.rows.Rows`, which have what is used of an array.
+        that stays on the disk they are `mapped.Rows`, which have what is used of an array.
     train_labels, test_labels : ndarray of int, shape (N,), optional
     train_factors, test_factors : structured ndarray, shape (N,), optional
         What each image was drawn from, where that is known (`load_digits`).

@@ -45,10 +45,8 @@ from .params import Array
 from .vae import VAE
 
 BATCH_SIZE = 500  # images evaluated at once; more would only take more memory
-# 5 samples of 100 images are one product of 500 rows. Threads of the BLAS wait for each other after
-# each product: with two of them on a busy machine it takes 0.45 to 0.7 of the time of 100, 1, with
-# one thread 0.95. 10 samples are faster there still, but take twice the memory. The draws are the
-# same for any number of samples at once; of images they are not, and the results differ by chance.
+# 5 samples of 100 images are one product of 500 rows: the threads of a BLAS meet once instead of
+# five times. The draws are the same for any number of samples at once; of images they are not.
 IMAGES_AT_ONCE, SAMPLES_AT_ONCE = 100, 5
 MAX_IMPORTANCE_SAMPLES = 10_000_000
 ACTIVE = 0.01  # the variance over images of the posterior mean of an active dimension

@@ -24,6 +24,7 @@ from . import posterior
 from .checks import check_choice
 from .data import Dataset, guess_image_shape, to_float, value_range
 from .files import atomic_write
+from .mapped import chunks
 from .plots import (
     COLOURS,
     TERMS,
@@ -37,7 +38,6 @@ from .plots import (
     plot_training,
     plot_traversals,
 )
-from .rows import chunks
 from .train import Record
 from .vae import VAE
 

@@ -64,7 +64,7 @@ class Dense(NamedTuple):
 
 
 def rows(x: Array) -> Array:
-    """x as a matrix, all axes but the last as its rows: NumPy would make a product of each K."""
+    """x as a matrix, all axes but the last as rows: of K samples NumPy would make K products."""
     return x.reshape(-1, x.shape[-1])
 
 

@@ -59,9 +59,9 @@ from .checks import check_real
 from .params import Params
 from .team import ALONE, Team
 
-# Entries: 512 KiB of float32. The five blocks in use fit a core's share of the last cache; with
-# smaller ones the calls become so short that threads wait for one another.
-BLOCK = 1 << 17
+# Entries: 2 MiB of float32. Five blocks in use fit the last cache; smaller ones need more calls,
+# and the calls of threads wait for one another.
+BLOCK = 1 << 19
 MAX_LR = 1.0  # Adam moves a parameter by about lr a step, whatever the size of its gradient
 MIN_EPS = 1e-12
 FLUSH_EVERY = 100  # steps between two flushes of denormals

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
 from queue import SimpleQueue
-from threading import Event, Lock, Thread
+from threading import Lock, Thread
 from typing import Any, Self
 
 from .checks import check_whole
@@ -55,6 +55,8 @@ class Team:
         self.size = check_whole("threads", size, 1, MAX_THREADS)
         self._threads: list[Thread] = []
         self._inboxes: list[SimpleQueue[Any]] = []
+        self._process = 0  # in which they were started
+        self._running = False
         self._end = ExitStack()  # what __exit__ has to do
 
     def __enter__(self) -> Self:
@@ -62,7 +64,7 @@ class Team:
             raise RuntimeError(f"the team of {self.size} threads is at work, must be entered once")
         if self.size > 1:
             with ExitStack() as end:  # where the system has no thread left, nothing stays behind
-                limit = blas_limit()
+                self._process, limit = os.getpid(), blas_limit()
                 end.enter_context(_KEEPER.keep(limit))
                 end.enter_context(limit())
                 end.callback(self._dismiss)
@@ -94,33 +96,58 @@ class Team:
 
         `np.errstate` of the caller holds in all of them: NumPy keeps it in the context. All have
         ended when it returns, also where one raises: then the exception of the calling thread is
-        raised, or that of the lowest number.
+        raised, or that of the lowest number. A member must not ask the team in its turn.
         """
-        if len(self._threads) != self.size - 1:
+        if self.size == 1:
+            return [work(0)]
+        if not self._threads or self._process != os.getpid():  # a child has none of the threads
             raise RuntimeError(
                 f"the team of {self.size} threads is not at work, must be entered:"
                 f" with Team({self.size}) as team"
             )
-        answers: dict[int, tuple[Any, BaseException | None]] = {}  # result, error of a member
-        bell: SimpleQueue[None] = SimpleQueue()  # rings after each answer of another thread
-        asked = 0
+        if self._running:
+            raise RuntimeError(
+                f"the team of {self.size} threads runs something, must not be asked for more by it"
+            )
+        self._running = True
         try:
-            for inbox in self._inboxes:
-                inbox.put((copy_context(), work, answers, bell))
-                asked += 1
+            return self._run(work)
+        finally:
+            self._running = False
+
+    def _run(self, work: Callable[[int], Any]) -> list[Any]:
+        answers: dict[int, tuple[Any, BaseException | None]] = {}  # result, error of a member
+        try:
+            bell = self._ask(work, answers)
             answers[0] = work(0), None
-        except BaseException as raised:
-            answers[0] = None, raised
-        while len(answers) < 1 + asked:
-            try:
+            for _ in self._threads:
                 bell.get()
-            except KeyboardInterrupt as raised:  # and goes on when all have ended
-                answers[0] = None, raised
+        except BaseException as raised:  # Ctrl-C comes anywhere: what has been asked is not known
+            answers[0] = None, raised
+            while True:
+                try:  # a member answers in turn: after this, it has done what it was asked before
+                    bell = self._ask(_nothing, {})
+                    for _ in self._threads:
+                        bell.get()
+                    break
+                except KeyboardInterrupt as again:
+                    answers[0] = None, again
         found = [answers[i] for i in sorted(answers)]
         for _, error in found:
             if error is not None:
                 raise error
         return [result for result, _ in found]
+
+    def _ask(self, work: Callable[[int], Any], answers: dict[int, Any]) -> SimpleQueue[None]:
+        """Give the work to the other threads; return the bell that rings after each answer."""
+        bell: SimpleQueue[None] = SimpleQueue()
+        for inbox in self._inboxes:
+            inbox.put((copy_context(), work, answers, bell))
+        return bell
+
+
+def _nothing(member: int) -> None:
+    pass
 
 
 def _serve(i: int, inbox: SimpleQueue[Any], limit: Limit) -> None:
@@ -150,23 +177,30 @@ def _join(threads: Iterable[Thread]) -> None:
 class _Keeper:
     """Keeps the limit of a BLAS whose number of threads is that of the whole process.
 
-    From the first team that begins to the last that ends, in a thread of its own: threadpoolctl
+    From the first team that begins to the last that ends, in a thread of its own: threadpoolctl 3.8
     lets only the thread that set a limit put it back, and the team of that one may be done first.
-    A BLAS that has a number of threads for each of those that call it is not concerned.
+    A BLAS that has a number of threads for each of those that call it does not hear of this: for it
+    every member, and the calling thread, takes the limit for itself, which elsewhere does nothing.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._teams = 0  # at work
-        self._done = Event()
-        self._thread = Thread()
+        self._end = ExitStack()  # what the last of them has to do
 
     @contextmanager
     def keep(self, limit: Limit) -> Iterator[None]:
         """Keep the limit as long as this context, or that of another team, lasts."""
+        from concurrent.futures import ThreadPoolExecutor  # here: it takes long to import
+
         with self._lock:
             if self._teams == 0:
-                self._start(limit)
+                with ExitStack() as end:
+                    thread = end.enter_context(ThreadPoolExecutor(1))
+                    of_thread = ExitStack()
+                    end.callback(lambda: thread.submit(of_thread.close).result())
+                    thread.submit(lambda: of_thread.enter_context(limit())).result()
+                    self._end = end.pop_all()
             self._teams += 1
         try:
             yield
@@ -174,30 +208,16 @@ class _Keeper:
             with self._lock:
                 self._teams -= 1
                 if self._teams == 0:
-                    self._done.set()
-                    _join([self._thread])
+                    self._end.close()
 
-    def _start(self, limit: Limit) -> None:
-        limited, done = Event(), Event()
-
-        def hold() -> None:
-            try:
-                with limit():
-                    limited.set()
-                    done.wait()
-            finally:
-                limited.set()
-
-        self._done, self._thread = done, Thread(target=hold, daemon=True)
-        try:
-            self._thread.start()
-            limited.wait()
-        except BaseException:
-            done.set()
-            raise
+    def forget(self) -> None:
+        """In a child that was forked, where no other thread is left, leave the limit as it is."""
+        self._lock, self._end = Lock(), ExitStack()
 
 
 _KEEPER = _Keeper()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_KEEPER.forget)
 ALONE = Team(1)
 
 

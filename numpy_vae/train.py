@@ -232,10 +232,10 @@ def _gradient(
         return BatchSums(0.0, 0.0, 0.0)
     weight = len(x) / n
     trace = vae.forward(x, eps)
-    _, forward, backward, reads_log_ratio = BOUNDS[bound]
-    terms = vae.terms(trace, reads_log_ratio)
-    loss = float(forward(terms, beta))
-    dnll, dkl, dratio = backward(terms, beta)  # of the mean loss of these alone
+    maximised = BOUNDS[bound]
+    terms = vae.terms(trace, maximised.reads_log_ratio)
+    loss = float(maximised.forward(terms, beta))
+    dnll, dkl, dratio = maximised.backward(terms, beta)  # of the mean loss of these alone
     dratio = None if dratio is None else weight * dratio
     vae.loss_backward(trace, weight * dnll, weight * dkl, dratio, out=grads)
     # A NaN that comes in raises no flag, and flags of BLAS threads may be lost. With a finite Σ g²
@@ -345,7 +345,7 @@ def train_epochs(
         check_whole("patience", patience, 1, MAX_EPOCHS)
         if best is None:
             raise ValueError(f"patience is {patience}, must be None without best=Best(vae.params)")
-    data = _fitting(vae, data, binarize)
+    data = _prepared(vae, data, binarize)
     draws = left_to_draw(binarize)
     streams = rng if isinstance(rng, Streams) else spawn_streams(rng)
     adam = Adam(vae.params, lr) if adam is None else adam
@@ -404,7 +404,7 @@ def train_epochs(
         yield Record(epoch, *train, *test, seconds, test_seconds, -loss, *validation)
 
 
-def _fitting(vae: VAE, data: Dataset, binarize: str) -> Dataset:
+def _prepared(vae: VAE, data: Dataset, binarize: str) -> Dataset:
     """Return the data as they are binarised, or refuse what does not fit the model."""
     if data.train.shape[1] != vae.data_dim:
         raise ValueError(f"images have {data.train.shape[1]} pixels, must have {vae.data_dim}")

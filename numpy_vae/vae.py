@@ -302,15 +302,16 @@ class VAE:
         reconstruction = self.likelihood.nll(trace.x, trace.logits)
         return reconstruction, posterior.kl(trace.mu, trace.logvar, trace.sigma)
 
-    def terms(self, trace: Trace, log_ratio: bool = True) -> Terms:
+    def terms(self, trace: Trace, with_log_ratio: bool = True) -> Terms:
         """`loss` and, if asked for, log q(z | x) - log p(z) at each sample: see `bounds`."""
-        t = trace
-        ratio = posterior.log_ratio(t.logvar, t.eps, t.z) if log_ratio else None
-        return Terms(*self.loss(t), ratio)
+        log_ratio = None
+        if with_log_ratio:
+            log_ratio = posterior.log_ratio(trace.logvar, trace.eps, trace.z)
+        return Terms(*self.loss(trace), log_ratio)
 
     def objective(self, trace: Trace, beta: float = 1.0) -> Any:
         """Mean over batch and samples of reconstruction + beta KL: `backward` differentiates it."""
-        return elbo_loss(self.terms(trace, log_ratio=False), beta)
+        return elbo_loss(self.terms(trace, with_log_ratio=False), beta)
 
     def encode(self, x: ArrayLike) -> tuple[Array, Array]:
         """Return (mu, logvar) of q(z | x), each of shape (B, Z)."""

@@ -1,6 +1,7 @@
 """The affine map, the activations and their trunk, forward and backward."""
 
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -45,8 +46,30 @@ def test_dense_is_the_affine_map(rng):
     np.testing.assert_allclose(y, by_hand, rtol=1e-13)
 
 
+class Watched(np.ndarray):
+    """An array that notes how many dimensions the factors of its products have."""
+
+    seen: ClassVar[list[int]] = []
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        if ufunc is np.matmul:
+            self.seen.extend(x.ndim for x in inputs)
+        plain = [np.asarray(x) for x in inputs]
+        return getattr(ufunc, method)(*plain, **kwargs)
+
+
+@pytest.mark.purity
+def test_the_product_of_all_samples_is_one(rng):
+    a = draw(rng, {"x": (4, B, N), "dy": (4, B, M), "W": (N, M), "b": (M,)})
+    dense, grad = Dense(a["W"].view(Watched), a["b"]), Dense(np.empty((N, M)), np.empty(M))
+    Watched.seen.clear()
+    dense.forward(a["x"])
+    dense.backward(a["x"], a["dy"], grad)
+    assert Watched.seen == [2, 2, 2, 2]  # x W and dy Wᵀ
+
+
 @pytest.mark.mathematics
-def test_samples_are_rows_of_one_product(rng):
+def test_samples_are_rows(rng):
     a = draw(rng, {"x": (4, B, N), "dy": (4, B, M), "W": (N, M), "b": (M,)})
     dense, grad = Dense(a["W"], a["b"]), Dense(np.empty((N, M)), np.empty(M))
     of_rows = Dense(np.empty((N, M)), np.empty(M))

@@ -10,7 +10,7 @@ import pytest
 from command_line import metrics_of, refusal, train
 
 from numpy_vae import VAE, data, evaluate_elbo, evaluate_likelihood, fit, load_array
-from numpy_vae import rows as rows_module
+from numpy_vae import mapped as mapped_module
 from numpy_vae.__main__ import main
 from numpy_vae.checkpoint import load_checkpoint
 from numpy_vae.commands.evaluate import is_binary
@@ -25,7 +25,7 @@ from numpy_vae.data import (
     split_validation,
     to_float,
 )
-from numpy_vae.rows import Rows, subset
+from numpy_vae.mapped import Rows, subset
 from numpy_vae.train import start_output_bias
 
 GREY = np.random.default_rng(1).integers(0, 256, (61, 5, 7), np.uint8)  # an odd number of pixels
@@ -44,7 +44,7 @@ KINDS = {
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Let some images be too many for one chunk."""
-    monkeypatch.setattr(rows_module, "_CHUNK", 300)
+    monkeypatch.setattr(mapped_module, "_CHUNK", 300)
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_file_in_fortran_order_must_fit_in_memory(tmp_path, mapped, monkeypatc
         return empty(shape, *args, **kwargs)
 
     np.save(tmp_path / "x.npy", BY_COLUMN["images"])
-    monkeypatch.setattr(rows_module.np, "empty", small)
+    monkeypatch.setattr(mapped_module.np, "empty", small)
     with pytest.raises(
         ValueError,
         match=r"x\.npy: images are in Fortran order, 0 MiB of uint8, more than memory; must be",
@@ -183,8 +183,8 @@ def test_a_file_in_fortran_order_must_fit_in_memory(tmp_path, mapped, monkeypatc
 
 
 def test_an_array_of_rows_takes_no_memory_but_its_own(monkeypatch):
-    monkeypatch.setattr(rows_module, "_CHUNK", 1 << 16)
-    images = rows_module.rows_of(
+    monkeypatch.setattr(mapped_module, "_CHUNK", 1 << 16)
+    images = mapped_module.rows_of(
         np.zeros((20_000, 100)), np.uint8, lambda x, places: x.astype(np.uint8)
     )
     tracemalloc.start()
@@ -224,9 +224,9 @@ def test_binarisation_draws_what_it_draws_in_memory(both, x, mode):
 @pytest.mark.parametrize("pixels", [1, 105, 300, 1 << 20])
 def test_the_static_draw_is_one_draw_of_the_stream_however_it_is_cut(monkeypatch, d, pixels):
     # What the chunks, and a row found by itself in the stream of PCG64, both rely on.
-    monkeypatch.setattr(rows_module, "_CHUNK", pixels)
+    monkeypatch.setattr(mapped_module, "_CHUNK", pixels)
     x = np.random.default_rng(5).integers(0, 256, (61, d), np.uint8)
-    images = rows_module.rows_of(x, x.dtype, lambda x, places: x)
+    images = mapped_module.rows_of(x, x.dtype, lambda x, places: x)
     seed = np.random.SeedSequence(data._STATIC_SEED).spawn(1)[0]
     at_once = np.random.default_rng(seed).random((61, d), dtype=np.float32) < to_float(x)
     for stored in x, images:

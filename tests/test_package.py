@@ -10,7 +10,7 @@ import numpy_vae
 PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
     "checks", "files", "params", "layers", "posterior", "likelihood", "network", "bounds",
-    "memory", "vae", "team", "optim", "gradcheck", "modelcheck", "rows", "data", "digits",
+    "memory", "vae", "team", "optim", "gradcheck", "modelcheck", "mapped", "data", "digits",
     "evaluate", "train", "checkpoint", "runs",
     "progress", "plots", "figures", "explorer", "study.report", "study.linear",
     "study.pictures", "study.training", "study.tied",

@@ -1,9 +1,12 @@
 """Threads that share a step: the same numbers, nothing left behind, errors that arrive."""
 
+import os
+import signal
 import sys
 import threading
 import time
 import types
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from queue import SimpleQueue
 
@@ -254,8 +257,8 @@ def test_an_interrupt_waits_for_all_and_leaves_the_team_good(monkeypatch, lost):
         due = True
 
         def get(self):
-            if self.due:
-                self.due = False
+            if Bell.due:
+                Bell.due = False
                 for _ in range(lost):
                     super().get()
                 raise KeyboardInterrupt
@@ -447,3 +450,85 @@ def test_without_threadpoolctl_a_team_still_works(monkeypatch):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     with Team(2) as members:
         assert members.run(lambda member: member + 1) == [1, 2]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer that interrupts")
+def test_all_have_ended_wherever_the_interrupt_came():
+    at_work, at_run = [False, False], False
+
+    def work(member):
+        at_work[member] = True
+        time.sleep(0.0002)
+        at_work[member] = False
+
+    def interrupt(*_):
+        if at_run:  # the signal may come late
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        with Team(2) as members:
+            for i in range(300):
+                try:
+                    at_run = True
+                    signal.setitimer(signal.ITIMER_REAL, 1e-5 + 1.5e-6 * i)
+                    members.run(work)
+                    at_run = False
+                except KeyboardInterrupt:
+                    at_run = False
+                    interrupted += 1
+                    assert not at_work[1]
+            assert members.run(lambda member: member) == [0, 1]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
+
+
+def test_a_member_must_not_ask_its_team():
+    with Team(2) as members:
+        with pytest.raises(RuntimeError, match="runs something, must not be asked for more by it"):
+            members.run(lambda member: members.run(lambda member: None))
+        assert members.run(lambda member: member) == [0, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:This process")
+def test_a_child_that_is_forked_at_work_leaves_the_context_and_refuses_the_team():
+    code = 1
+    with Team(2) as members:
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(10)
+                with pytest.raises(RuntimeError, match="is not at work"):
+                    members.run(lambda member: None)
+                members.__exit__()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert members.run(lambda member: member) == [0, 1]
+
+
+def test_an_interrupt_while_the_limit_is_set_puts_it_back(blas, monkeypatch):
+    before = blas()
+
+    class Interrupted(Future):
+        def result(self, timeout=None):
+            value = super().result(timeout)
+            if Interrupted.due:
+                Interrupted.due = False
+                raise KeyboardInterrupt
+            return value
+
+    Interrupted.due = True
+    monkeypatch.setattr("concurrent.futures.thread._base.Future", Interrupted)
+    with pytest.raises(KeyboardInterrupt), Team(2):
+        pass
+    monkeypatch.undo()
+    assert blas() == before
+    with Team(2):
+        assert set(blas()) == {1}
+    assert blas() == before

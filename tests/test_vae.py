@@ -181,7 +181,7 @@ def test_the_terms_are_the_losses_and_the_log_ratio_of_the_densities(rng):
         np.testing.assert_array_equal(found, expected)
     log_q = stats.norm.logpdf(trace.z, trace.mu, np.exp(trace.logvar / 2)).sum(axis=-1)
     np.testing.assert_allclose(ratio, log_q - stats.norm.logpdf(trace.z).sum(axis=-1), rtol=1e-10)
-    *same, none = vae.terms(trace, log_ratio=False)
+    *same, none = vae.terms(trace, with_log_ratio=False)
     np.testing.assert_array_equal(same[0], nll)
     np.testing.assert_array_equal(same[1], kl)
     assert none is None

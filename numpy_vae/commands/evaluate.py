@@ -16,9 +16,9 @@ from ..checks import check_whole
 from ..data import left_to_draw
 from ..evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
 from ..likelihood import check_values
+from ..mapped import chunks, subset
 from ..params import Array
 from ..progress import Progress, duration, say
-from ..rows import chunks, subset
 from ..runs import open_run
 from .arguments import Subparsers, add_command, add_moved_data, add_run, add_seed, whole
 from .inputs import data_of, described, refusals

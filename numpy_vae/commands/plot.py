@@ -10,8 +10,8 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..data import Dataset, black_or_white
+from ..mapped import subset
 from ..progress import say
-from ..rows import subset
 from ..runs import FIGURES, FORMATS, open_run
 from .arguments import Subparsers, add_command, add_image_shape, add_moved_data, add_run, path
 from .inputs import data_of, refusals

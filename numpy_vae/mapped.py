@@ -98,7 +98,7 @@ class Rows:
     @cached_property
     def _ends(self) -> tuple[Any, Any]:
         in_order = self.subset(np.argsort(self.index))  # a disk reads them faster than at random
-        ends = [(x.min(), x.max()) for x in map(in_order.__getitem__, chunks(in_order))]
+        ends = [(x.min(), x.max()) for x in (in_order[rows] for rows in chunks(in_order))]
         return min(low for low, _ in ends), max(high for _, high in ends)
 
 
