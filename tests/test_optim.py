@@ -203,9 +203,9 @@ def test_the_flush_comes_when_it_is_due_and_not_before():
 
 
 def test_a_block_fits_the_cache_and_outweighs_the_loop():
-    # Five blocks of float32 in 3 MiB, of a level-2 cache or of a level-3 cache for each core; ten
-    # calls of NumPy for each of them take as long as some thousand entries.
-    assert 50_000 < optim.BLOCK <= (3 << 20) / (5 * 4)
+    # Five blocks of float32 in 12 MiB, of a last cache of 16 or more; ten calls of NumPy for each
+    # of them take as long as some thousand entries.
+    assert 50_000 < optim.BLOCK <= (12 << 20) / (5 * 4)
 
 
 # Schedules --------------------------------------------------------------------------------------

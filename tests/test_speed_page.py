@@ -93,6 +93,12 @@ def test_the_readme_has_the_medians_of_the_page(page):
         assert f"| {label} | {' | '.join(medians)} |" in README
 
 
+def test_the_readme_says_which_peers_are_faster(page):
+    words = " ".join(README.replace("`", "").split())
+    for size, names in page.faster_peers(page.read("step")["batches"]).items():
+        assert f"at batch {size}: {' / '.join(names) or 'none'}" in words
+
+
 def test_the_floor_is_the_faster_of_its_two_ways(script):
     floor = script("contestants").floor
     # In each round the second is slower than the first; their medians are 3 and 2.
