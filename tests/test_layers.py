@@ -70,19 +70,12 @@ def test_the_product_of_all_samples_is_one(rng):
 
 @pytest.mark.mathematics
 def test_samples_are_rows(rng):
-    a = draw(rng, {"x": (4, B, N), "dy": (4, B, M), "W": (N, M), "b": (M,)})
-    dense, grad = Dense(a["W"], a["b"]), Dense(np.empty((N, M)), np.empty(M))
-    of_rows = Dense(np.empty((N, M)), np.empty(M))
-    y, dx = dense.forward(a["x"]), dense.backward(a["x"], a["dy"], grad)
-    x, dy = a["x"].reshape(-1, N), a["dy"].reshape(-1, M)
-    np.testing.assert_array_equal(y.reshape(-1, M), dense.forward(x))
-    np.testing.assert_array_equal(dx.reshape(-1, N), dense.backward(x, dy, of_rows))
-    np.testing.assert_array_equal(grad.W, of_rows.W)
-    assert y.shape == a["dy"].shape and dx.shape == a["x"].shape
-    none = np.empty((0, B, N))  # no sample at all
-    assert dense.forward(none).shape == (0, B, M)
-    assert dense.backward(none, np.empty((0, B, M)), grad).shape == none.shape
-    assert not grad.W.any() and not grad.b.any()
+    a = draw(rng, {"x": (4, B, N), "W": (N, M), "b": (M,)})
+    dense = Dense(a["W"], a["b"])
+    y = dense.forward(a["x"])
+    assert y.shape == (4, B, M)
+    np.testing.assert_array_equal(y.reshape(-1, M), dense.forward(a["x"].reshape(-1, N)))
+    assert dense.forward(np.empty((0, B, N))).shape == (0, B, M)  # no sample at all
 
 
 @pytest.mark.purity
