@@ -303,7 +303,19 @@ class VAE:
         return reconstruction, posterior.kl(trace.mu, trace.logvar, trace.sigma)
 
     def terms(self, trace: Trace, with_log_ratio: bool = True) -> Terms:
-        """`loss` and, if asked for, log q(z | x) - log p(z) at each sample: see `bounds`."""
+        """`loss` and, if asked for, the log ratio log q(z | x) - log p(z) at each sample.
+
+        Parameters
+        ----------
+        trace : Trace
+        with_log_ratio : bool
+            Without it the log ratio is None, which is enough for the ELBO.
+
+        Returns
+        -------
+        Terms
+            In nats per example: (B,) or (K, B) and (B,), and the log ratio like the first.
+        """
         log_ratio = None
         if with_log_ratio:
             log_ratio = posterior.log_ratio(trace.logvar, trace.eps, trace.z)
