@@ -49,23 +49,23 @@ class Dense(NamedTuple):
         """y = x W + b, from shape (..., n) to (..., m)."""
         y = rows(x) @ self.W
         y += self.b
-        return y.reshape(*x.shape[:-1], len(self.b))
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(self.b))
 
     def backward(self, x: Array, dy: Array, grad: Dense) -> Array:
         """dW = xᵀ dy and db = Σ dy, assigned to `grad`; returns dx = dy Wᵀ, shape (..., n)."""
         self.backward_params(x, dy, grad)
         dx = rows(dy) @ self.W.T
-        return dx.reshape(x.shape)
+        return dx if x.ndim == 2 else dx.reshape(x.shape)
 
     def backward_params(self, x: Array, dy: Array, grad: Dense) -> None:
         """`backward` without dx, for a layer whose input nobody differentiates."""
         np.matmul(rows(x).T, rows(dy), out=grad.W)  # (n, B) (B, m)
-        np.sum(rows(dy), axis=0, out=grad.b)
+        rows(dy).sum(axis=0, out=grad.b)
 
 
 def rows(x: Array) -> Array:
     """x as a matrix, all axes but the last as rows: of K samples NumPy would make K products."""
-    return x.reshape(-1, x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
 class Activation(NamedTuple):

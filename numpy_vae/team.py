@@ -14,6 +14,7 @@ a second core, and with small ones a team is slower than the BLAS's own threads.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
@@ -25,6 +26,9 @@ from .checks import check_whole
 
 MAX_THREADS = 256
 MIN_ROWS = 64  # of a share; with fewer, the calls are too short
+# Seconds after which a thread that waits for the GIL asks for it; else one whose calls are short
+# has the lock again each time before the other is awake. Python's own 0.005 is longer than a step.
+SWITCH_INTERVAL = 1e-4
 
 # Called in a thread, gives it one thread of the BLAS, until the end of the context.
 Limit = Callable[[], AbstractContextManager[Any]]
@@ -34,9 +38,9 @@ class Team:
     """Threads that run the same function side by side, each with its own number.
 
     Use it as a context: ``with Team(2) as team: ...`` starts the threads, gives the BLAS one thread
-    for each, in the whole process, and ends them and puts everything back. Where several teams are
-    at work, the first gives and the last puts back. A team of one is the calling thread, and
-    changes nothing.
+    for each and Python a shorter switch interval, in the whole process, and ends them and puts
+    everything back. Where several teams are at work, the first gives and the last puts back. A team
+    of one is the calling thread, and changes nothing.
 
     Parameters
     ----------
@@ -175,7 +179,7 @@ def _join(threads: Iterable[Thread]) -> None:
 
 
 class _Keeper:
-    """Keeps the limit of a BLAS whose number of threads is that of the whole process.
+    """Keeps what is set for the whole process: threads of a BLAS, and Python's switch interval.
 
     From the first team that begins to the last that ends, in a thread of its own: threadpoolctl 3.8
     lets only the thread that set a limit put it back, and the team of that one may be done first.
@@ -200,6 +204,8 @@ class _Keeper:
                     of_thread = ExitStack()
                     end.callback(lambda: thread.submit(of_thread.close).result())
                     thread.submit(lambda: of_thread.enter_context(limit())).result()
+                    end.callback(sys.setswitchinterval, sys.getswitchinterval())
+                    sys.setswitchinterval(SWITCH_INTERVAL)
                     self._end = end.pop_all()
             self._teams += 1
         try:

@@ -244,8 +244,9 @@ def _gradient(
         raise FloatingPointError("the loss is not finite")
     if not math.isfinite(np.dot(grads.flat, grads.flat)):
         raise FloatingPointError("the gradient is not finite")
-    reconstruction, kl = float(terms.reconstruction.mean()), float(terms.kl.mean())
-    return BatchSums(reconstruction * len(x), kl * len(x), loss * len(x))
+    samples = terms.reconstruction.size / len(x)
+    reconstruction, kl = float(terms.reconstruction.sum()) / samples, float(terms.kl.sum())
+    return BatchSums(reconstruction, kl, loss * len(x))
 
 
 def train_epochs(

@@ -30,6 +30,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -137,7 +138,15 @@ class VAE:
         check_choice("dtype", dtype, ("float32", "float64", "complex128"))
         self._params = Params(shapes, dtype, params) if not isinstance(params, Params) else params
         self._network = Network.on(self._params, ACTIVATIONS[activation], likelihood)
+        self._gradients: WeakKeyDictionary[Params, Network] = WeakKeyDictionary()
         keep_freed_memory()
+
+    def _laid_over(self, grads: Params) -> Network:
+        """The layers over a gradient, which training hands in again at each step."""
+        if grads not in self._gradients:
+            net = Network.on(grads, ACTIVATIONS[self.activation], self.likelihood)
+            self._gradients[grads] = net
+        return self._gradients[grads]
 
     @property
     def likelihood(self) -> Likelihood:
@@ -279,7 +288,7 @@ class VAE:
             If a shape is another.
         """
         grads = self._params.zeros_like() if out is None else out
-        grad = Network.on(grads, ACTIVATIONS[self.activation], self.likelihood)
+        grad = self._laid_over(grads)
         dh, _ = self._backward_to_h(trace, dnll, dkl, dratio, grad)
         self._network.encoder.backward_params(trace.encoder, dh, grad.encoder)
         return grads
@@ -354,7 +363,7 @@ class VAE:
         self, trace: Trace, dnll: Array, dkl: Array, dratio: Array | None = None
     ) -> tuple[Array, Array]:
         """`loss_backward` with respect to x, (B, D), and eps, of its shape."""
-        grad = Network.on(self._params.zeros_like(), ACTIVATIONS[self.activation], self.likelihood)
+        grad = self._laid_over(self._params.zeros_like())
         dh, deps = self._backward_to_h(trace, dnll, dkl, dratio, grad)
         dx_encoded = self._network.encoder.backward(trace.encoder, dh, grad.encoder)
         dx_target = self.likelihood.nll_backward_x(trace.x, trace.logits, dnll)

@@ -278,7 +278,7 @@ def test_an_interrupt_waits_for_all_and_leaves_the_team_good(monkeypatch, lost):
         assert members.run(lambda member: member) == [0, 1, 2]  # nothing of the old call is left
 
 
-def test_a_team_that_cannot_start_leaves_nothing_behind(monkeypatch):
+def test_a_team_that_cannot_start_leaves_nothing_behind(monkeypatch, interval):
     before = set(threading.enumerate())
 
     class Last(threading.Thread):
@@ -297,6 +297,7 @@ def test_a_team_that_cannot_start_leaves_nothing_behind(monkeypatch):
         with pytest.raises(RuntimeError, match="can't start new thread"):
             members.__enter__()
         assert set(threading.enumerate()) == before
+        assert sys.getswitchinterval() == interval
 
 
 @pytest.fixture
@@ -406,6 +407,30 @@ def test_one_blas_thread_inside_and_as_before_outside(blas, owned):
         with ALONE:
             assert blas() == before
     assert blas() == before
+
+
+@pytest.fixture
+def interval():
+    """The user's own switch interval."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.02)
+    yield sys.getswitchinterval()  # as Python has it, in whole microseconds
+    sys.setswitchinterval(before)
+
+
+def test_a_short_switch_interval_inside_and_that_of_the_user_outside(interval):
+    with ALONE:
+        assert sys.getswitchinterval() == interval
+    with Team(2):
+        inside = sys.getswitchinterval()
+        with Team(3):
+            assert sys.getswitchinterval() == inside
+        assert sys.getswitchinterval() == inside
+    assert inside == pytest.approx(team.SWITCH_INTERVAL) != interval
+    assert sys.getswitchinterval() == interval
+    with pytest.raises(KeyError), Team(2):
+        raise KeyError
+    assert sys.getswitchinterval() == interval
 
 
 def test_how_many_threads_are_suitable(monkeypatch):

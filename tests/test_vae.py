@@ -4,6 +4,7 @@ import copy
 import pickle
 import threading
 import tracemalloc
+import weakref
 from dataclasses import FrozenInstanceError, dataclass
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from numpy_vae import VAE, Adam, gradcheck, posterior
+from numpy_vae import VAE, Adam, gradcheck, network, posterior
 from numpy_vae.bounds import BOUNDS
 from numpy_vae.likelihood import (
     LIKELIHOODS,
@@ -394,6 +395,21 @@ def test_two_traces_and_two_gradients_are_alive_at_once(rng):
     memory = [vae.params.flat, *(grad.flat for grad in grads)]
     for i, a in enumerate(memory):
         assert not any(np.shares_memory(a, b) for b in memory[i + 1 :])
+
+
+def test_the_layers_are_laid_over_a_gradient_once_and_do_not_keep_it(rng, monkeypatch):
+    vae = make(rng)
+    trace, grads = vae.forward(*inputs(rng)), vae.params.zeros_like()
+    expected = vae.backward(trace, out=grads).flat.copy()
+    with monkeypatch.context() as patch:
+        patch.setattr(network.Network, "on", None)  # cannot be called
+        grads.flat[:] = 7
+        np.testing.assert_array_equal(vae.backward(trace, out=grads).flat, expected)
+    of_another = make(rng).backward(trace, out=grads).flat
+    assert not np.array_equal(of_another, expected)
+    alive = weakref.ref(grads.flat.base if grads.flat.base is not None else grads.flat)
+    del grads, of_another
+    assert alive() is None
 
 
 @pytest.mark.purity

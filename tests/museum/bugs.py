@@ -594,7 +594,7 @@ BUGS = (
         plant(
             "layers",
             "np.matmul(rows(x).T, rows(dy), out=grad.W)  # (n, B) (B, m)\n"
-            "        np.sum(rows(dy), axis=0, out=grad.b)",
+            "        rows(dy).sum(axis=0, out=grad.b)",
             "grad.W[:] += rows(x).T @ rows(dy)\n        grad.b[:] += rows(dy).sum(axis=0)",
         ),
         "test_layers.py::test_backward_assigns_and_does_not_accumulate",
@@ -608,8 +608,8 @@ BUGS = (
         COMMON,
         plant(
             "layers",
-            "np.sum(rows(dy), axis=0, out=grad.b)",
-            "np.mean(rows(dy), axis=0, out=grad.b)",
+            "rows(dy).sum(axis=0, out=grad.b)",
+            "rows(dy).mean(axis=0, out=grad.b)",
         ),
         "test_layers.py::test_dense_gradients",
         GRADIENT,
