@@ -117,7 +117,7 @@ def early_and_late(args: argparse.Namespace) -> Results:
     with started({name: (make, SIZE) for name, (make, _) in TRAININGS.items()}) as workers:
         for name, worker in workers.items():
             worker.call("run", TRAININGS[name][1])
-        results = measured(workers, 10, 5, args)
+        results = measured(workers, 40, 10, args)
         for name, worker in workers.items():
             results[name]["denormals"] = worker.call("denormals")
     return results
