@@ -29,6 +29,7 @@ from harness import heading, machine, settings_of, write_json
 import numpy_vae
 
 FOLDER = str(Path(numpy_vae.__file__).parent)
+ROUNDS, SETTLE = 20, 5  # turns of each, and steps that are not timed before one
 PRODUCTS = ("@ self.W", "np.matmul(")  # what a line with a matrix product contains
 
 Lines = dict[tuple[str, int], float]
@@ -59,21 +60,25 @@ class Tracer:
         return self
 
 
-def profile(contestant: NumpyVAE, steps: int) -> Lines:
-    """Return the milliseconds of a step at each line."""
-    tracer = Tracer()
-    sys.settrace(tracer)
-    try:
-        contestant.run(steps)
-    finally:
-        sys.settrace(None)
-    return {line: 1e3 * seconds / steps for line, seconds in tracer.seconds.items() if line[1]}
+def profile(ours: NumpyVAE, floor: MatrixProducts, steps: int) -> tuple[float, float, Lines]:
+    """Return the milliseconds of a step, of its products, and of a step at each line, traced.
 
-
-def milliseconds(contestant: Any, steps: int) -> float:
-    """Return the median over 20 turns of the time of a step, untraced."""
-    turn = max(1, steps // 20)
-    return 1e3 * median(contestant.run(turn) / turn for _ in range(20))
+    The three take turns; the first two are medians over these, the lines means.
+    """
+    turn, tracer = max(1, steps // ROUNDS), Tracer()
+    times: dict[str, list[float]] = {"step": [], "products": []}
+    for _ in range(ROUNDS):
+        times["step"].append(ours.run(turn, SETTLE))
+        times["products"].append(floor.run(turn, SETTLE))
+        sys.settrace(tracer)
+        try:
+            ours.run(turn)
+        finally:
+            sys.settrace(None)
+    plain, products = (1e3 * median(found) / turn for found in times.values())
+    taken = ROUNDS * turn
+    lines = {line: 1e3 * seconds / taken for line, seconds in tracer.seconds.items() if line[1]}
+    return plain, products, lines
 
 
 def main() -> None:
@@ -88,8 +93,7 @@ def main() -> None:
     facts = machine()
     ours, floor = NumpyVAE(args.batch, args.threads), MatrixProducts(args.batch)
     ours.run(args.warmup)
-    plain, products = milliseconds(ours, args.steps), milliseconds(floor, args.steps)
-    lines = profile(ours, args.steps)
+    plain, products, lines = profile(ours, floor, args.steps)
     source = {line: linecache.getline(*line).strip() for line in lines}
     of_products = sum(ms for line, ms in lines.items() if any(p in source[line] for p in PRODUCTS))
     if not of_products:

@@ -117,7 +117,7 @@ def early_and_late(args: argparse.Namespace) -> Results:
     with started({name: (make, SIZE) for name, (make, _) in TRAININGS.items()}) as workers:
         for name, worker in workers.items():
             worker.call("run", TRAININGS[name][1])
-        results = measured(workers, 40, 10, args)
+        results = measured(workers, 30, 10, args)
         for name, worker in workers.items():
             results[name]["denormals"] = worker.call("denormals")
     return results
@@ -134,9 +134,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--warmup", type=int, default=3000, help="steps before the clock starts")
-    parser.add_argument("--rounds", type=int, default=25, help="turns of each contestant")
-    parser.add_argument("--steps", type=int, default=60, help="steps of a turn")
-    parser.add_argument("--settle", type=int, default=20, help="steps before them, not timed")
+    parser.add_argument("--rounds", type=int, default=60, help="turns of each contestant")
+    parser.add_argument("--steps", type=int, default=20, help="steps of a turn")
+    parser.add_argument("--settle", type=int, default=10, help="steps before them, not timed")
     parser.add_argument("--pause", type=float, default=0.05, help="seconds between two turns")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants; default all")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
