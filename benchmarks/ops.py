@@ -4,8 +4,9 @@
 
 Python's trace hook tells when each line of numpy_vae begins; the time until the next is that of the
 line, calls into NumPy included, and what is shown is the source as it is. Tracing takes time of its
-own, of which about half is counted to the lines: the step is timed without it, too. With
---threads N the lines are those of the calling thread.
+own, of which about half is counted to the lines: the step is timed without it, too, in turns with
+them. The lines are means over all turns, the step and its products medians. With --threads N the
+lines are those of the calling thread.
 
 Beside it stand the matrix products of the same step, alone (benchmarks/contestants.py): what the
 lines with a product take beyond them is the price of a memory that other lines have used meanwhile.
@@ -70,11 +71,13 @@ def profile(ours: NumpyVAE, floor: MatrixProducts, steps: int) -> tuple[float, f
     for _ in range(ROUNDS):
         times["step"].append(ours.run(turn, SETTLE))
         times["products"].append(floor.run(turn, SETTLE))
-        sys.settrace(tracer)
-        try:
-            ours.run(turn)
-        finally:
-            sys.settrace(None)
+        with ours.team:
+            ours.take(SETTLE)
+            sys.settrace(tracer)
+            try:
+                ours.take(turn)
+            finally:
+                sys.settrace(None)
     plain, products = (1e3 * median(found) / turn for found in times.values())
     taken = ROUNDS * turn
     lines = {line: 1e3 * seconds / taken for line, seconds in tracer.seconds.items() if line[1]}

@@ -1,6 +1,6 @@
 """Milliseconds of one training step in the steady state: this package, its floor, its peers.
 
-    python benchmarks/step.py [--batches 32 128 512] [--warmup 3000] [--rounds 25] [--json FILE]
+    python benchmarks/step.py [--batches 32 128 512] [--warmup 3000] [--rounds 60] [--json FILE]
                               [--only NAME ...]
 
 Contestants (benchmarks/contestants.py): this package; the step as a script, without the package's
@@ -55,8 +55,8 @@ from harness import (
 
 FIRST = 20  # steps until the losses are compared
 TOLERANCE = 1e-5  # of the loss: 238 to 244 nats, which rounding moves by less than 0.001
-# Of the mean loss after 5000 steps, by which rounding has moved the parameters: at batch 32, whose
-# 1600 images are then learnt by heart, it goes up and down by 12 % within 100 steps.
+# Of the mean loss after some thousand steps, by which rounding has moved the parameters: at batch
+# 32, whose 1600 images are then learnt by heart, it goes up and down by 12 % within 100 steps.
 TOLERANCE_AT_THE_END = 0.25
 SIZE = 128  # images of a minibatch of the trainings below
 EARLY, LATE = "after 1000 steps", "after 20 000 steps"

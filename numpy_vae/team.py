@@ -7,8 +7,9 @@ That is told to it by threadpoolctl, the field's own tool (``pip install 'numpy-
 without it a team is used only where it is asked for, and OPENBLAS_NUM_THREADS=1 must tell it.
 
 Where it wins: a call of NumPy begins and ends with the GIL held, and members that make short calls
-wait for it in turn. With large arrays the products, the activations and the optimiser all gain from
-a second core, and with small ones a team is slower than the BLAS's own threads.
+wait for it in turn, even where Python is told to hand it over soon (`SWITCH_INTERVAL`). With large
+arrays the products, the activations and the optimiser all gain from a second core, and with small
+ones a team is slower than the BLAS's own threads.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .checks import check_whole
 MAX_THREADS = 256
 MIN_ROWS = 64  # of a share; with fewer, the calls are too short
 # Seconds after which a thread that waits for the GIL asks for it; else one whose calls are short
-# has the lock again each time before the other is awake. Python's own 0.005 is longer than a step.
+# often has it again before the other is awake. Python's own 0.005 is a whole step of 128 images.
 SWITCH_INTERVAL = 1e-4
 
 # Called in a thread, gives it one thread of the BLAS, until the end of the context.
@@ -194,18 +195,21 @@ class _Keeper:
 
     @contextmanager
     def keep(self, limit: Limit) -> Iterator[None]:
-        """Keep the limit as long as this context, or that of another team, lasts."""
+        """Keep limit and interval as long as this context, or that of another team, lasts."""
         from concurrent.futures import ThreadPoolExecutor  # here: it takes long to import
 
         with self._lock:
             if self._teams == 0:
+                self._end.close()  # what Ctrl-C left, if it came between the last two lines below
                 with ExitStack() as end:
                     thread = end.enter_context(ThreadPoolExecutor(1))
                     of_thread = ExitStack()
                     end.callback(lambda: thread.submit(of_thread.close).result())
                     thread.submit(lambda: of_thread.enter_context(limit())).result()
-                    end.callback(sys.setswitchinterval, sys.getswitchinterval())
-                    sys.setswitchinterval(SWITCH_INTERVAL)
+                    before = sys.getswitchinterval()
+                    # Python cuts it to whole microseconds, and may lose one.
+                    end.callback(sys.setswitchinterval, before + 5e-7)
+                    sys.setswitchinterval(min(before, SWITCH_INTERVAL))
                     self._end = end.pop_all()
             self._teams += 1
         try:
@@ -217,7 +221,7 @@ class _Keeper:
                     self._end.close()
 
     def forget(self) -> None:
-        """In a child that was forked, where no other thread is left, leave the limit as it is."""
+        """In a child that was forked, which has no other thread, leave both as they are."""
         self._lock, self._end = Lock(), ExitStack()
 
 

@@ -143,10 +143,11 @@ class VAE:
 
     def _laid_over(self, grads: Params) -> Network:
         """The layers over a gradient, which training hands in again at each step."""
-        if grads not in self._gradients:
+        net = self._gradients.get(grads)
+        if net is None:
             net = Network.on(grads, ACTIVATIONS[self.activation], self.likelihood)
             self._gradients[grads] = net
-        return self._gradients[grads]
+        return net
 
     @property
     def likelihood(self) -> Likelihood:

@@ -12,6 +12,9 @@ EQUIVALENT = {
     " -> x.reshape(-2, x.shape[-1])": "NumPy infers a length that is negative, whichever it is",
     "vae.VAE.loss_backward_inputs: dx_target.reshape(-1, *trace.x.shape)"
     " -> dx_target.reshape(-2, *trace.x.shape)": "NumPy infers a length that is negative",
+    "layers.rows: x.ndim == 2 -> x.ndim == -2": "time only: a matrix gets the shape that it has",
+    "layers.Dense.forward: x.ndim == 2 -> x.ndim == -2": "time only: the shape that it has",
+    "layers.Dense.backward: x.ndim == 2 -> x.ndim == -2": "time only: the shape that it has",
     "layers.Trunk.backward_params: i > 0"
     " -> i >= 0": "time only: dL/dx is computed, and is nobody's",
     "likelihood.Bernoulli.nll: l.real > 0"
