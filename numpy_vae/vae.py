@@ -142,7 +142,7 @@ class VAE:
         keep_freed_memory()
 
     def _laid_over(self, grads: Params) -> Network:
-        """The layers over a gradient, which training hands in again at each step."""
+        """The layers over a gradient; kept with it, as training hands in the same at each step."""
         net = self._gradients.get(grads)
         if net is None:
             net = Network.on(grads, ACTIVATIONS[self.activation], self.likelihood)
