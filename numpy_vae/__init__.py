@@ -1,5 +1,6 @@
 """numpy_vae: a variational autoencoder in NumPy, every gradient derived by hand and proven."""
 
+from . import starting  # noqa: F401  # isort: skip  # before NumPy
 from .data import Dataset, load_array, load_mnist, split_validation, to_float
 from .digits import load_digits
 from .evaluate import evaluate_elbo, evaluate_likelihood

@@ -7,13 +7,15 @@ or data, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from . import __version__
+from . import __version__, starting
 from .commands import encode, evaluate, explore, gradcheck, plot, sample, study, train
 from .commands.inputs import UsageError, one_line
+from .progress import complain
 
 COMMANDS = (train, evaluate, plot, sample, encode, explore, gradcheck, study)
 
@@ -33,21 +35,29 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: that of the process); return its exit status."""
+    starting.imported()
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed, and some file would get its number, and what is written to it
+            os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name that the terminal cannot show is no error
             stream.reconfigure(errors="backslashreplace")
-    args = build_parser().parse_args(argv)
-    args.words = list(sys.argv[1:] if argv is None else argv)
+    command = "numpy-vae"
     try:
+        args = build_parser().parse_args(argv)
+        args.words = list(sys.argv[1:] if argv is None else argv)
+        command += f" {args.command}"
         status: int = args.execute(args)
     except UsageError as error:
-        print(f"numpy-vae {args.command}: error: {error}", file=sys.stderr)
+        complain(f"{command}: error: {error}")
         return 2
     except (FloatingPointError, MemoryError, OSError) as error:  # on the way
-        print(f"numpy-vae {args.command}: error: {one_line(error)}", file=sys.stderr)
+        complain(f"{command}: error: {one_line(error)}")
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        complain("interrupted")
         return 130
     return status
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checks import check_real, check_whole
+from .checks import check_real, check_whole, overflow_raises
 from .files import read_model
 from .optim import Adam, Average
 from .params import Array, Params
@@ -61,6 +61,14 @@ class Checkpoint(NamedTuple):
         if self.best is not None and self.best.epoch:
             vectors["best"] = self.best.params
         return vectors
+
+    @property
+    def model_id(self) -> str:
+        """Of the parameters that are kept: what files made from them are known by."""
+        import hashlib
+
+        *_, params = self.vectors.values()
+        return hashlib.sha256(params.flat.data).hexdigest()[:16]
 
     @property
     def kept(self) -> VAE:
@@ -138,12 +146,26 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         for name, params in {**found.vectors, "adam.m": adam.m, "adam.v": adam.v}.items():
             if not np.isfinite(params.flat).all() or (name == "adam.v" and params.flat.min() < 0):
                 raise ValueError(f"{name} holds values that no training leaves")
+        for name, params in found.vectors.items():
+            _check_pass(name, vae.over(params))
         if best is not None and best.epoch > len(history):
             raise ValueError(f"its best epoch is {best.epoch}, of {len(history)}")
     except _MALFORMED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: not a checkpoint ({reason})") from None
     return found
+
+
+def _check_pass(name: str, vae: VAE) -> None:
+    """Raise ValueError where the model overflows on an image of its own, the mean at z = 0."""
+    z = np.zeros((1, vae.latent_dim))
+    try:
+        with overflow_raises():
+            losses = vae.loss(vae.forward(vae.decode(z), z))
+        if not np.isfinite(losses).all():
+            raise FloatingPointError("the loss is not finite")
+    except FloatingPointError as error:
+        raise ValueError(f"{name} holds values that no training leaves: {error}") from None
 
 
 def _best(params: Params, epoch: object, elbo: object) -> Best:

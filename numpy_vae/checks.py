@@ -12,6 +12,22 @@ from collections.abc import Iterable
 
 import numpy as np
 
+MOST = 200  # characters of a reason that comes out of a file, which may hold anything
+
+
+def shorten(text: str, most: int = MOST) -> str:
+    """Return `text` in one line of printable characters, its middle left out where it is long."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return line if len(line) <= most else f"{line[: most // 2]} ... {line[5 - most // 2 :]}"
+
+
+def overflow_raises() -> np.errstate:
+    """Return a context in which what is not a number, or too large for one, raises.
+
+    FloatingPointError, of the arithmetic of arrays.
+    """
+    return np.errstate(over="raise", divide="raise", invalid="raise")
+
 
 def check_whole(name: str, value: object, least: int, most: int) -> int:
     """Return `value` as an int, or raise ValueError unless it is whole and in [least, most]."""

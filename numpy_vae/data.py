@@ -2,13 +2,13 @@
 
 Axes: N images of a data set, D pixels of an image, B images of a minibatch.
 
-Files. MNIST [1] is four gzipped IDX files. They are looked for in the folder given, then in
-`$NUMPY_VAE_DATA`, then in the user's cache folder. Only when no place holds all four are they
-fetched from `MNIST_MIRRORS` into the cache folder, and none takes its name before its size and
-SHA-256 are those of `MNIST_FILES`. Pixels stay uint8 in memory (55 MB, not 220) and become floats a
-minibatch at a time. A large `.npy` file that holds one image after another stays on the disk, and
-only the images of a minibatch are read, with what the system reads around them: it may be larger
-than memory (`numpy_vae.mapped`).
+Files. MNIST [1] is four gzipped IDX files. They are read from the folder given, else from
+`$NUMPY_VAE_DATA`, else from the user's cache folder. Only when no folder is named and the cache
+does not hold all four are they fetched from `MNIST_MIRRORS` into the cache, and none takes its name
+before its size and SHA-256 are those of `MNIST_FILES`. Pixels stay uint8 in memory (55 MB, not
+220) and become floats a minibatch at a time. A large `.npy` file that holds one image after another
+stays on the disk, and only the images of a minibatch are read, with what the system reads around
+them: it may be larger than memory (`numpy_vae.mapped`).
 
 Binarisation. A Bernoulli likelihood is a probability of pixels that are 0 or 1, and MNIST is grey.
 What is done about that belongs to the data, not to the model:
@@ -52,8 +52,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .checks import check_choice, check_whole
-from .files import atomic_write, read_arrays
-from .mapped import Convert, Rows, chunks, gathered, rows_of, subset
+from .files import atomic_write, open_file, read_arrays
+from .mapped import Convert, MappedFile, Rows, chunks, gathered, rows_of, subset
 
 # gzip, hashlib, http and urllib are imported where they are used: most runs need none of them, and
 # together they take longer to import than the package.
@@ -137,7 +137,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """
     import gzip
 
-    with open(path, "rb") as raw:
+    with open_file(path) as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         try:
@@ -174,23 +174,25 @@ def _parse_idx(stream: io.BufferedIOBase) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def cache_folder() -> Path:
-    """Return the folder, in the user's cache, that MNIST is downloaded into."""
+def cache_folder() -> Path | None:
+    """Return the folder, in the user's cache, that MNIST is downloaded into, if there is a home."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(base), "numpy_vae")
+    base = os.path.expanduser(base)
+    # Without HOME, and without an entry of the user (in a container), a ~ stays a ~.
+    return Path(base, "numpy_vae") if os.path.isabs(base) else None
 
 
 def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Load MNIST: from `data_dir`, else `$NUMPY_VAE_DATA`, else the cache, else the network.
 
-    A place counts when it holds all four of `MNIST_FILES`, gzipped or (without `.gz`) not. Only a
-    download is compared with the checksums: files found in a place must be well-formed, but may be
-    another data set of the same form, such as Fashion-MNIST.
+    A folder that is named, by `data_dir` or `$NUMPY_VAE_DATA`, must hold all four of `MNIST_FILES`,
+    gzipped or (without `.gz`) not. Only a download is compared with the checksums: files in a
+    folder must be well-formed, but may be another data set of the same form, such as Fashion-MNIST.
 
     Returns
     -------
@@ -200,18 +202,19 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     Raises
     ------
     OSError
-        If `data_dir` is no folder, or no place holds the files and no mirror gives them.
+        If the folder that is named does not hold the files, or the cache does not and no mirror
+        gives them.
     ValueError
         If a file is damaged, or the four do not belong together.
     """
-    places = [cache_folder()]
-    if named := os.environ.get("NUMPY_VAE_DATA"):
-        places.insert(0, Path(named))
+    environment = os.environ.get("NUMPY_VAE_DATA")
     if data_dir is not None:
-        places.insert(0, Path(data_dir))
-        if not places[0].is_dir():
-            raise NotADirectoryError(f"data_dir is {data_dir}, must be an existing folder")
-    paths = next(filter(None, map(_find, places)), None) or _download(places)
+        paths = _held("data_dir", Path(data_dir))
+    elif environment:
+        paths = _held("NUMPY_VAE_DATA", Path(environment))
+    else:
+        cache = cache_folder()
+        paths = (_find(cache) if cache is not None else []) or _download(cache)
     train, train_labels = _read_pair(*paths[:2])
     test, test_labels = _read_pair(*paths[2:])
     _, rows, columns = train.shape
@@ -222,6 +225,20 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         )
     train, test = train.reshape(len(train), -1), test.reshape(len(test), -1)
     return Dataset("mnist", train, test, train_labels, test_labels, image_shape=(rows, columns))
+
+
+def _held(what: str, folder: Path) -> list[Path]:
+    """Return the paths of the four files in a folder that was named, or refuse it (OSError)."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{what} is {folder}, must be an existing folder")
+    paths = _find(folder)
+    if not paths:
+        there = [path.name.removesuffix(".gz") for path in folder.iterdir()]
+        missing = [name for name in MNIST_FILES if name.removesuffix(".gz") not in there]
+        raise FileNotFoundError(
+            f"{what} is {folder}, which has no {' and no '.join(missing)}, must hold all four files"
+        )
+    return paths
 
 
 def _find(folder: Path) -> list[Path]:
@@ -243,11 +260,15 @@ def _read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[n
     return x, y
 
 
-def _download(places: list[Path]) -> list[Path]:
-    """Fetch the four files into the last of the `places`, from the first mirror that works."""
+def _download(folder: Path | None) -> list[Path]:
+    """Fetch the four files into the cache folder, from the first mirror that works."""
     from http.client import HTTPException
 
-    folder, pending, failures = places[-1], list(MNIST_FILES), []
+    names = ", ".join(MNIST_FILES)
+    advice = f"put {names} in a folder and pass --data-dir or set NUMPY_VAE_DATA"
+    if folder is None:
+        raise OSError(f"there is no home folder that MNIST could be downloaded to; {advice}")
+    pending, failures = list(MNIST_FILES), []
     folder.mkdir(parents=True, exist_ok=True)
     for mirror in MNIST_MIRRORS:
         try:
@@ -258,10 +279,7 @@ def _download(places: list[Path]) -> list[Path]:
         except (OSError, HTTPException, ValueError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             failures.append(f"{mirror} failed at {pending[0]} ({reason})")
-    raise OSError(
-        f"MNIST is not in {', '.join(map(str, places))}; {'; '.join(failures)};"
-        f" put {', '.join(MNIST_FILES)} in a folder and pass --data-dir or set NUMPY_VAE_DATA"
-    )
+    raise OSError(f"MNIST is not in {folder}; {'; '.join(failures)}; {advice}")
 
 
 def _fetch(url: str, path: Path) -> None:
@@ -445,7 +463,7 @@ def _images(parts: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[i
     images = []
     for what, x in parts.items():
         if isinstance(x, np.memmap):
-            rows = rows_of(np.asarray(x), kept, convert)
+            rows = rows_of(MappedFile(x), kept, convert)
             images.append(rows if x.flags.c_contiguous else _read(what, rows))
         else:
             x = np.ascontiguousarray(x.reshape(len(x), -1))
@@ -521,7 +539,13 @@ def value_range(x: NDArray[Any]) -> tuple[float, float]:
 
 
 def fingerprint(data: Dataset) -> str:
-    """Return a SHA-256 of the training and the test images, by which a run knows its data."""
+    """Return a SHA-256 of the training and the test images, by which a run knows its data.
+
+    It is that of the images before they are binarized, in their order: of pixels, dtype and split,
+    and of neither file names nor labels. So a run that is resumed goes on with the images it began
+    with, `evaluate` and `plot` never take for held out an image that was trained on, and a file may
+    be moved, renamed or converted (`.npy` to `.npz`) without becoming other data.
+    """
     import hashlib
 
     digest = hashlib.sha256()

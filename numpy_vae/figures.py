@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import rcsetup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from numpy.typing import NDArray
 
 from . import posterior
@@ -44,6 +46,8 @@ from .vae import VAE
 if TYPE_CHECKING:
     from .study import Study
 
+Write: TypeAlias = Callable[[Path], AbstractContextManager[IO[bytes]]]
+
 DPI = 150  # dots per inch
 WIDEST = 1130  # dots of the longer side of a picture; twice that where its pixels are that many
 SIZE = (6.0, 5.5)  # inches
@@ -57,7 +61,13 @@ FORMATS: dict[str, dict[str, Any]] = {
     "pdf": {"dpi": 2 * DPI, "metadata": {"CreationDate": None}},
     "svg": {"dpi": 2 * DPI, "metadata": {"Date": None}},
 }
-TEXT: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "numpy_vae"}
+# And nothing of what the user has set for figures of their own, such as text.usetex.
+OWN: dict[Any, Any] = {
+    **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "numpy_vae",
+}
 STUDY: dict[Any, Any] = {
     "axes.prop_cycle": rcsetup.cycler(color=COLOURS),
     "axes.spines.top": False,
@@ -89,10 +99,11 @@ def save_figures(
     rng: np.random.Generator | int | None,
     format: str = "png",
     kept_epoch: int | None = None,
+    write: Write = atomic_write,
 ) -> list[Path]:
     """Write the figures of a run, each file whole or not at all.
 
-    Of `numpy_vae.runs.FIGURES` those are written that there can be: ``training`` if there is a
+    Of `numpy_vae.owned.FIGURES` those are written that there can be: ``training`` if there is a
     history, ``latent`` if Z >= 2, ``manifold`` if Z = 2, ``interpolations`` if there are two
     images, ``factors`` if there are and the data know what they were drawn from, ``latent_factors``
     if moreover Z = 2. Images that the model makes are means of p(x | z). Dimensions are the more
@@ -115,6 +126,8 @@ def save_figures(
         PNG files have 150 dots per inch; in the others text is text and lines are lines.
     kept_epoch : int, optional
         The epoch whose parameters `vae` has, where that was chosen; the training curves mark it.
+    write : callable
+        From a path to a context with the file to write; by default `files.atomic_write`.
 
     Returns
     -------
@@ -148,7 +161,7 @@ def save_figures(
         size: tuple[float, float] = SIZE,
     ) -> None:
         paths.append(Path(folder) / f"{stem}.{format}")
-        _write(paths[-1], title, name, draw, size)
+        _write(paths[-1], title, name, draw, write, size)
 
     def training(figure: Figure) -> None:
         for ax, term in zip(figure.subplots(1, len(TERMS)), TERMS, strict=True):
@@ -231,7 +244,12 @@ def save_figures(
 
 
 def save_samples(
-    path: str | os.PathLike[str], images: NDArray[Any], image_shape: tuple[int, int], *, name: str
+    path: str | os.PathLike[str],
+    images: NDArray[Any],
+    image_shape: tuple[int, int],
+    *,
+    name: str,
+    write: Write = atomic_write,
 ) -> None:
     """Write images as one picture, in as many columns as rows; `name` says whose they are.
 
@@ -244,6 +262,8 @@ def save_samples(
     image_shape : (int, int)
         Height and width, in pixels.
     name : str
+    write : callable
+        As in `save_figures`.
 
     Raises
     ------
@@ -260,6 +280,7 @@ def save_samples(
         "Samples from the prior",
         _named(name, values),
         lambda f: plot_samples(images, image_shape, f.subplots(), values),
+        write,
     )
 
 
@@ -284,7 +305,7 @@ def save_study(path: str | os.PathLike[str], study: Study, found: Any) -> None:
     """
     path = Path(path)
     check_choice("format", path.suffix.removeprefix("."), FORMATS)
-    with mpl.rc_context(STUDY):
+    with mpl.rc_context(OWN | STUDY):
         figure = Figure(study.size, DPI, layout="constrained")
         study.draw(figure, found)
         figure.suptitle(study.question, fontsize="medium", fontweight="bold", parse_math=False)
@@ -296,30 +317,33 @@ def _write(
     title: str,
     name: str,
     draw: Callable[[Figure], object],
+    write: Write,
     size: tuple[float, float] = SIZE,
 ) -> None:
     """Write one figure, of `size` in inches unless it is resized to its picture."""
-    figure = Figure(size, DPI, layout="constrained")
-    draw(figure)
-    pictures = figure.axes[0].images
-    room = 10.6 * (NARROWEST if pictures else size[0])  # characters in a line
-    space = " " if len(title + name) < room else "\n"
-    figure.suptitle(f"{title}{space}({name})", parse_math=False)
-    if pictures:
-        _fit(figure, figure.axes[0])
-    _save(figure, path)
+    with mpl.rc_context(OWN):
+        figure = Figure(size, DPI, layout="constrained")
+        draw(figure)
+        pictures = figure.axes[0].images
+        room = 10.6 * (NARROWEST if pictures else size[0])  # characters in a line
+        space = " " if len(title + name) < room else "\n"
+        figure.suptitle(f"{title}{space}({name})", parse_math=False)
+        if pictures:
+            _fit(figure, figure.axes[0])
+        _save(figure, path, write)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, write: Write = atomic_write) -> None:
     """Write a finished figure, whole or not at all."""
     format = path.suffix.removeprefix(".")
-    with mpl.rc_context(TEXT), atomic_write(path) as stream:
+    with write(path) as stream:
         figure.savefig(stream, format=format, **FORMATS[format])
 
 
 def _named(name: str, values: tuple[float, float]) -> str:
     """Return what a title says of the data: their name, and black and white if not 0 and 1."""
-    name = name.encode(errors="replace").decode()  # a file's name may be any bytes
+    glyphs = get_font(findfont("DejaVu Sans")).get_charmap()  # matplotlib's own, of Latin and Greek
+    name = "".join(c if ord(c) in glyphs else "?" for c in name)
     name = name if len(name) <= 40 else f"{name[:39]}…"
     return name if values == (0, 1) else f"{name}; black {values[0]:.3g}, white {values[1]:.3g}"
 

@@ -1,25 +1,34 @@
 """Files that are whole or absent.
 
-Writing goes to a temporary file beside the target, is flushed to the disk and then renamed, so that
-an interrupt, a crash or a full disk leaves the old file as it was. Reading refuses a damaged file,
-a foreign one, and one that would run code (a pickle), in one line that names the file; the size
-that a header promises is compared with the size of the file before any memory is taken, and a large
-array may stay in its file.
+Writing goes to a temporary file in the folder of the target, is flushed to the disk and then
+renamed, so that an interrupt, a crash or a full disk leaves the old file as it was. The writer
+holds a lock on the temporary file. One that nobody holds was left by a killed process.
+
+Reading refuses a damaged file, a foreign one, one that would run code (a pickle), and a pipe, in
+one line that names the file; the size that a header promises is compared with the size of the file
+before any memory is taken, and a large array may stay in its file.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import math
 import os
+import re
+import stat
 import tokenize
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .checks import shorten
 
 if TYPE_CHECKING:
     import zipfile
@@ -32,37 +41,105 @@ _DAMAGED = (
 )  # fmt: skip
 
 
+# Named after nothing, so that the longest name of a target is not too long for it.
+TEMPORARY = re.compile(r"\.numpy-vae-[a-z0-9_]{8}\.tmp")
+
+
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def atomic_write(
+    path: str | os.PathLike[str], seal: Callable[[str], None] | None = None
+) -> Iterator[IO[bytes]]:
     """Open a binary file that takes the name `path` only when the block has ended well.
+
+    Parameters
+    ----------
+    path : path
+    seal : callable, optional
+        Called with the SHA-256 of what was written, in hexadecimal, before the file takes its name.
+        Where it raises, the file never does.
 
     Raises
     ------
     OSError
         If the folder cannot be written or the disk is full; `path` is then what it was before.
     """
-    import tempfile
-
     path = Path(path)
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
+        handle, temporary = _temporary(path.parent)
+        with os.fdopen(handle, "w+b") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp creates files that only their owner may read; give the usual permissions instead.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+            os.fsync(handle)
+            # mkstemp creates files that only their owner may read; give the usual permissions.
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(temporary, 0o666 & ~mask)
+            if seal is not None:
+                stream.seek(0)
+                seal(sha256(stream))
         os.replace(temporary, path)
     except BaseException as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        # A full disk names no file, and the others the temporary one.
-        if isinstance(error, OSError) and error.errno:
+        # A full disk names no file, and others the temporary one.
+        named = error.filename if isinstance(error, OSError) else None
+        ours = named is None or TEMPORARY.fullmatch(os.path.basename(os.fsdecode(named)))
+        if isinstance(error, OSError) and error.errno and ours:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _temporary(folder: Path) -> tuple[int, str]:
+    """Create a temporary file and lock it; return its descriptor and its name."""
+    import tempfile
+
+    while True:
+        handle, name = tempfile.mkstemp(prefix=".numpy-vae-", suffix=".tmp", dir=folder)
+        if not _lock(handle, wait=True) or os.fstat(handle).st_nlink:
+            return handle, name
+        os.close(handle)  # `remove_torn` saw it before it was locked
+
+
+def _lock(handle: int, *, wait: bool) -> bool:
+    """Lock an open file; return False where another process holds it, or there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):  # Windows; or some network file systems
+        return False
+    return True
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OSError unless files can be written to a folder, which need not be there yet."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove the temporary files of killed processes, and none that is being written."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    for path in [folder / name for name in names if TEMPORARY.fullmatch(name)]:
+        with suppress(OSError):
+            if os.name == "nt":  # without such a lock, but an open file is not removed there
+                path.unlink()
+            elif path.is_file():
+                with open(path, "rb") as stream:
+                    if _lock(stream.fileno(), wait=False):
+                        path.unlink()
+
+
+def sha256(stream: Any) -> str:
+    """Return the SHA-256 of the rest of a binary stream, in hexadecimal."""
+    import hashlib
+
+    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -74,7 +151,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays by name as an uncompressed `.npz`, whole or not at all."""
     with atomic_write(path) as stream:
-        np.savez(stream, allow_pickle=False, **arrays)
+        save_arrays(stream, arrays)
+
+
+def save_arrays(stream: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays by name to a stream, in the format `.npz`."""
+    if pickled := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise ValueError(f"{pickled[0]} holds Python objects, must hold numbers or text")
+    # Without allow_pickle=False, which is one more array to NumPy before 2.2.
+    np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def write_model(
@@ -111,16 +196,17 @@ def read_arrays(
     Raises
     ------
     ValueError
-        If the file is neither, is damaged, holds pickled objects, or promises more or less than it
-        holds.
+        If the file is neither, is damaged, holds pickled objects or two arrays of one name,
+        promises more or less than it holds, or is changed while it is read.
     OSError
         If it cannot be opened.
     """
     import zipfile
 
     path = Path(path)
-    with open(path, "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
+    with open_file(path) as stream:
+        before = os.fstat(stream.fileno())
+        size = before.st_size
         start = stream.read(6)
         stream.seek(0)
         try:
@@ -129,22 +215,42 @@ def read_arrays(
                     members = archive.infolist()
                     if not packed and sum(info.file_size for info in members) > size:
                         raise ValueError("it holds packed arrays, must hold plain ones")
-                    return {
-                        info.filename.removesuffix(".npy"): _read_member(archive, info, size)
-                        for info in members
+                    names = [info.filename.removesuffix(".npy") for info in members]
+                    if twice := [name for name, n in Counter(names).items() if n > 1]:
+                        raise ValueError(f"it holds {twice[0]!r} more than once")
+                    arrays = {
+                        name: _read_member(archive, info, size)
+                        for name, info in zip(names, members, strict=True)
                     }
+                    _check_unchanged(stream, before)
+                    return arrays
             if start == b"\x93NUMPY":
                 if size < mapped:
-                    return {"": _read_array(stream, size)}
+                    array = _read_array(stream, size)
+                    _check_unchanged(stream, before)
+                    return {"": array}
                 _check_header(stream, size)
                 return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
         except (*_DAMAGED, zipfile.BadZipFile) as error:
             # NumPy's own may run over three lines, a MemoryError says nothing.
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = shorten(str(error)) or type(error).__name__
             raise ValueError(f"{path}: not a readable .npy or .npz file ({reason})") from None
     if not start:
         raise ValueError(f"{path}: empty, must be a .npy or a .npz file")
     raise ValueError(f"{path}: neither a .npy nor a .npz file (it starts with {start!r})")
+
+
+def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open a file for reading; raise ValueError if it is a pipe, which may never end."""
+    if not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode):
+        raise ValueError(f"{path}: a pipe or a device, must be a file")
+    return open(path, "rb")  # of a folder, an OSError that says so
+
+
+def _check_unchanged(stream: IO[bytes], before: os.stat_result) -> None:
+    after = os.fstat(stream.fileno())
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise ValueError("it was changed while it was read")
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:

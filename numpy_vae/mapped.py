@@ -10,11 +10,18 @@ Fortran order a row lies scattered over all of the file, which `numpy_vae.data` 
 
 Who uses images need not know where they are: `subset`, `chunks` and `gathered` take either kind,
 and what goes over all of a data set goes over `chunks` of it, of some MB.
+
+A file may be changed while it is mapped. Each read looks at its size and its time before and after,
+and at whether the values are finite. What this cannot see is a change within the resolution of the
+clock of the file system, some milliseconds, before a read, or one through another mapping of the
+file, whose time the system sets late. And a file that is cut within the microseconds between the
+look and the read still ends the process (SIGBUS).
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,6 +36,46 @@ Convert = Callable[[NDArray[Any], NDArray[np.intp]], NDArray[Any]]
 _CHUNK = 1 << 20  # pixels that are worked on at once, some 10 MB
 
 
+class MappedFile:
+    """An array that stays in its file, and what the file looked like when it was mapped.
+
+    Parameters
+    ----------
+    array : memmap, shape (M, D) or (M, height, width)
+    """
+
+    def __init__(self, array: np.memmap[Any, Any]) -> None:
+        assert array.filename is not None
+        self.array, self.path = np.asarray(array), os.fspath(array.filename)
+        self.shape, self.dtype = array.shape, array.dtype
+        self._seen = self._look()
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, which: NDArray[np.intp]) -> NDArray[Any]:
+        """Return the rows at these places; raise OSError if the file has changed."""
+        self._check()
+        rows: NDArray[Any] = self.array[which]
+        self._check()
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            raise OSError(f"{self.path}: changed while it was read, a value is not finite any more")
+        return rows
+
+    def _check(self) -> None:
+        now = self._look()
+        # A file that was removed or replaced is another one: the mapping keeps what it had.
+        if now and self._seen and now[:2] == self._seen[:2] and now != self._seen:
+            raise OSError(f"{self.path}: changed while it was read, must stay as it is")
+
+    def _look(self) -> tuple[int, ...] | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Some rows of an array on the disk, in the place of an array of images (N, D).
@@ -40,7 +87,7 @@ class Rows:
 
     Attributes
     ----------
-    source : ndarray, shape (M, D) or (M, height, width), or Rows
+    source : MappedFile or Rows
     index : ndarray of int, shape (N,)
         Which rows of it, in which order.
     dtype : dtype
@@ -49,7 +96,7 @@ class Rows:
         From rows of `source`, (B, D), and their places in it, (B,), to what is read, (B, D).
     """
 
-    source: NDArray[Any] | Rows
+    source: MappedFile | Rows
     index: NDArray[np.intp]
     dtype: np.dtype[Any]
     convert: Convert
@@ -102,7 +149,7 @@ class Rows:
         return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-def rows_of(source: NDArray[Any] | Rows, dtype: DTypeLike, convert: Convert) -> NDArray[Any]:
+def rows_of(source: MappedFile | Rows, dtype: DTypeLike, convert: Convert) -> NDArray[Any]:
     """Return all rows of `source`, to be read as `dtype` by way of `convert`: see `Rows`."""
     return _like_array(Rows(source, np.arange(len(source)), np.dtype(dtype), convert))
 

@@ -39,6 +39,7 @@ COLOURS = (
 INACTIVE: dict[str, Any] = {"facecolor": "white", "edgecolor": COLOURS[6], "hatch": "////"}
 
 GAP = "#d9e2ec"  # between images: no grey, so that white pixels at a border can be told from it
+MOST = 3000  # pixels of the longer side of a picture, for which `figures` has 2260 dots at most
 REACH = 3  # of the traversals, in standard deviations of the prior
 
 TERMS = {  # of the objective, each with a title and its sign in it
@@ -161,19 +162,40 @@ def _readable(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def _tiles(
-    images: ArrayLike, image_shape: tuple[int, int], value_range: tuple[float, float]
+    images: ArrayLike, image_shape: tuple[int, int], value_range: tuple[float, float], block: int
 ) -> NDArray[np.float64]:
-    """Return images (N, D), clipped, as (N, H, W).
+    """Return images (N, D), clipped, as (N, H, W), with blocks of so many pixels made one.
 
     Small ones are enlarged by a whole number, so that a gap of one pixel is thin beside them. A
     single row of pixels, which is what a prime D gives, becomes a bar code.
     """
-    x = np.clip(np.asarray(images, np.float64), *value_range)
-    x = x.reshape(len(x), *image_shape)
+    low, high = value_range
+    tiles = [_averaged(np.clip(x, low, high), image_shape, block) for x in np.asarray(images)]
+    x = np.stack(tiles)
     if image_shape[0] == 1:
-        x = x.repeat(min(40, math.ceil(image_shape[1] / 4)), axis=1)
+        x = x.repeat(min(40, math.ceil(x.shape[2] / 4)), axis=1)
     zoom = math.ceil(20 / max(x.shape[1:]))
     return x.repeat(zoom, axis=1).repeat(zoom, axis=2)
+
+
+def _averaged(x: NDArray[Any], image_shape: tuple[int, int], block: int) -> NDArray[np.float64]:
+    """Return the means over blocks of an image (D,), as (H, W); a side below a block is kept."""
+    image = x.astype(np.float64).reshape(image_shape)
+    for axis, side in enumerate(image_shape):
+        if 1 < block < side:
+            starts = np.arange(0, side, block)  # the last block may be smaller
+            sizes = np.diff(starts, append=side)
+            image = np.add.reduceat(image, starts, axis) / np.expand_dims(sizes, 1 - axis)
+    return image
+
+
+def _block(n: int, columns: int, image_shape: tuple[int, int]) -> int:
+    """Return the side of the blocks that let n images, so many in a row, fit into a picture.
+
+    What is drawn then takes the memory of a picture, however large the images are.
+    """
+    height, width = image_shape
+    return math.ceil(max(math.ceil(n / columns) * height, columns * width) / MOST)
 
 
 def _gap(tiles: NDArray[np.float64]) -> int:
@@ -228,7 +250,9 @@ def plot_images(
     -------
     Axes
     """
-    tiles = _tiles(images, image_shape, value_range)
+    images = np.asarray(images)
+    block = _block(len(images), columns, image_shape)
+    tiles = _tiles(images, image_shape, value_range, block)
     return _show(_mosaic(tiles, columns, _gap(tiles)), ax, value_range)
 
 
@@ -255,7 +279,10 @@ def plot_reconstructions(
     Of wide images fewer fit into a row. The arguments are those of `plot_images`, `originals` and
     `reconstructions` both (N, D).
     """
-    above, below = (_tiles(x, image_shape, value_range) for x in (originals, reconstructions))
+    block = _block(6, 12, image_shape)
+    above, below = (
+        _tiles(x, image_shape, value_range, block) for x in (originals, reconstructions)
+    )
     _, height, width = above.shape
     columns = max(1, min(len(above), 12, 12 * height // width))
     above, below = above[: 3 * columns], below[: 3 * columns]
@@ -304,9 +331,10 @@ def plot_interpolations(
     t = np.linspace(0, 1, steps)[:, np.newaxis]
     ends = np.asarray(mu, np.float64)[:, :, np.newaxis]  # (R, 2, 1, Z)
     z = (1 - t) * ends[:, 0] + t * ends[:, 1]  # (R, steps, Z)
-    images = _tiles(decode(z.reshape(-1, z.shape[-1])), image_shape, value_range)
+    block = _block(z.shape[0] * z.shape[1], steps, image_shape)
+    images = _tiles(decode(z.reshape(-1, z.shape[-1])), image_shape, value_range, block)
     left, right = (
-        _tiles(x, image_shape, value_range) for x in np.asarray(originals).swapaxes(0, 1)
+        _tiles(x, image_shape, value_range, block) for x in np.asarray(originals).swapaxes(0, 1)
     )
     width = images.shape[2]
     gap = _gap(images)
@@ -366,7 +394,8 @@ def plot_traversals(
     mu, rows = np.asarray(mu, np.float64), np.arange(len(dimensions))
     z = np.tile(mu, (len(rows), columns, 1))  # (R, columns, Z)
     z[rows, :, dimensions] = np.linspace(-REACH, REACH, columns)
-    tiles = _tiles(decode(z.reshape(-1, len(mu))), image_shape, value_range)
+    block = _block(len(rows) * columns, columns, image_shape)
+    tiles = _tiles(decode(z.reshape(-1, len(mu))), image_shape, value_range, block)
     n, height, width = tiles.shape
     gap, room = _gap(tiles), math.ceil(max(height, width) / 7)  # below each, for the mark
     tiles = np.concatenate([tiles, np.full((n, room, width), np.nan)], axis=1)
@@ -506,7 +535,8 @@ def plot_manifold(
     quantiles = np.array([prior.inv_cdf((i + 0.5) / side) for i in range(side)])
     z_2, z_1 = np.meshgrid(quantiles[::-1], quantiles, indexing="ij")  # the first row is the top
     images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]))
-    picture = _mosaic(_tiles(images, image_shape, value_range), side, 0)
+    block = _block(side * side, side, image_shape)
+    picture = _mosaic(_tiles(images, image_shape, value_range, block), side, 0)
     ax = _show(picture, ax, value_range)
     height, width = picture.shape
     ticks = range(-2, 3)

@@ -6,13 +6,14 @@ about each epoch. Quiet, there is neither.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TextIO
 
@@ -74,8 +75,9 @@ class Progress:
             self._write(text if _in_notebook() else text[: shutil.get_terminal_size().columns - 1])
 
     def _write(self, text: str) -> None:
-        print(f"\r{text:{self.width}}", end="", file=_stream(), flush=True)
-        self.width = len(text)
+        if not _print(f"\r{text:{self.width}}", _stream(), end=""):
+            self.every = 0.0  # nobody sees it any more
+        self.width = len(text) if self.every else 0
 
     def clear(self) -> None:
         """Remove the live line."""
@@ -114,7 +116,7 @@ def _in_notebook() -> bool:
     return type(sys.stdout).__module__.startswith("ipykernel.")
 
 
-def _stream() -> TextIO:
+def _stream() -> TextIO | None:
     # A notebook shows standard error on a red ground, as if something were wrong.
     return sys.stdout if _in_notebook() else sys.stderr
 
@@ -123,7 +125,10 @@ def _every() -> float:
     """Return the seconds between two live lines; 0 where there is none."""
     if _in_notebook():
         return NOTEBOOK_EVERY
-    return TERMINAL_EVERY if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else 0.0
+    with suppress(AttributeError, ValueError):  # there is no standard error, or it is closed
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            return TERMINAL_EVERY
+    return 0.0
 
 
 def say(text: str) -> None:
@@ -131,11 +136,31 @@ def say(text: str) -> None:
 
     A training outlives its reader.
     """
+    _print(text, sys.stdout)
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error, as `say`."""
+    _print(text, sys.stderr)
+
+
+def say_result(text: str) -> None:
+    """Print what a command was asked for; raise OSError where it cannot be written."""
+    if not _print(text, sys.stdout):
+        raise OSError(errno.EIO, "is closed or full, the result is lost", "standard output")
+
+
+def _print(text: str, stream: TextIO | None, end: str = "\n") -> bool:
+    """Print on a stream; return False where it is closed, full, or that of a dead terminal."""
+    if stream is None or stream.closed:
+        return False
     try:
-        print(text, flush=True)
+        print(text, end=end, file=stream, flush=True)
     except OSError:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())  # what is left in the buffer fails no more
+        return False
+    return True
 
 
 def duration(seconds: float) -> str:

@@ -3,16 +3,19 @@
     checkpoint.npz    the run itself: all it takes to go on with it, or to use its model
     config.json       the settings                     history.csv       a row for each epoch
     metrics.json      the result                       figures/          pictures
+    files.json        what commands wrote into the folder besides: see `owned`
 
 and what other commands write: samples.png, latents.npz, explorer.html.
 
-Each file is written whole or not at all. The checkpoint is the one file that is ever read: the
-others are written from it, for people, and come back when the run is resumed. Of an older run
-nothing is touched before the checkpoint of the new one is on the disk.
+Each file is written whole or not at all. Of the first line of files only the checkpoint is ever
+read: the others are written from it, for people, and come back when the run is resumed. Of an older
+run nothing is touched before the checkpoint of the new one is on the disk. From then on its other
+files show another model; they are removed, by the next training if this one is killed before.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,33 +27,32 @@ from .bounds import BOUNDS
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .checks import check_choice, check_real, check_whole
 from .data import BINARIZE
-from .files import write_text
+from .files import TEMPORARY, check_writable, remove_torn, write_text
 from .optim import SCHEDULES
+from .owned import METRICS, OwnFiles
 from .team import MAX_THREADS
 from .train import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS, MAX_SAMPLES, Record
 
 CHECKPOINT = "checkpoint.npz"
-FILES = ("config.json", "history.csv", "metrics.json", CHECKPOINT)
+FILES = ("config.json", "history.csv", METRICS, CHECKPOINT)
 LOOP = (  # of the settings, what `train_epochs` takes as it is
     "epochs", "batch_size", "schedule", "beta", "warmup", "bound", "samples", "binarize",
     "evaluate_every", "patience", "threads",
 )  # fmt: skip
-DERIVED = ("samples.png", "latents.npz", "explorer.html")  # by other commands, unless told where
 NEEDED = (
     "data", "data_dir", "image_shape", "fingerprint", "likelihood", "validation", "seed", *LOOP,
-)  # fmt: skip
-# Of the figures; here too, since `figures` loads matplotlib. A test compares.
-FORMATS = ("png", "pdf", "svg")
-FIGURES = (
-    "training", "reconstructions", "samples", "latent", "manifold", "interpolations", "kl",
-    "traversals", "factors", "latent_factors",
 )  # fmt: skip
 
 
 def create_run(
-    out: str | os.PathLike[str] | None, name: str, held: ExitStack, *, overwrite: bool
+    out: str | os.PathLike[str] | None,
+    name: str,
+    held: ExitStack,
+    *,
+    overwrite: bool,
+    data: str | None = None,
 ) -> Path:
-    """Make the directory of a new run, with one for figures, and see that it can be written to.
+    """Make the directory of a new run, and see that it can be written to.
 
     Parameters
     ----------
@@ -62,29 +64,36 @@ def create_run(
         Keeps the directory locked until it is closed.
     overwrite : bool
         Whether a run that `out` already holds may be replaced. It is not touched yet.
+    data : str, optional
+        The file that the new run is trained on.
 
     Raises
     ------
     ValueError
-        If `out` holds a run that may not be replaced, or is being written by another process.
+        If `out` holds a run that may not be replaced, or files and no run, or is being written by
+        another process; or if `data` is one of the files that would be replaced.
     OSError
         If it cannot be written.
     """
     folder = _fresh(name) if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {out} is a file, must be a folder, or a name for a new one")
-    if folder.exists():
-        held.enter_context(locked(folder))
-    found = [file for file in (*FILES, *_figures()) if (folder / file).exists()]
-    if found and not overwrite:
-        raise ValueError(f"--out {out} already holds a run ({found[0]}); --overwrite replaces it")
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        held.enter_context(locked(folder))
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    probe = folder / ".numpy-vae"
-    write_text(probe, "this folder can be written to\n")
-    probe.unlink()
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    held.enter_context(locked(folder))
+    content = sorted(n for n in os.listdir(folder) if not TEMPORARY.fullmatch(n))
+    if content and CHECKPOINT not in content:
+        raise ValueError(
+            f"--out {out} holds {content[0]!r} and no run, must be empty, a run or a new folder"
+        )
+    if content:
+        open_run(folder)  # else it is the checkpoint of something else
+        if not overwrite:
+            raise ValueError(f"--out {out} already holds a run; --overwrite replaces it")
+        if data is not None and OwnFiles(folder).is_own(Path(data)):
+            raise ValueError(f"--data {data} is a file of the run in --out, which is replaced")
+        if (folder / "figures").exists() and not (folder / "figures").is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(folder / "figures"))
     return folder
 
 
@@ -98,10 +107,6 @@ def _fresh(name: str) -> Path:
             return runs / f"{name}-{number}"
         except FileExistsError:
             number += 1
-
-
-def _figures() -> list[str]:
-    return [f"figures/{name}.{format}" for format in FORMATS for name in FIGURES]
 
 
 def save_run(folder: Path, state: Checkpoint) -> None:
@@ -136,21 +141,17 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def begin_run(folder: Path, settings: Mapping[str, Any], *, resumed: bool) -> None:
-    """Write config.json, and make room for the figures.
+def begin_run(folder: Path, state: Checkpoint) -> None:
+    """Write config.json, and clear away what is no part of the run in this state.
 
-    Removed are the results of the run that was here before, unless it is the same one, and the
-    temporary files (see `files.atomic_write`) of a process that was killed.
+    That are the run's own files of another model (see `owned`), and the temporary files of a
+    process that was killed.
     """
-    write_json(folder / "config.json", settings)
+    write_json(folder / "config.json", state.settings)
     (folder / "figures").mkdir(exist_ok=True)
-    if not resumed:
-        for stale in ("metrics.json", *DERIVED, *_figures()):
-            (folder / stale).unlink(missing_ok=True)
-    for name in (*FILES, *DERIVED, *_figures()):
-        of_file = folder / name
-        for torn in of_file.parent.glob(f".{of_file.name}.????????"):
-            torn.unlink(missing_ok=True)
+    OwnFiles(folder).remove_stale(state.model_id)
+    for written in folder, folder / "figures":
+        remove_torn(written)
 
 
 def open_run(folder: Path) -> Checkpoint:

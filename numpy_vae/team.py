@@ -54,6 +54,8 @@ class Team:
         If `size` is not a whole number in range.
     RuntimeError
         If a team of several is entered twice, or works outside of its context.
+    OSError
+        If it is entered and the system has no room for so many threads.
     """
 
     def __init__(self, size: int) -> None:
@@ -68,19 +70,25 @@ class Team:
         if self._threads:
             raise RuntimeError(f"the team of {self.size} threads is at work, must be entered once")
         if self.size > 1:
-            with ExitStack() as end:  # where the system has no thread left, nothing stays behind
-                self._process, limit = os.getpid(), blas_limit()
-                end.enter_context(_KEEPER.keep(limit))
-                end.enter_context(limit())
-                end.callback(self._dismiss)
-                for i in range(1, self.size):
-                    inbox: SimpleQueue[Any] = SimpleQueue()
-                    thread = Thread(target=_serve, args=(i, inbox, limit), daemon=True)
-                    self._inboxes.append(inbox)
-                    self._threads.append(thread)
-                    thread.start()
-                self._end = end.pop_all()
+            try:
+                self._begin()
+            except RuntimeError as error:  # can't start new thread
+                raise OSError(f"the system has no room for {self.size} threads: {error}") from None
         return self
+
+    def _begin(self) -> None:
+        with ExitStack() as end:  # where the system has no thread left, nothing stays behind
+            self._process, limit = os.getpid(), blas_limit()
+            end.enter_context(_KEEPER.keep(limit))
+            end.enter_context(limit())
+            end.callback(self._dismiss)
+            for i in range(1, self.size):
+                inbox: SimpleQueue[Any] = SimpleQueue()
+                thread = Thread(target=_serve, args=(i, inbox, limit), daemon=True)
+                self._inboxes.append(inbox)
+                self._threads.append(thread)
+                thread.start()
+            self._end = end.pop_all()
 
     def __exit__(self, *exception: object) -> None:
         self._end.close()

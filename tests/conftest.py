@@ -25,7 +25,7 @@ def folder(request, tmp_path, monkeypatch):
     if request.node.get_closest_marker("figures") is None:
         monkeypatch.setattr("numpy_vae.commands.train.draw_figures", lambda *args: [])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.delenv("NUMPY_VAE_DATA", raising=False)
     monkeypatch.setattr("numpy_vae.data.cache_folder", lambda: tmp_path / "cache")
     np.save("small.npy", np.random.default_rng(0).random((60, 4, 5)).astype(np.float32))
     return tmp_path

@@ -136,7 +136,10 @@ def test_grey_values_beyond_0_and_1_are_shown_between_their_own(folder, shown):
         (["run", "--dims", "2,2"], "argument --dims: '2,2' must be the numbers of two latent dim"),
         (["run", "--dims", "0,1"], "argument --dims: '0,1' must be the numbers of two latent dim"),
         (["run", "--dims", "1"], "argument --dims: '1' must be the numbers of two latent dimensi"),
-        (["run", "--out", "page.html"], "--out page.html exists already; --overwrite replaces it"),
+        (
+            ["run", "--out", "page.html"],
+            "error: page.html: exists already; --overwrite replaces it",
+        ),
         (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
         (["run", "--data", "gone.npy"], "--data is 'gone.npy', must be digits, mnist or an exist"),
     ],

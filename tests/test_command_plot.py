@@ -165,7 +165,7 @@ def test_images_that_have_moved_are_found(run, shown):
         (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
         (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
         (["run", "--out", "small.npy"], "--out small.npy is a file, must be a folder"),
-        (["run", "--out", "held"], "--out held already holds kl.png; --overwrite replaces it"),
+        (["run", "--out", "held"], "held/kl.png: exists already; --overwrite replaces it"),
         (["run", "--data", "other.npy"], "the images of other are others than those the run was t"),
         (["run", "--format", "gif"], "argument --format: invalid choice: 'gif'"),
         (["run", "--image-shape", "axb"], "argument --image-shape: 'axb' must be a height and a"),
@@ -199,13 +199,14 @@ def test_plot_refuses_what_it_cannot_use_in_one_line(run, capsys, words, message
 
 def test_a_full_disk_ends_with_1_and_keeps_the_old_figure(run, capsys, monkeypatch):
     (run / "figures/training.png").write_bytes(b"old")
+    assert "training.png: is not as the run wrote it (files.json)" in refusal(capsys, "plot", "run")
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "run/figures/training.png")
 
     monkeypatch.setattr(figures.Figure, "savefig", full)
     capsys.readouterr()
-    assert main(["plot", "run"]) == 1
+    assert main(["plot", "run", "--overwrite"]) == 1
     error = capsys.readouterr().err
     assert error == "numpy-vae plot: error: run/figures/training.png: No space left on device\n"
     assert (run / "figures/training.png").read_bytes() == b"old"

@@ -82,7 +82,10 @@ def test_a_run_needs_no_data_to_be_sampled_and_any_shape_will_do(run):
         (["run", "--out", "run/checkpoint.npz", "--overwrite"], "is a part of the run, must be an"),
         (["run", "--out", "folder.npz", "--overwrite"], "--out folder.npz is a folder, must be a"),
         (["run", "--out", "new"], "--out is new, must end in .npz"),
-        (["run", "--out", "small.npz"], "--out small.npz exists already; --overwrite replaces it"),
+        (
+            ["run", "--out", "small.npz"],
+            "error: small.npz: exists already; --overwrite replaces it",
+        ),
         (["run", "-n", "2501"], "-n is 2501, must be at most 2500 in a picture: --out FILE.npz"),
         (["run", "-n", "0"], "argument -n: '0' must be a whole number from 1 to 1000000"),
         (["run", "--seed", "x"], "argument --seed: 'x' must be a whole number"),

@@ -40,7 +40,8 @@ def studies(monkeypatch, tmp_path):
     made = {name: small(name) for name in FOUND}
     monkeypatch.setattr("numpy_vae.study.STUDIES", made)
     monkeypatch.setattr("numpy_vae.data.cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.delenv("NUMPY_VAE_DATA", raising=False)
+    monkeypatch.setattr("numpy_vae.data.MNIST_MIRRORS", ())
     monkeypatch.chdir(tmp_path)
     return made
 
@@ -138,9 +139,19 @@ def test_a_full_disk_costs_no_figure_that_was_there(studies, tmp_path, capsys, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    assert main(["study", "one"]) == 1
+    assert main(["study", "one", "--overwrite"]) == 1
     assert (tmp_path / "study/one.png").read_bytes() == before
     assert [p.name for p in (tmp_path / "study").iterdir()] == ["one.png"]
+
+
+def test_a_figure_that_is_there_is_replaced_only_when_asked(studies, tmp_path, capsys):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/one.png").write_text("mine")
+    assert main(["study", "one"]) == 2
+    assert "study/one.png exists already; --overwrite replaces it" in capsys.readouterr().err
+    assert small.ran == [] and (tmp_path / "study/one.png").read_text() == "mine"
+    assert main(["study", "one", "--overwrite"]) == 0
+    assert (tmp_path / "study/one.png").read_bytes().startswith(PNG)
 
 
 def test_the_drawn_digits_of_the_quick_size_are_always_the_same():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from numpy_vae.checkpoint import load_checkpoint
 from numpy_vae.commands.inputs import prepared
 from numpy_vae.data import binarized, split_validation
 from numpy_vae.likelihood import LIKELIHOODS
+from numpy_vae.owned import OwnFiles
 from numpy_vae.train import Best, spawn_streams, start_output_bias
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -29,8 +31,8 @@ def test_a_run_writes_its_directory(folder, capsys):
     assert listing(folder / "out") == [
         "checkpoint.npz", "config.json", "figures/interpolations.png", "figures/kl.png",
         "figures/latent.png", "figures/manifold.png", "figures/reconstructions.png",
-        "figures/samples.png", "figures/training.png", "figures/traversals.png", "history.csv",
-        "metrics.json",
+        "figures/samples.png", "figures/training.png", "figures/traversals.png", "files.json",
+        "history.csv", "metrics.json",
     ]  # fmt: skip
     for figure in (folder / "out/figures").iterdir():
         assert figure.read_bytes().startswith(PNG)
@@ -95,13 +97,14 @@ def test_a_run_is_replaced_only_when_asked(folder, capsys):
     before = (folder / "out/checkpoint.npz").read_bytes()
     assert train("--epochs", "1", "--out", "out", "--seed", "9") == 2
     error = capsys.readouterr().err
-    assert "--out out already holds a run (config.json); --overwrite replaces it" in error
+    assert "--out out already holds a run; --overwrite replaces it" in error
     assert (folder / "out/checkpoint.npz").read_bytes() == before
     # Neither is it lost to arguments that cannot work.
     assert train("--out", "out", "--overwrite", "--batch-size", "9999") == 2
     assert (folder / "out/checkpoint.npz").read_bytes() == before
     (folder / "out/mine.txt").write_text("keep")
-    (folder / "out/figures/manifold.png").write_text("of the old model")
+    with OwnFiles(folder / "out").write(folder / "out/figures/manifold.png", "old") as stream:
+        stream.write(b"of the old model")
     assert train("--out", "out", "--overwrite", "--epochs", "1", "--latent", "3") == 0
     assert (folder / "out/checkpoint.npz").read_bytes() != before
     assert not (folder / "out/figures/manifold.png").exists()
@@ -270,10 +273,13 @@ def test_a_full_disk_at_the_start_leaves_the_run_that_was_to_be_replaced(
 
 
 def test_a_file_in_the_way_of_the_figures_is_found_before_training(folder, capsys):
-    (folder / "out").mkdir()
+    assert train("--epochs", "1", "--out", "out") == 0
+    before = (folder / "out/checkpoint.npz").read_bytes()
+    shutil.rmtree("out/figures")
     (folder / "out/figures").write_text("in the way")
-    assert train("--out", "out") == 2
-    assert "out/figures" in capsys.readouterr().err
+    assert train("--out", "out", "--overwrite") == 2
+    assert "out/figures: Not a directory" in capsys.readouterr().err
+    assert (folder / "out/checkpoint.npz").read_bytes() == before
 
 
 # What else training can do --------------------------------------------------------------------
@@ -357,7 +363,7 @@ def test_a_training_that_nobody_reads_goes_on(folder, where):
 def test_ctrl_c_during_the_figures_lets_them_be_finished(folder, monkeypatch):
     before, finished = signal.signal(signal.SIGINT, signal.default_int_handler), []
 
-    def interrupted(state, data, path):
+    def interrupted(state, data, path, *args):
         os.kill(os.getpid(), signal.SIGINT)
         finished.append(path)
         return []

@@ -195,16 +195,27 @@ def test_lookup_order(tmp_path, monkeypatch, held, n):
         folder.mkdir(parents=True)
         if place in held.split():
             put(folder, four(size))
-    monkeypatch.setenv("NUMPY_VAE_DATA", str(folders["env"]))
-    assert len(load_mnist(folders["named"]).train) == n
+    if "env" in held:
+        monkeypatch.setenv("NUMPY_VAE_DATA", str(folders["env"]))
+    assert len(load_mnist(folders["named"] if "named" in held else None).train) == n
 
 
-def test_an_incomplete_place_does_not_count(tmp_path, monkeypatch):
-    files = four(5)
-    del files[NAMES[3]]
-    monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "not there"))
+@pytest.mark.parametrize("how", ["data_dir", "NUMPY_VAE_DATA"])
+@pytest.mark.parametrize("missing", [NAMES[3:], NAMES], ids=["one file", "all files"])
+def test_a_folder_that_is_named_is_used_or_refused_by_name(tmp_path, monkeypatch, how, missing):
     put(cache_folder(), four(6))
-    assert len(load_mnist(put(tmp_path / "named", files)).train) == 6
+    named = put(tmp_path / "named", {n: c for n, c in four(5).items() if n not in missing})
+    monkeypatch.setenv("NUMPY_VAE_DATA", str(named))
+    with pytest.raises(OSError, match=f"^{how} is .*, which has no {missing[0]}") as caught:
+        load_mnist(named if how == "data_dir" else None)
+    check_error(caught, named, *missing)
+
+
+def test_a_folder_of_the_environment_that_is_not_there_is_said(tmp_path, monkeypatch):
+    put(cache_folder(), four(6))
+    monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "mnsit"))
+    with pytest.raises(OSError, match=r"^NUMPY_VAE_DATA is .*mnsit, must be an existing folder"):
+        load_mnist()
 
 
 def test_files_may_be_gzipped_or_not(tmp_path):
@@ -272,6 +283,20 @@ def test_cache_folder(tmp_path, monkeypatch, platform, variable, parts):
     assert cache_folder() == tmp_path.joinpath(*parts)
 
 
+@pytest.mark.parametrize("cache", [None, "~nobody-of-this-name/cache", "relative"])
+def test_without_a_home_no_folder_is_made(tmp_path, monkeypatch, cache):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if cache is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no HOME, no entry of the user
+    with pytest.raises(OSError, match="there is no home folder") as caught:
+        load_mnist()
+    check_error(caught, "--data-dir", "NUMPY_VAE_DATA")
+    assert list(tmp_path.iterdir()) == []
+
+
 # MNIST: download --------------------------------------------------------------------------------
 
 
@@ -291,9 +316,8 @@ def set_mirrors(monkeypatch, *urls):
 @pytest.mark.parametrize("slash", ["", "/"], ids=["bare", "slash"])
 def test_download_goes_to_the_cache_and_is_not_repeated(tmp_path, monkeypatch, mirror, slash):
     set_mirrors(monkeypatch, mirror.as_uri() + slash)
-    data = load_mnist(put(tmp_path / "named", {}))
+    data = load_mnist()
     assert sorted(path.name for path in cache_folder().iterdir()) == sorted(NAMES)
-    assert not any((tmp_path / "named").iterdir())
     set_mirrors(monkeypatch)
     np.testing.assert_array_equal(load_mnist().train, data.train)
 
@@ -330,11 +354,9 @@ def test_a_wrong_file_never_takes_its_name(tmp_path, monkeypatch, mirror, name, 
 def test_the_last_word_says_what_was_tried_and_what_to_do(tmp_path, monkeypatch):
     urls = [(tmp_path / name).as_uri() for name in ("one", "two")]
     set_mirrors(monkeypatch, *urls)
-    monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "env"))
-    named = put(tmp_path / "named", {})
     with pytest.raises(OSError) as caught:
-        load_mnist(named)
-    check_error(caught, named, tmp_path / "env", cache_folder(), *urls, *NAMES)
+        load_mnist()
+    check_error(caught, cache_folder(), *urls, *NAMES)
     check_error(caught, "--data-dir", "NUMPY_VAE_DATA")
     assert not any(cache_folder().iterdir())
 

@@ -17,7 +17,7 @@ from numpy_vae import VAE, figures, load_digits
 from numpy_vae.data import Dataset
 from numpy_vae.digits import FACTORS
 from numpy_vae.evaluate import evaluate_likelihood
-from numpy_vae.runs import FIGURES, FORMATS
+from numpy_vae.owned import FIGURES, FORMATS
 from numpy_vae.train import Record
 
 HISTORY = [

@@ -196,7 +196,7 @@ def test_an_array_of_rows_takes_no_memory_but_its_own(monkeypatch):
 
 def test_what_is_read_can_be_written_and_the_file_stays_as_it_is(both, tmp_path):
     _, on_disk = both(GREY)
-    assert not on_disk.train.source.flags.writeable
+    assert not on_disk.train.source.array.flags.writeable
     before = (tmp_path / "x.npy").read_bytes()
     on_disk.train[:5][:] = 0
     assert (tmp_path / "x.npy").read_bytes() == before
@@ -319,7 +319,8 @@ def test_one_grey_pixel_in_the_last_chunk_makes_the_images_grey(both):
     x[:, 3] = 1
     assert both(x)[1].train.max() == 255
     x[60, 34] = 2
-    assert max(part.max() for part in (both(x)[1].train, both(x)[1].test)) == 2
+    on_disk = both(x)[1]
+    assert max(part.max() for part in (on_disk.train, on_disk.test)) == 2
 
 
 def test_images_are_read_in_their_order(tmp_path, mapped):

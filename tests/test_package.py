@@ -9,7 +9,8 @@ import numpy_vae
 
 PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
-    "checks", "files", "params", "layers", "posterior", "likelihood", "network", "bounds",
+    "starting", "checks", "files", "owned",
+    "params", "layers", "posterior", "likelihood", "network", "bounds",
     "memory", "vae", "team", "optim", "gradcheck", "modelcheck", "mapped", "data", "digits",
     "evaluate", "train", "checkpoint", "runs",
     "progress", "plots", "figures", "explorer", "study.report", "study.linear",

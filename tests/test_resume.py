@@ -380,7 +380,7 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_last_one(folder):
     result = subprocess.run([sys.executable, "-c", code, *words, "--out", "killed"])
     assert result.returncode == -signal.SIGKILL
     assert len(load_checkpoint("killed/checkpoint.npz").history) == 2
-    assert len(list(Path("killed").glob(".checkpoint.npz.*"))) == 1
+    assert len(list(Path("killed").glob(".numpy-vae-*.tmp"))) == 1
     assert main(["train", *words, "--out", "whole"]) == 0
     assert main(["train", "--resume", "killed"]) == 0
     assert_same_run("whole", "killed")
@@ -414,16 +414,17 @@ def test_a_full_disk_ends_with_1_and_the_last_good_checkpoint(folder, capsys, mo
 
 @pytest.mark.parametrize("full", ["history.csv", "metrics.json"])
 def test_a_disk_that_fills_up_for_another_file_is_no_harm(folder, capsys, monkeypatch, full):
-    from numpy_vae import runs
+    from numpy_vae import files, owned
 
-    def write(path, text):
+    def write(path, *seal):
         if path.name == full:
             raise OSError(28, "No space left on device", str(path))
-        write_text(path, text)
+        return atomic_write(path, *seal)
 
-    write_text = runs.write_text
+    atomic_write = files.atomic_write
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "write_text", write)
+        for module in files, owned:
+            patch.setattr(module, "atomic_write", write)
         assert train("--epochs", "2", "--out", "out") == 1
     error = capsys.readouterr().err
     pattern = f"numpy-vae train: error: out/{full}: No space left on device; " + KEPT.format("out")
@@ -451,7 +452,7 @@ def test_a_file_that_may_not_grow_is_a_full_disk(folder):
     pattern = r"numpy-vae train: error: out/checkpoint.npz: File too large; " + KEPT.format("out")
     assert int(re.fullmatch(pattern + "\n", error).group(1)) == 4
     assert len(load_checkpoint("out/checkpoint.npz").history) == 4
-    assert not list(Path("out").glob(".checkpoint*"))  # it takes no room on the full disk
+    assert not list(Path("out").glob(".*"))  # it takes no room on the full disk
     assert main(["train", *words, "--epochs", "9", "--out", "whole"]) == 0
     assert main(["train", "--resume", "out"]) == 0
     assert_same_run("whole", "out")

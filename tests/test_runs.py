@@ -9,7 +9,8 @@ import pytest
 
 from numpy_vae import VAE, Adam
 from numpy_vae.checkpoint import Checkpoint, save_checkpoint
-from numpy_vae.runs import FILES, begin_run, create_run, open_run, write_history
+from numpy_vae.owned import OwnFiles
+from numpy_vae.runs import begin_run, create_run, open_run, write_history
 from numpy_vae.train import Best, Record, spawn_streams
 
 
@@ -19,9 +20,32 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def create(out, overwrite=False):
+SETTINGS = {
+    "data": "digits", "data_dir": None, "image_shape": [1, 5], "fingerprint": "ab",
+    "likelihood": "bernoulli", "validation": 7, "seed": 3, "epochs": 4, "batch_size": 9,
+    "schedule": "constant", "beta": 1.0, "warmup": 0, "bound": "elbo", "samples": 1,
+    "binarize": "dynamic", "evaluate_every": 1, "patience": 2, "threads": 1,
+}  # fmt: skip
+
+
+def create(out, overwrite=False, data=None):
     with ExitStack() as held:
-        return create_run(out, "digits", held, overwrite=overwrite)
+        return create_run(out, "digits", held, overwrite=overwrite, data=data)
+
+
+def save_state(folder, seed=0):
+    """Save the checkpoint of a run in a folder; return its state."""
+    vae = VAE(5, (), 1, rng=seed)
+    state = Checkpoint(vae, Adam(vae.params), spawn_streams(0), [], None, Best(vae.params),
+                       SETTINGS)  # fmt: skip
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    save_checkpoint(Path(folder) / "checkpoint.npz", state)
+    return state
+
+
+def content(folder):
+    """Return the files below a folder, hidden ones too, with their bytes."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_fresh_directories_are_numbered():
@@ -29,45 +53,88 @@ def test_fresh_directories_are_numbered():
     assert names == ["runs/digits-1", "runs/digits-2", "runs/digits-3"]
 
 
-def test_creating_a_run_leaves_nothing_but_the_folders(folder):
+def test_creating_a_run_leaves_nothing_but_the_folder(folder):
     create("a/b")
-    assert [path.name for path in (folder / "a/b").iterdir()] == ["figures"]
+    assert list((folder / "a/b").iterdir()) == []
+    create("a/b")  # as one that was killed before its first checkpoint
 
 
-FIGURES = ["figures/training.png", "figures/kl.pdf", "figures/latent_factors.svg"]
-
-
-@pytest.mark.parametrize("held", [*FILES, *FIGURES])
-def test_a_run_is_not_replaced_unasked(folder, held):
+@pytest.mark.parametrize(
+    "mine",
+    ["latents.npz", "samples.png", ".numpy-vae", ".config.json.20240101", "config.json",
+     "history.csv", "figures/kl.png", "data.npy"],
+)  # fmt: skip
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_holds_something_and_no_run_is_refused(folder, mine, overwrite):
     (folder / "out/figures").mkdir(parents=True)
-    (folder / "out" / held).write_text("old")
-    with pytest.raises(ValueError, match=f"--out out already holds a run .{held}."):
+    (folder / "out" / mine).write_text("mine")
+    with pytest.raises(ValueError, match=r"^--out out holds '.*' and no run, must be empty, a run"):
+        create("out", overwrite)
+    assert content(folder / "out") == {mine: b"mine"}
+
+
+def test_a_checkpoint_of_something_else_makes_no_run(folder):
+    (folder / "out").mkdir()
+    (folder / "out/checkpoint.npz").write_bytes(b"of another program")
+    with pytest.raises(ValueError, match=r"^out/checkpoint.npz: "):
+        create("out", overwrite=True)
+    VAE(5, (), 1, rng=0).save("out/checkpoint.npz")
+    before = content(folder)
+    with pytest.raises(ValueError, match=r"^out/checkpoint.npz: not a checkpoint"):
+        create("out", overwrite=True)
+    assert content(folder) == before
+
+
+def test_a_run_is_not_replaced_unasked(folder):
+    save_state("out")
+    before = content(folder)
+    with pytest.raises(ValueError, match="--out out already holds a run; --overwrite replaces it"):
         create("out")
     create("out", overwrite=True)
-    assert (folder / "out" / held).read_text() == "old"  # not yet
+    assert content(folder) == before  # not yet
 
 
-def test_beginning_a_run_removes_the_results_of_the_last_one_and_nothing_else(folder):
-    create("out")
-    stale = ["metrics.json", "samples.png", "latents.npz", "explorer.html", *FIGURES]
+def test_a_run_is_not_replaced_by_one_that_is_trained_on_its_files(folder):
+    model = save_state("out").model_id
+    with OwnFiles(folder / "out").write(folder / "out/latents.npz", model) as stream:
+        stream.write(b"own")
+    with pytest.raises(ValueError, match=r"--data out/latents.npz is a file of the run in --out"):
+        create("out", overwrite=True, data="out/latents.npz")
+    (folder / "out/latents.npz").write_bytes(b"mine")  # is not replaced, so may be read
+    create("out", overwrite=True, data="out/latents.npz")
+
+
+def test_beginning_a_run_removes_its_own_files_of_another_model_and_nothing_else(folder):
+    state = save_state("out")
+    (folder / "out/figures").mkdir()
+    own = OwnFiles(folder / "out")
+    stale = ["metrics.json", "samples.png", "latents.npz", "explorer.html", "figures/training.png",
+             "figures/latent_factors.svg"]  # fmt: skip
+    for name in stale:
+        with own.write(folder / "out" / name, "another model") as stream:
+            stream.write(b"old")
+    with own.write(folder / "out/figures/kl.pdf", state.model_id) as stream:
+        stream.write(b"of this model")
+    (folder / "out/explorer.html").write_text("edited since")
     # By a SIGKILL: see tempfile.
-    torn = [".checkpoint.npz.x1y2abcd", ".explorer.html.________", "figures/.kl.pdf.abcd3_45"]
+    torn = [".numpy-vae-x1y2abcd.tmp", "figures/.numpy-vae-abcd3_45.tmp"]
     mine = [
         "figures/mine.png",
+        "figures/samples.png",
         "notes.txt",
         ".gitignore",
-        ".checkpoint.npz.mine",
-        ".config.json.swp",
+        ".checkpoint.npz.x1y2abcd",
+        ".config.json.20240101",
+        ".numpy-vae-mine.tmp",
     ]
-    for name in [*stale, *torn, *mine]:
+    for name in [*torn, *mine]:
         (folder / "out" / name).write_text("old")
-    begin_run(folder / "out", {"seed": 3}, resumed=True)
-    assert all((folder / "out" / name).exists() for name in [*stale, *mine])
-    assert not any((folder / "out" / name).exists() for name in torn)
-    begin_run(folder / "out", {"seed": 3}, resumed=False)
-    assert json.loads((folder / "out/config.json").read_text()) == {"seed": 3}
-    assert not any((folder / "out" / name).exists() for name in [*stale, *torn])
-    assert all((folder / "out" / name).exists() for name in mine)
+    begin_run(folder / "out", state)
+    assert set(content(folder / "out")) == {
+        "checkpoint.npz", "config.json", "files.json", "explorer.html", "figures/kl.pdf", *mine
+    }  # fmt: skip
+    assert json.loads((folder / "out/config.json").read_text()) == SETTINGS
+    assert list(json.loads((folder / "out/files.json").read_text())) == ["figures/kl.pdf"]
 
 
 def test_what_is_no_run_is_refused(folder):
@@ -107,14 +174,6 @@ def test_what_was_not_evaluated_is_an_empty_cell(folder):
                      and n != "test_seconds"]  # fmt: skip
 
 
-SETTINGS = {
-    "data": "digits", "data_dir": None, "image_shape": [1, 5], "fingerprint": "ab",
-    "likelihood": "bernoulli", "validation": 7, "seed": 3, "epochs": 4, "batch_size": 9,
-    "schedule": "constant", "beta": 1.0, "warmup": 0, "bound": "elbo", "samples": 1,
-    "binarize": "dynamic", "evaluate_every": 1, "patience": 2, "threads": 1,
-}  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -145,11 +204,8 @@ SETTINGS = {
     ids=str,
 )
 def test_settings_that_no_run_has_are_refused(folder, changes, message):
-    vae = VAE(5, (), 1, rng=0)
-    state = Checkpoint(vae, Adam(vae.params), spawn_streams(0), [], None, Best(vae.params),
-                       SETTINGS | changes)  # fmt: skip
-    (folder / "run").mkdir()
-    save_checkpoint("run/checkpoint.npz", state)
+    state = save_state("run")
+    save_checkpoint("run/checkpoint.npz", state._replace(settings=SETTINGS | changes))
     if not message:
         assert open_run(Path("run")).settings == SETTINGS | changes
         return

@@ -171,8 +171,8 @@ def add_data_dir(command: argparse._ActionsContainer) -> None:
         "--data-dir",
         type=path,
         metavar="DIR",
-        help="a folder with the four MNIST files; looked into before $NUMPY_VAE_DATA, the cache "
-        "folder and the download",
+        help="a folder with the four MNIST files (default: $NUMPY_VAE_DATA, else the cache folder, "
+        "else a download into that)",
     )
 
 
@@ -209,8 +209,10 @@ def add_out(command: argparse.ArgumentParser, metavar: str, default: str) -> Non
         "--out",
         type=path,
         metavar=metavar,
-        help=f"the file to write (default: RUN/{default}, which is replaced)",
+        help=f"the file to write (default: RUN/{default}, replaced if the run wrote it)",
     )
     command.add_argument(
-        "--overwrite", action="store_true", help="replace the file of --out, if there is one"
+        "--overwrite",
+        action="store_true",
+        help="replace a file that is there, also one that the run did not write",
     )

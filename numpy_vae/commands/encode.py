@@ -7,15 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import overflow_raises
 from ..data import Dataset, Part, batch, binarized, left_to_draw, read_images
-from ..files import write_arrays
+from ..files import save_arrays
 from ..likelihood import check_values
+from ..owned import OwnFiles
 from ..params import Array
 from ..progress import say
 from ..runs import open_run
 from ..vae import VAE
 from .arguments import Subparsers, add_command, add_data_dir, add_out, add_run, add_seed, path
-from .inputs import NAMED, check_width, data_of, free_path, load_images, refusals
+from .inputs import (
+    NAMED,
+    check_not_read,
+    check_width,
+    data_of,
+    free_path,
+    load_images,
+    refusals,
+)
 
 IMAGES_AT_ONCE = 1000
 
@@ -54,9 +64,11 @@ def add_arguments(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae encode``; return its exit status."""
     with refusals():
-        out = free_path(args.out, args.run, "latents.npz", [".npz"], overwrite=args.overwrite)
-        state = open_run(Path(args.run))
+        own = OwnFiles(Path(args.run), overwrite=args.overwrite)
+        out = free_path(own, args.out, "latents.npz", [".npz"])
+        state = open_run(own.folder)
         vae, binarize = state.kept, state.settings["binarize"]
+        check_not_read(out, args.data or state.settings["data"])
         if args.data is None:
             parts = parts_of(data_of(state, data_dir=args.data_dir))
         elif args.data in NAMED:
@@ -64,8 +76,6 @@ def run(args: argparse.Namespace) -> int:
         elif args.data_dir is not None:
             raise ValueError(f"--data-dir applies to --data mnist, not to --data {args.data}")
         else:
-            if out.exists() and out.samefile(args.data):
-                raise ValueError(f"--out {out} is the --data that is read, must be another file")
             # A static draw belongs to the images of the run; others are drawn like dynamic ones.
             binarize = "dynamic" if binarize == "static" else binarize
             parts = {
@@ -82,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
         found = {"mu": mu, "logvar": logvar} | ({} if labels is None else {"labels": labels})
         arrays |= {f"{part}_{name}" if part else name: a for name, a in found.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_arrays(out, arrays)
+    with own.write(out, state.model_id) as stream:
+        save_arrays(stream, arrays)
     say(f"written: {out} ({', '.join(f'{name} {a.shape}' for name, a in arrays.items())})")
     return 0
 
@@ -100,6 +111,7 @@ def encoded(
     for start in range(0, len(images), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)
         x = batch(images, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
-        pairs.append(vae.encode(x))
+        with overflow_raises():
+            pairs.append(vae.encode(x))
     mu, logvar = map(np.concatenate, zip(*pairs, strict=True))
     return mu, logvar

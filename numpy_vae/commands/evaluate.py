@@ -18,7 +18,7 @@ from ..evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
 from ..likelihood import check_values
 from ..mapped import chunks, subset
 from ..params import Array
-from ..progress import Progress, duration, say
+from ..progress import Progress, duration, say_result
 from ..runs import open_run
 from .arguments import Subparsers, add_command, add_moved_data, add_run, add_seed, whole
 from .inputs import data_of, described, refusals
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         images = subset(images, np.sort(rng.permutation(len(images))[:count]))
         check_values(vae.likelihood, images, f"--data {name}")
     if not args.json:
-        say(
+        say_result(
             f"{args.run}: {data.name}, binarize {settings['binarize']}; {described(vae)}; "
             f"{count} {args.on} images, {args.samples} samples, seed {args.seed}"
         )
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         "cross_entropy": vae.likelihood.name == "bernoulli" and not is_binary(images, settings),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    say(json.dumps(result) if args.json else evaluation_text(result))
+    say_result(json.dumps(result) if args.json else evaluation_text(result))
     return 0
 
 

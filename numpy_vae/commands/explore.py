@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import posterior
+from ..checks import overflow_raises
 from ..data import batch, value_range
 from ..explorer import MAX_POINTS, explorer_page
-from ..files import write_text
 from ..network import MAX_WIDTH
+from ..owned import OwnFiles
 from ..progress import say
 from ..runs import open_run
 from .arguments import (
@@ -74,8 +75,9 @@ def add_arguments(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae explore``; return its exit status."""
     with refusals():
-        out = free_path(args.out, args.run, "explorer.html", [".html"], overwrite=args.overwrite)
-        state = open_run(Path(args.run))
+        own = OwnFiles(Path(args.run), overwrite=args.overwrite)
+        out = free_path(own, args.out, "explorer.html", [".html"])
+        state = open_run(own.folder)
         vae, settings = state.kept, state.settings
         if args.dims is not None and max(args.dims) >= vae.latent_dim:
             raise ValueError(
@@ -99,8 +101,9 @@ def run(args: argparse.Namespace) -> int:
                 rng=np.random.default_rng(state.streams.test_seed),
                 dtype=vae.params.dtype,
             )
-            mu, logvar = vae.encode(x)
-            kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
+            with overflow_raises():
+                mu, logvar = vae.encode(x)
+                kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
             page = explorer_page(
                 vae,
                 shape,
@@ -112,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
                 dimensions=args.dims,
             )
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, page)
-    say(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    content = page.encode()
+    with own.write(out, state.model_id) as stream:
+        stream.write(content)
+    say(f"written: {out} ({len(content) / 1e6:.1f} MB)")
     return 0

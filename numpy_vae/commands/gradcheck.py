@@ -8,7 +8,7 @@ from itertools import groupby
 
 from ..modelcheck import EXAMPLES, Check, check_model, point_table, summary
 from ..network import MAX_WIDTH
-from ..progress import say
+from ..progress import say_result
 from ..vae import VAE
 from .arguments import Subparsers, add_command, add_model_arguments, add_seed, whole
 from .inputs import described, likelihood_of, refusals
@@ -100,21 +100,21 @@ def run(args: argparse.Namespace) -> int:
             rng=args.seed,
         )
     entries = args.entries or (vae.params.flat.size if vae.params.flat.size <= SMALL_MODEL else 20)
-    say(
+    say_result(
         f"{described(vae)}, {args.bound}, beta {args.beta:g}, seed {args.seed}; {EXAMPLES} examples"
     )
-    say(LEGEND)
+    say_result(LEGEND)
     start = time.perf_counter()
     checks: list[Check] = []
     found = check_model(vae, args.beta, bound=args.bound, max_entries=entries, rng=args.seed)
     for _, group in groupby(found, lambda check: check.point):
         of_point = list(group)
         checks += of_point
-        say("\n" + point_table(of_point))
+        say_result("\n" + point_table(of_point))
     failed = sum(not check.report.ok for check in checks)
-    say(f"\n{summary(checks)}; {time.perf_counter() - start:.1f} s")
+    say_result(f"\n{summary(checks)}; {time.perf_counter() - start:.1f} s")
     if failed:
-        say(f"FAIL: {failed} of {len(checks)} checks")
+        say_result(f"FAIL: {failed} of {len(checks)} checks")
         return 1
-    say(f"ok: all {len(checks)} checks")
+    say_result(f"ok: all {len(checks)} checks")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoint import Checkpoint
-from ..checks import check_whole
+from ..checks import check_whole, shorten
 from ..data import (
     Dataset,
     binarized,
@@ -21,12 +22,15 @@ from ..data import (
     split_validation,
 )
 from ..digits import load_digits
+from ..files import check_writable
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood, make_likelihood
+from ..owned import OwnFiles
 from ..params import Array
 from ..runs import FILES
 from ..vae import VAE
 
 NAMED = ("digits", "mnist")  # the data sets that are no files
+MOST = 400  # characters of a message: of what a file holds, or is called, anything may be part
 
 
 class UsageError(Exception):
@@ -44,11 +48,29 @@ def refusals() -> Iterator[None]:
 
 def one_line(error: Exception) -> str:
     """Return what went wrong as one line."""
+    text = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, MemoryError):
-        return f"out of memory {error}".strip()
-    return " ".join(str(error).split())
+        text = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, MemoryError):
+        text = f"out of memory {error}"
+    return shorten(text, MOST)
+
+
+def check_drawing() -> None:
+    """Import what draws figures, so that what is wrong with it shows before the work.
+
+    A command shows no window and chooses its own fonts: what the user has set for those may be
+    wrong, and what matplotlib has to say of its cache is not asked for.
+    """
+    import logging
+
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        from .. import figures  # noqa: F401
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
 
 
 def load_images(
@@ -108,22 +130,25 @@ def check_width(images: Array, vae: VAE) -> None:
         )
 
 
-def free_path(
-    out: str | None, run: str, default: str, suffixes: Sequence[str], *, overwrite: bool
-) -> Path:
-    """Return the file to write: `default` in the run, or one of these suffixes that is free."""
-    if out is None:
-        return Path(run, default)
-    path = Path(out)
+def free_path(own: OwnFiles, out: str | None, default: str, suffixes: Sequence[str]) -> Path:
+    """Return the file to write: `default` in the run, or `out`, which ends in one of `suffixes`."""
+    path = own.folder / default if out is None else Path(out)
     if path.suffix not in suffixes:
         raise ValueError(f"--out is {out}, must end in {', '.join(suffixes)}")
     if path.is_dir():
-        raise ValueError(f"--out {out} is a folder, must be a file")
-    if path.resolve().parent == Path(run).resolve() and path.name in FILES:
+        raise ValueError(f"--out {path} is a folder, must be a file")
+    if path.resolve().parent == own.folder.resolve() and path.name in FILES:
         raise ValueError(f"--out {out} is a part of the run, must be another file")
-    if path.exists() and not overwrite:
-        raise ValueError(f"--out {out} exists already; --overwrite replaces it")
+    own.check_free(path)
+    if own.folder.is_dir():  # else it is no run, which is found next
+        check_writable(path.parent)
     return path
+
+
+def check_not_read(out: Path, source: str) -> None:
+    """Raise ValueError where the file to write is the one that is read."""
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise ValueError(f"--out {out} is the --data that is read, must be another file")
 
 
 def data_of(

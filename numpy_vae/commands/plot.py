@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import IO, TypeAlias
 
 import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..data import Dataset, black_or_white
+from ..files import check_writable
 from ..mapped import subset
+from ..owned import FIGURES, FORMATS, OwnFiles
 from ..progress import say
-from ..runs import FIGURES, FORMATS, open_run
+from ..runs import open_run
 from .arguments import Subparsers, add_command, add_image_shape, add_moved_data, add_run, path
-from .inputs import data_of, refusals
+from .inputs import check_drawing, data_of, refusals
 
 MAX_SHOWN = 10_000  # test images, in the figures
+# `OwnFiles.write` or `OwnFiles.write_or_keep`
+WriteFile: TypeAlias = Callable[..., AbstractContextManager[IO[bytes]]]
 
 PLOT = """\
 Draw the figures of a run: the training curves, reconstruction and KL apart; reconstructions of test
@@ -45,7 +53,9 @@ def add_arguments(commands: Subparsers) -> None:
         help="the folder that they go to (default: RUN/figures)",
     )
     command.add_argument(
-        "--overwrite", action="store_true", help="replace the figures that --out already holds"
+        "--overwrite",
+        action="store_true",
+        help="replace figures that are there, also those that the run did not write",
     )
     add_image_shape(command)
     add_moved_data(command)
@@ -54,25 +64,25 @@ def add_arguments(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae plot``; return its exit status."""
     with refusals():
-        from .. import figures  # noqa: F401  # what is wrong with matplotlib shows now
-
+        check_drawing()
         state = open_run(Path(args.run))
         data = data_of(state, args.data, args.data_dir, args.image_shape)
         folder = Path(args.run, "figures") if args.out is None else Path(args.out)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"--out {args.out} is a file, must be a folder")
-        held = [name for name in FIGURES if (folder / f"{name}.{args.format}").exists()]
-        if held and args.out is not None and not args.overwrite:
-            raise ValueError(
-                f"--out {args.out} already holds {held[0]}.{args.format}; --overwrite replaces it"
-            )
+        own = OwnFiles(Path(args.run), overwrite=args.overwrite)
+        for name in FIGURES:
+            own.check_free(folder / f"{name}.{args.format}")
+        check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
-    written = draw_figures(state, data, folder, args.format)
+    written = draw_figures(state, data, folder, args.format, own.write)
     say("written: " + ", ".join(map(str, written)))
     return 0
 
 
-def draw_figures(state: Checkpoint, data: Dataset, folder: Path, format: str = "png") -> list[Path]:
+def draw_figures(
+    state: Checkpoint, data: Dataset, folder: Path, format: str, write: WriteFile
+) -> list[Path]:
     """Write the figures of a run; the same run gives the same pictures each time."""
     from ..figures import save_figures  # matplotlib takes longer to import than all the rest
 
@@ -92,5 +102,6 @@ def draw_figures(state: Checkpoint, data: Dataset, folder: Path, format: str = "
     )
     kept = None if state.best is None else state.best.epoch or None
     return save_figures(
-        folder, vae, shown, x, state.history, rng=rng, format=format, kept_epoch=kept
-    )
+        folder, vae, shown, x, state.history, rng=rng, format=format, kept_epoch=kept,
+        write=partial(write, model=state.model_id),
+    )  # fmt: skip

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ..files import write_arrays
+from ..checks import overflow_raises
+from ..files import save_arrays
+from ..owned import FORMATS, OwnFiles
 from ..progress import say
-from ..runs import FORMATS, open_run
+from ..runs import open_run
 from .arguments import Subparsers, add_command, add_image_shape, add_out, add_run, add_seed, whole
 from .inputs import free_path, refusals, shape_of
 
@@ -39,24 +42,28 @@ def run(args: argparse.Namespace) -> int:
     """``numpy-vae sample``; return its exit status."""
     with refusals():
         suffixes = [f".{kind}" for kind in ("npz", *FORMATS)]
-        out = free_path(args.out, args.run, "samples.png", suffixes, overwrite=args.overwrite)
+        own = OwnFiles(Path(args.run), overwrite=args.overwrite)
+        out = free_path(own, args.out, "samples.png", suffixes)
         kind = out.suffix.removeprefix(".")
         if kind != "npz" and args.n > MAX_PICTURED:
             raise ValueError(
                 f"-n is {args.n}, must be at most {MAX_PICTURED} in a picture: --out FILE.npz"
             )
-        state = open_run(Path(args.run))
+        state = open_run(own.folder)
         shape = shape_of(state, args.image_shape)
     z = np.random.default_rng(args.seed).standard_normal((args.n, state.vae.latent_dim))
     vae = state.kept
-    chunks = [vae.decode(z[i : i + IMAGES_AT_ONCE]) for i in range(0, len(z), IMAGES_AT_ONCE)]
+    with overflow_raises():
+        chunks = [vae.decode(z[i : i + IMAGES_AT_ONCE]) for i in range(0, len(z), IMAGES_AT_ONCE)]
     images = np.concatenate(chunks)
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "npz":
-        write_arrays(out, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})
+        with own.write(out, state.model_id) as stream:
+            save_arrays(stream, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})
     else:
         from ..figures import save_samples
 
-        save_samples(out, images, shape, name=Path(state.settings["data"]).stem)
+        write = partial(own.write, model=state.model_id)
+        save_samples(out, images, shape, name=Path(state.settings["data"]).stem, write=write)
     say(f"written: {out}")
     return 0

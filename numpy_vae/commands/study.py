@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from ..data import load_mnist
 from ..digits import load_digits
-from ..progress import say
+from ..files import check_writable
+from ..progress import complain, say_result
 from .arguments import Subparsers, add_command, add_data_dir, add_seed, path
-from .inputs import NAMED, one_line, refusals
+from .inputs import NAMED, check_drawing, one_line, refusals
 
 if TYPE_CHECKING:
     from ..study import Setting, Study
@@ -58,7 +58,10 @@ def add_arguments(commands: Subparsers) -> None:
         type=path,
         default="study",
         metavar="DIR",
-        help="the folder that the figures NAME.png go to, which are replaced (default: study)",
+        help="the folder that the figures NAME.png go to (default: study)",
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the figures that are there"
     )
     add_seed(command, "seed of all that is drawn")
 
@@ -70,23 +73,21 @@ def run(args: argparse.Namespace) -> int:
     if not args.names:
         width = max(map(len, STUDIES))
         for number, study in enumerate(STUDIES.values(), start=1):
-            say(f"{number:2}. {study.name:{width}}  {study.question}")
-        say("\nnumpy-vae study NAME runs one; its page is docs/study/NUMBER-NAME.md")
+            say_result(f"{number:2}. {study.name:{width}}  {study.question}")
+        say_result("\nnumpy-vae study NAME runs one; its page is docs/study/NUMBER-NAME.md")
         return 0
     with refusals():
         studies = chosen(args.names)
-        figures = figure_paths(Path(args.out), studies)
+        figures = figure_paths(Path(args.out), studies, overwrite=args.overwrite)
         setting = setting_of(args.data, args.seed, args.data_dir, studies)
-        from .. import figures as drawing  # noqa: F401  # what is wrong with matplotlib shows now
-
+        check_drawing()
         Path(args.out).mkdir(parents=True, exist_ok=True)
     held = []
     for study, figure in zip(studies, figures, strict=True):
         try:
             held.append(answer(study, setting, args.data, figure))
         except (FloatingPointError, MemoryError, OSError) as error:  # the others may do better
-            say("")
-            print(f"numpy-vae study: error: {study.name}: {one_line(error)}", file=sys.stderr)
+            complain(f"numpy-vae study: error: {study.name}: {one_line(error)}")
             held.append(False)
     return 0 if all(held) else 1
 
@@ -98,15 +99,15 @@ def answer(study: Study, setting: Setting, data: str, figure: Path) -> bool:
 
     start = time.perf_counter()
     on = data if study.images else "no images"
-    say(f"{study.question}\n{on}, seed {setting.seed}; docs/study/{page_of(study)}\n")
+    say_result(f"{study.question}\n{on}, seed {setting.seed}; docs/study/{page_of(study)}\n")
     found = study.run(setting)
     for table in study.tables(found):
-        say(table.text() + "\n")
+        say_result(table.text() + "\n")
     held = [claim.holds(found) for claim in study.claims]
     for number, (claim, holds) in enumerate(zip(study.claims, held, strict=True), start=1):
-        say(f"{number}. {'holds' if holds else 'FAILS'}  {claim.text}")
+        say_result(f"{number}. {'holds' if holds else 'FAILS'}  {claim.text}")
     save_study(figure, study, found)
-    say(f"\nwritten: {figure}; {time.perf_counter() - start:.1f} s\n")
+    say_result(f"\nwritten: {figure}; {time.perf_counter() - start:.1f} s\n")
     return all(held)
 
 
@@ -120,13 +121,17 @@ def chosen(names: Sequence[str]) -> list[Study]:
     return [study for study in STUDIES.values() if study.name in names or "all" in names]
 
 
-def figure_paths(folder: Path, studies: Sequence[Study]) -> list[Path]:
+def figure_paths(folder: Path, studies: Sequence[Study], *, overwrite: bool) -> list[Path]:
     """Return the figure of each study in a folder, which need not be there yet."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file, must be a folder")
     paths = [folder / f"{study.name}.png" for study in studies]
     for taken in filter(Path.is_dir, paths):
         raise ValueError(f"{taken} is a folder, must be free for a figure")
+    for taken in filter(Path.exists, paths):
+        if not overwrite:
+            raise ValueError(f"{taken} exists already; --overwrite replaces it")
+    check_writable(folder)
     return paths
 
 

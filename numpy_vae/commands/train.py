@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import platform
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -23,7 +25,8 @@ from ..data import BINARIZE, Dataset, fingerprint, left_to_draw
 from ..evaluate import evaluate_elbo
 from ..likelihood import check_values
 from ..optim import MAX_LR, SCHEDULES, Adam, Average
-from ..progress import Progress
+from ..owned import METRICS, OwnFiles
+from ..progress import Progress, complain
 from ..runs import (
     CHECKPOINT,
     LOOP,
@@ -33,7 +36,6 @@ from ..runs import (
     open_run,
     save_run,
     write_history,
-    write_json,
 )
 from ..team import MAX_THREADS, MIN_ROWS, suitable_threads
 from ..train import (
@@ -60,6 +62,7 @@ from .arguments import (
 )
 from .inputs import (
     NAMED,
+    check_drawing,
     data_of,
     described,
     likelihood_of,
@@ -244,10 +247,13 @@ def add_arguments(commands: Subparsers) -> None:
         "--out",
         type=path,
         metavar="DIR",
-        help="the run directory (default: a fresh one under runs/)",
+        help="the run directory, new or empty (default: a fresh one under runs/)",
     )
     output.add_argument(
-        "--overwrite", action="store_true", help="replace the run that --out already holds"
+        "--overwrite",
+        action="store_true",
+        help="replace the run that --out already holds, and what commands wrote beside it; files "
+        "of your own stay",
     )
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -266,8 +272,7 @@ def prepare(args: argparse.Namespace, held: ExitStack) -> Run:
     It is locked until `held` is closed.
     """
     with refusals():
-        from .. import figures  # noqa: F401  # what is wrong with matplotlib shows now
-
+        check_drawing()
         return begin(args, held) if args.resume is None else resume(args, held)
 
 
@@ -341,7 +346,9 @@ def begin(args: argparse.Namespace, held: ExitStack) -> Run:
     }
     average = Average(vae.params) if args.average else None
     best = Best(vae.params) if args.validation else None
-    folder = create_run(args.out, data.name, held, overwrite=args.overwrite)
+    folder = create_run(
+        args.out, data.name, held, overwrite=args.overwrite, data=None if name in NAMED else name
+    )
     return Run(Checkpoint(vae, adam, streams, [], average, best, settings), data, folder)
 
 
@@ -414,7 +421,8 @@ def train(args: argparse.Namespace, run: Run) -> int:
             save_checkpoint(folder / CHECKPOINT, state)
             begun = True
             write_history(folder / "history.csv", history)
-            begin_run(folder, state.settings, resumed=args.resume is not None)
+            begin_run(folder, state)
+            first = len(history) + 1
             try:
                 for record in train_epochs(
                     state.vae,
@@ -429,13 +437,17 @@ def train(args: argparse.Namespace, run: Run) -> int:
                 ):
                     history.append(record)
                     save_run(folder, state)
+                    if record.epoch == first:  # what was made of a run that is resumed is stale
+                        OwnFiles(folder).remove_stale(state.model_id)
                     progress(record)
             except KeyboardInterrupt:
                 cut_short = True
                 progress.clear()
-                # The last whole epoch is what a run can go on from with the same bits.
-                state = open_run(folder)
-                print(f"interrupted; {standing(folder)}", file=sys.stderr)
+                complain(f"interrupted; {standing(folder)}")
+                try:  # the last whole epoch is what a run can go on from with the same bits
+                    state = open_run(folder)
+                except (ValueError, OSError):  # somebody has taken the folder away
+                    return 130
             if state.history:
                 finish(folder, state, data, progress, time.perf_counter() - start, cut_short)
     except (FloatingPointError, MemoryError, OSError) as error:
@@ -444,7 +456,7 @@ def train(args: argparse.Namespace, run: Run) -> int:
         if isinstance(error, FloatingPointError):
             what = f"training stopped at {what} (a smaller --lr may help)"
         where = f"; {standing(folder)}" if begun or args.resume is not None else ""
-        print(f"numpy-vae train: error: {what}{where}", file=sys.stderr)
+        complain(f"numpy-vae train: error: {what}{where}")
         return 1
     return 130 if progress.interrupted else 0
 
@@ -453,8 +465,8 @@ def standing(folder: Path) -> str:
     """Return where a run that has stopped stands, by what is on the disk."""
     try:
         epoch = len(open_run(folder).history)
-    except (ValueError, OSError, MemoryError):  # say at least what has stopped it
-        return f"see {folder}"
+    except (ValueError, OSError, MemoryError):
+        return f"{folder} holds no run that can be read"
     return (
         f"the run is kept as it was after epoch {epoch}; go on with: "
         f"numpy-vae train --resume {shlex.quote(str(folder))}"
@@ -491,6 +503,7 @@ def finish(
 ) -> None:
     """Write the result and the figures of a run, and say what they are."""
     vae, history, settings = state.kept, state.history, state.settings
+    own, model = OwnFiles(folder), state.model_id
     kept_epoch = state.best.epoch if state.best is not None and state.best.epoch else len(history)
     binarize = settings["binarize"]
     test = evaluate_elbo(
@@ -520,7 +533,7 @@ def finish(
         metrics |= {f"validation_{k}": value for k, value in validation._asdict().items()}
     for block, value in vae.likelihood.parameters().items():
         metrics[block] = value.tolist()
-    write_json(folder / "metrics.json", metrics)
+    write_metrics(own, model, metrics)
     if metrics["stopped_early"]:
         progress.say(f"stopped: no higher validation ELBO for {settings['patience']} epochs")
     if "likelihood.logvar" in vae.params:
@@ -531,7 +544,18 @@ def finish(
         f"test ELBO {test.elbo:.3f} nats per image (binarize {binarize}, one draw of the noise"
         f"{best})"
     )
-    written = draw_figures(state, data, folder / "figures")
+    written = draw_figures(state, data, folder / "figures", "png", own.write_or_keep)
     # Once more, with the memory that the figures took.
-    write_json(folder / "metrics.json", metrics | {"peak_memory_mib": peak_memory()})
-    progress.say(f"written to {folder}: {', '.join(f'figures/{path.name}' for path in written)}")
+    write_metrics(own, model, metrics | {"peak_memory_mib": peak_memory()})
+    if stale := own.remove_stale(model):
+        progress.say(f"removed, since they show an earlier epoch: {', '.join(stale)}")
+    for left in own.kept:
+        complain(f"numpy-vae train: {left} is not as the run wrote it, and is left as it is")
+    names = [f"figures/{file.name}" for file in written if file not in own.kept]
+    progress.say(f"written to {folder}: {', '.join(names)}")
+
+
+def write_metrics(own: OwnFiles, model: str, metrics: Mapping[str, Any]) -> None:
+    """Write the result of a run, which is that of this model."""
+    with own.write(own.folder / METRICS, model) as stream:
+        stream.write(json.dumps(metrics, indent=2).encode() + b"\n")

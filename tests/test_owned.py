@@ -1,0 +1,144 @@
+"""The list of a run's own files: what may be replaced or removed unasked, and nothing else."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from numpy_vae.owned import LIST, NAMES, OwnFiles
+
+
+@pytest.fixture(autouse=True)
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("run/figures").mkdir(parents=True)
+    return Path("run")
+
+
+def write(path, text, model="a", **options):
+    with OwnFiles(Path("run"), **options).write(Path(path), model) as stream:
+        stream.write(text.encode())
+
+
+def listed():
+    return json.loads(Path("run", LIST).read_text())
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", [NAMES[0], "samples.png", "figures/kl.pdf"])
+def test_what_a_command_wrote_is_listed_and_may_be_replaced(run, name):
+    write(run / name, "one")
+    assert OwnFiles(run).is_own(run / name)
+    assert listed() == {name: {"model": "a", "sha256": [digest("one")]}}
+    write(run / name, "two", "b")
+    assert (run / name).read_text() == "two"
+    assert listed() == {name: {"model": "b", "sha256": [digest("one"), digest("two")]}}
+    write(run / name, "three", "c")
+    assert listed()[name]["sha256"] == [digest("two"), digest("three")]
+
+
+@pytest.mark.parametrize("mine", ["put there", "edited", "link", "dangling link"])
+def test_what_is_not_as_a_command_wrote_it_is_replaced_only_when_told(run, mine):
+    path = run / "samples.png"
+    if mine == "edited":
+        write(path, "own")
+    if "link" in mine:
+        Path("elsewhere").write_text("mine")
+        path.symlink_to("../elsewhere" if mine == "link" else "../nowhere")
+    else:
+        path.write_text("mine")
+    assert not OwnFiles(run).is_own(path)
+    with pytest.raises(FileExistsError, match=r"is not as the run wrote it \(files.json\)"):
+        OwnFiles(run).check_free(path)
+    with pytest.raises(FileExistsError):
+        write(path, "new")
+    assert path.is_symlink() or path.read_text() == "mine"
+    assert OwnFiles(run).remove_stale("another") == [] and os.path.lexists(path)
+    write(path, "new", overwrite=True)
+    assert path.read_text() == "new" and OwnFiles(run).is_own(path)
+    if "link" in mine:
+        assert Path("elsewhere").read_text() == "mine"
+
+
+@pytest.mark.parametrize("path", ["run/epoch5.npz", "elsewhere.npz", "run/figures/mine.png"])
+def test_a_file_that_the_user_named_is_not_listed(run, path):
+    write(path, "new")
+    assert not Path("run", LIST).exists() and not OwnFiles(run).is_own(Path(path))
+    with pytest.raises(FileExistsError, match="exists already; --overwrite replaces it"):
+        write(path, "newer")
+    assert OwnFiles(run).remove_stale("another") == [] and Path(path).read_text() == "new"
+
+
+def test_a_file_that_appears_meanwhile_is_kept(run):
+    path = run / "latents.npz"
+    with pytest.raises(FileExistsError), OwnFiles(run).write(path, "a") as stream:
+        stream.write(b"of an hour's work")
+        path.write_text("mine")
+    assert path.read_text() == "mine" and [p.name for p in run.iterdir() if p.is_file()] == [
+        "latents.npz"
+    ]
+
+
+def test_a_crash_between_the_list_and_the_file_leaves_a_file_that_is_own(run, monkeypatch):
+    path = run / "samples.png"
+    write(path, "one")
+
+    def dies(source, target):
+        if Path(target) == path:
+            raise SystemError("killed")
+        replace(source, target)
+
+    replace = os.replace
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr(os, "replace", dies)
+        write(path, "two", "b")
+    assert path.read_text() == "one" and OwnFiles(run).is_own(path)
+    write(path, "three", "c")
+    assert path.read_text() == "three" and OwnFiles(run).is_own(path)
+
+
+def test_stale_files_are_those_of_another_model(run):
+    for name, model in ("samples.png", "a"), ("latents.npz", "b"), ("figures/kl.png", "a"):
+        write(run / name, name, model)
+    (run / "metrics.json").write_text("from a run of a version that listed nothing")
+    (run / "figures/training.png").write_text("mine")
+    assert OwnFiles(run).remove_stale("b") == ["metrics.json", "samples.png", "figures/kl.png"]
+    assert sorted(p.name for p in run.rglob("*") if p.is_file()) == [
+        LIST, "latents.npz", "training.png"
+    ]  # fmt: skip
+    assert list(listed()) == ["latents.npz"]
+    before = (run / LIST).stat().st_mtime_ns
+    assert OwnFiles(run).remove_stale("b") == []
+    assert (run / LIST).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[1]", '{"samples.png": 3}', '{"samples.png": {"sha256": "%s"}}', "[" * 100_000,
+     '{"../mine": {"model": "x", "sha256": ["%s"]}}', '{"samples.png": {"model": "x"}}'],
+)  # fmt: skip
+def test_by_a_list_that_is_damaged_nothing_is_own(run, text):
+    (run / LIST).write_text(text.replace("%s", digest("mine")))
+    for path in run / "samples.png", Path("mine"):
+        path.write_text("mine")
+        assert not OwnFiles(run).is_own(path)
+    assert OwnFiles(run).remove_stale("another") == []
+    assert (run / "samples.png").read_text() == Path("mine").read_text() == "mine"
+    write(run / "latents.npz", "own")
+    assert list(listed()) == ["latents.npz"]
+
+
+def test_a_file_that_may_not_be_replaced_can_be_left(run):
+    own = OwnFiles(run)
+    (run / "samples.png").write_text("mine")
+    for name in "samples.png", "latents.npz":
+        with own.write_or_keep(run / name, "a") as stream:
+            stream.write(b"new")
+    assert own.kept == [run / "samples.png"]
+    assert (run / "samples.png").read_text() == "mine"
+    assert (run / "latents.npz").read_text() == "new"
