@@ -69,8 +69,8 @@ class Ended(NamedTuple):
 
 
 def masked(path):
-    """Return a path in which a star replaces the random end of a temporary file's name."""
-    return re.sub(r"((?:^|/)\.[^/]+\.)[a-z0-9_]{8}$", r"\1*", path)
+    """Return a path in which a star replaces the random part of a temporary file's name."""
+    return re.sub(r"((?:^|/)\.numpy-vae-)[a-z0-9_]{8}(?=\.tmp$)", r"\1*", path)
 
 
 def unavailable():

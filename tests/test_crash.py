@@ -20,6 +20,7 @@ import functools
 import io
 import json
 import os
+import re
 import tempfile
 import zipfile
 from contextlib import contextmanager, nullcontext, suppress
@@ -42,7 +43,8 @@ TRAIN = ["train", "--data", "small.npy", "--hidden", "7", "--latent", "2", "--ep
 MINE = ("small.npy", "x.npz", "run/notes.txt", "run/figures/mine.png")
 DERIVED = ("run/samples.png", "run/latents.npz", "run/explorer.html")
 EVERYTHING = ("run/*",)
-LIST = "run/files.json"  # of the files of a run, where a run has one
+LIST = "run/files.json"
+WHOLE = "open write fsync chmod rename"
 
 
 class Case(NamedTuple):
@@ -61,7 +63,10 @@ CASES = {
         [*TRAIN, "--out", "run", "--overwrite"],
         EVERYTHING, MINE, (*DERIVED, "run/metrics.json", "run/figures/*"),
     ),
-    "resume": Case(["train", "--resume", "run", "--epochs", "3"], EVERYTHING, (*MINE, *DERIVED)),
+    "resume": Case(
+        ["train", "--resume", "run", "--epochs", "3"],
+        EVERYTHING, MINE, (*DERIVED, "run/metrics.json", "run/figures/*"),
+    ),
     "plot": Case(["plot", "run"], ("run/figures/*", LIST), MINE),
     "plot out": Case(["plot", "run", "--out", "paper"]),
     "sample": Case(["sample", "run"], ("run/samples.png", LIST)),
@@ -72,42 +77,36 @@ CASES = {
 }  # fmt: skip
 
 # A line for each file, up to its new name, which is the one that it has here while it is a
-# temporary file. Repeated writes count once: how many there are is the buffer's choice.
+# temporary file. Repeated writes count once: how many there are is the buffer's choice. LIST stands
+# for the five calls that write the list of a run's own files.
 # Where a table is to change, paste the one that the failure shows.
 TABLES = {
     "train": """
         run: mkdir
-        run/figures: mkdir
-        run/.numpy-vae: open write fsync chmod rename
-        run/.numpy-vae: unlink
         run/checkpoint.npz: open write fsync chmod rename
         run/history.csv: open write fsync chmod rename
         run/config.json: open write fsync chmod rename
+        run/figures: mkdir
         run/checkpoint.npz: open write fsync chmod rename
         run/history.csv: open write fsync chmod rename
         run/checkpoint.npz: open write fsync chmod rename
         run/history.csv: open write fsync chmod rename
-        run/metrics.json: open write fsync chmod rename
-        run/figures/training.png: open write fsync chmod rename
-        run/figures/reconstructions.png: open write fsync chmod rename
-        run/figures/samples.png: open write fsync chmod rename
-        run/figures/latent.png: open write fsync chmod rename
-        run/figures/manifold.png: open write fsync chmod rename
-        run/figures/interpolations.png: open write fsync chmod rename
-        run/figures/kl.png: open write fsync chmod rename
-        run/figures/traversals.png: open write fsync chmod rename
-        run/metrics.json: open write fsync chmod rename
+        run/metrics.json: open write fsync chmod LIST rename
+        run/figures/training.png: open write fsync chmod LIST rename
+        run/figures/reconstructions.png: open write fsync chmod LIST rename
+        run/figures/samples.png: open write fsync chmod LIST rename
+        run/figures/latent.png: open write fsync chmod LIST rename
+        run/figures/manifold.png: open write fsync chmod LIST rename
+        run/figures/interpolations.png: open write fsync chmod LIST rename
+        run/figures/kl.png: open write fsync chmod LIST rename
+        run/figures/traversals.png: open write fsync chmod LIST rename
+        run/metrics.json: open write fsync chmod LIST rename
     """,
     "overwrite": """
-        run/.numpy-vae: open write fsync chmod rename
-        run/.numpy-vae: unlink
         run/checkpoint.npz: open write fsync chmod rename
         run/history.csv: open write fsync chmod rename
         run/config.json: open write fsync chmod rename
         run/metrics.json: unlink
-        run/samples.png: unlink
-        run/latents.npz: unlink
-        run/explorer.html: unlink
         run/figures/training.png: unlink
         run/figures/reconstructions.png: unlink
         run/figures/samples.png: unlink
@@ -116,20 +115,24 @@ TABLES = {
         run/figures/interpolations.png: unlink
         run/figures/kl.png: unlink
         run/figures/traversals.png: unlink
+        run/explorer.html: unlink
+        run/samples.png: unlink
+        run/latents.npz: unlink
+        run/files.json: open write fsync chmod rename
         run/checkpoint.npz: open write fsync chmod rename
         run/history.csv: open write fsync chmod rename
         run/checkpoint.npz: open write fsync chmod rename
         run/history.csv: open write fsync chmod rename
-        run/metrics.json: open write fsync chmod rename
-        run/figures/training.png: open write fsync chmod rename
-        run/figures/reconstructions.png: open write fsync chmod rename
-        run/figures/samples.png: open write fsync chmod rename
-        run/figures/latent.png: open write fsync chmod rename
-        run/figures/manifold.png: open write fsync chmod rename
-        run/figures/interpolations.png: open write fsync chmod rename
-        run/figures/kl.png: open write fsync chmod rename
-        run/figures/traversals.png: open write fsync chmod rename
-        run/metrics.json: open write fsync chmod rename
+        run/metrics.json: open write fsync chmod LIST rename
+        run/figures/training.png: open write fsync chmod LIST rename
+        run/figures/reconstructions.png: open write fsync chmod LIST rename
+        run/figures/samples.png: open write fsync chmod LIST rename
+        run/figures/latent.png: open write fsync chmod LIST rename
+        run/figures/manifold.png: open write fsync chmod LIST rename
+        run/figures/interpolations.png: open write fsync chmod LIST rename
+        run/figures/kl.png: open write fsync chmod LIST rename
+        run/figures/traversals.png: open write fsync chmod LIST rename
+        run/metrics.json: open write fsync chmod LIST rename
     """,
     "resume": """
         run/checkpoint.npz: open write fsync chmod rename
@@ -137,26 +140,39 @@ TABLES = {
         run/config.json: open write fsync chmod rename
         run/checkpoint.npz: open write fsync chmod rename
         run/history.csv: open write fsync chmod rename
-        run/metrics.json: open write fsync chmod rename
-        run/figures/training.png: open write fsync chmod rename
-        run/figures/reconstructions.png: open write fsync chmod rename
-        run/figures/samples.png: open write fsync chmod rename
-        run/figures/latent.png: open write fsync chmod rename
-        run/figures/manifold.png: open write fsync chmod rename
-        run/figures/interpolations.png: open write fsync chmod rename
-        run/figures/kl.png: open write fsync chmod rename
-        run/figures/traversals.png: open write fsync chmod rename
-        run/metrics.json: open write fsync chmod rename
+        run/metrics.json: unlink
+        run/figures/training.png: unlink
+        run/figures/reconstructions.png: unlink
+        run/figures/samples.png: unlink
+        run/figures/latent.png: unlink
+        run/figures/manifold.png: unlink
+        run/figures/interpolations.png: unlink
+        run/figures/kl.png: unlink
+        run/figures/traversals.png: unlink
+        run/explorer.html: unlink
+        run/samples.png: unlink
+        run/latents.npz: unlink
+        run/files.json: open write fsync chmod rename
+        run/metrics.json: open write fsync chmod LIST rename
+        run/figures/training.png: open write fsync chmod LIST rename
+        run/figures/reconstructions.png: open write fsync chmod LIST rename
+        run/figures/samples.png: open write fsync chmod LIST rename
+        run/figures/latent.png: open write fsync chmod LIST rename
+        run/figures/manifold.png: open write fsync chmod LIST rename
+        run/figures/interpolations.png: open write fsync chmod LIST rename
+        run/figures/kl.png: open write fsync chmod LIST rename
+        run/figures/traversals.png: open write fsync chmod LIST rename
+        run/metrics.json: open write fsync chmod LIST rename
     """,
     "plot": """
-        run/figures/training.png: open write fsync chmod rename
-        run/figures/reconstructions.png: open write fsync chmod rename
-        run/figures/samples.png: open write fsync chmod rename
-        run/figures/latent.png: open write fsync chmod rename
-        run/figures/manifold.png: open write fsync chmod rename
-        run/figures/interpolations.png: open write fsync chmod rename
-        run/figures/kl.png: open write fsync chmod rename
-        run/figures/traversals.png: open write fsync chmod rename
+        run/figures/training.png: open write fsync chmod LIST rename
+        run/figures/reconstructions.png: open write fsync chmod LIST rename
+        run/figures/samples.png: open write fsync chmod LIST rename
+        run/figures/latent.png: open write fsync chmod LIST rename
+        run/figures/manifold.png: open write fsync chmod LIST rename
+        run/figures/interpolations.png: open write fsync chmod LIST rename
+        run/figures/kl.png: open write fsync chmod LIST rename
+        run/figures/traversals.png: open write fsync chmod LIST rename
     """,
     "plot out": """
         paper: mkdir
@@ -170,16 +186,16 @@ TABLES = {
         paper/traversals.png: open write fsync chmod rename
     """,
     "sample": """
-        run/samples.png: open write fsync chmod rename
+        run/samples.png: open write fsync chmod LIST rename
     """,
     "sample out": """
         x.npz: open write fsync chmod rename
     """,
     "encode": """
-        run/latents.npz: open write fsync chmod rename
+        run/latents.npz: open write fsync chmod LIST rename
     """,
     "explore": """
-        run/explorer.html: open write fsync chmod rename
+        run/explorer.html: open write fsync chmod LIST rename
     """,
     "evaluate": """
     """,
@@ -233,7 +249,9 @@ def content(path, data):
         return tuple(row[i] for row in rows for i in columns)
     if path.endswith(".json"):
         found = json.loads(data)
-        if isinstance(found, dict):
+        if path == LIST:  # a digest is also of the clock in metrics.json
+            found = {name: entry["model"] for name, entry in found.items()}
+        elif isinstance(found, dict):
             found = {k: v for k, v in found.items() if "seconds" not in k and "memory" not in k}
         return repr(found)
     return data
@@ -401,30 +419,36 @@ def place():
 def table(calls):
     """Return the lines of a table."""
     lines, last = [], None
-    for call in calls:
-        if call.paths[0] != last:
-            lines.append([crash.masked(call.paths[0])])
-        last = call.paths[0]
+    for call, path in zip(calls, meant(calls), strict=True):
+        if path != last:
+            lines.append([path])
+        last = path
         if lines[-1][-1] != call.name:
             lines[-1].append(call.name)
         if call.name == "rename":
-            if os.path.basename(last).startswith("."):
-                lines[-1][0] = call.paths[1]
-            else:
-                lines[-1].append(call.paths[1])
             last = None
-    return [f"{path}: {' '.join(words)}" for path, *words in lines]
+    text = "\n".join(f"{path}: {' '.join(words)}" for path, *words in lines)
+    # The list is written between a file and its new name.
+    listed = rf"^(.*): (open write fsync chmod)\n{LIST}: {WHOLE}\n\1: "
+    return re.sub(listed, r"\1: \2 LIST ", text, flags=re.MULTILINE).splitlines()
+
+
+def meant(calls):
+    """Return the file that each call is about: of a temporary one, the one that it becomes."""
+    names = {call.paths[0]: call.paths[1] for call in calls if call.name == "rename"}
+    return [names.get(call.paths[0], call.paths[0]) for call in calls]
 
 
 def chosen(calls):
     """Return the numbers of calls: of more than three alike the first two and the last.
 
-    Alike are the same calls on files of one folder and one suffix, such as all figures.
+    Alike are the same calls on one file, and those on figures.
     """
     alike = {}
-    for n, call in enumerate(calls):
-        path = Path(crash.masked(call.paths[0]).removesuffix(".*"))
-        alike.setdefault((call.name, path.parent, path.suffix), []).append(n)
+    for n, (call, name) in enumerate(zip(calls, meant(calls), strict=True)):
+        path = Path(name)
+        kind = path.parent if path.parent.name == "figures" else path
+        alike.setdefault((call.name, kind), []).append(n)
     return sorted(chain.from_iterable(
         numbers if len(numbers) <= 3 else [*numbers[:2], numbers[-1]] for numbers in alike.values()
     ))  # fmt: skip
@@ -506,12 +530,12 @@ def test_a_kill_leaves_what_the_folder_holds_before_the_call(place, name):
 @pytest.mark.parametrize("name", ["encode", "resume"])
 def test_a_file_that_is_written_in_place_is_found_out(place, name, monkeypatch):
     @contextmanager
-    def in_place(path):
+    def in_place(path, seal=None):
         with open(path, "wb") as stream:
             yield stream
 
     monkeypatch.setattr("numpy_vae.files.atomic_write", in_place)
-    monkeypatch.setattr("numpy_vae.figures.atomic_write", in_place)
+    monkeypatch.setattr("numpy_vae.owned.atomic_write", in_place)
     _, states = place.record(CASES[name])
     found = [text for state in states for text in broken(CASES[name], states[0], states[-1], state)]
     files = ["checkpoint.npz", "config.json", "history.csv", "metrics.json", "figures/kl.png"]

@@ -1,17 +1,28 @@
 """Files are whole or absent, and what is read is what was written."""
 
+import hashlib
 import io
 import os
 import stat
 import struct
 import sys
+import tempfile
 import tracemalloc
+import warnings
 import zipfile
 
 import numpy as np
 import pytest
 
-from numpy_vae.files import atomic_write, read_arrays, write_text
+from numpy_vae.files import (
+    atomic_write,
+    check_writable,
+    open_file,
+    read_arrays,
+    remove_torn,
+    save_arrays,
+    write_text,
+)
 
 X = np.arange(60, dtype=np.float32).reshape(6, 10)
 
@@ -61,6 +72,84 @@ def flipped(data, where):
 
 
 # Writing ----------------------------------------------------------------------------------------
+
+
+def test_the_seal_is_of_what_was_written_and_comes_before_the_name(tmp_path):
+    path, seals = tmp_path / "file", []
+
+    def seal(digest):
+        seals.append(digest)
+        assert not path.exists()
+
+    with atomic_write(path, seal) as stream:
+        stream.write(b"hello")
+        stream.seek(0)
+        stream.write(b"j")
+    assert path.read_bytes() == b"jello"
+    assert seals == [hashlib.sha256(b"jello").hexdigest()]
+
+
+def test_a_seal_that_raises_leaves_the_old_file(tmp_path):
+    def seal(digest):
+        raise OSError(17, "in the way", "another")
+
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(OSError, match="another"), atomic_write(path, seal) as stream:
+        stream.write(b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"] and path.read_bytes() == b"old"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_what_is_being_written_is_not_taken_for_torn(tmp_path):
+    torn = tmp_path / ".numpy-vae-0123abc_.tmp"
+    mine = [".numpy-vae-mine.tmp", ".checkpoint.npz.x1y2abcd", "numpy-vae-0123abcd.tmp"]
+    for path in torn, *(tmp_path / name for name in mine):
+        path.write_text("half of it")
+    os.mkfifo(tmp_path / ".numpy-vae-apipe000.tmp")
+    with atomic_write(tmp_path / "file") as stream:
+        stream.write(b"new")
+        remove_torn(tmp_path)
+        assert len(list(tmp_path.iterdir())) == len(mine) + 2  # with the one that is written
+    assert (tmp_path / "file").read_bytes() == b"new" and not torn.exists()
+    remove_torn(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_a_temporary_file_that_is_removed_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    made = []
+
+    def mkstemp(**words):
+        made.append(make(**words))
+        if len(made) == 1:
+            remove_torn(tmp_path)  # by another process
+        return made[-1]
+
+    make = tempfile.mkstemp
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    write_text(tmp_path / "file", "new")
+    assert len(made) == 2 and (tmp_path / "file").read_text() == "new"
+
+
+def test_the_longest_name_can_be_written(tmp_path):
+    write_text(tmp_path / ("x" * 255), "new")
+
+
+@pytest.mark.parametrize("folder", ["", "new", "new/er"])
+def test_a_folder_that_need_not_be_there_yet_can_be_written(tmp_path, folder):
+    check_writable(tmp_path / folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for folder in "file", "file/x/y", "link/x":
+        with pytest.raises(NotADirectoryError):
+            check_writable(tmp_path / folder)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(PermissionError):
+        check_writable(tmp_path / "new")
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt], ids=lambda e: e.__name__)
@@ -251,3 +340,41 @@ def test_an_error_names_the_file_that_was_meant(tmp_path):
     for target in ("folder", "nowhere/b.txt"):
         with pytest.raises(OSError, match=f"{target}'$"):
             write_text(tmp_path / target, "a folder is in the way, or missing")
+
+
+def test_a_member_that_is_there_twice_is_refused_by_name(tmp_path):
+    path = tmp_path / "twice.npz"
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+        warnings.simplefilter("ignore")  # zipfile's own
+        for name in "x.npy", "y.npy", "x.npy":
+            archive.writestr(name, npy())
+    with pytest.raises(ValueError, match=r"twice\.npz: .* \(it holds 'x' more than once\)"):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("content", [npy(), npz()], ids=["npy", "npz"])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, content):
+    def read_array(*args, **words):
+        os.utime(tmp_path / "file", ns=(1, 1))
+        return read(*args, **words)
+
+    (tmp_path / "file").write_bytes(content)
+    assert len(read_arrays(tmp_path / "file")) in (1, 2)
+    read = np.lib.format.read_array
+    monkeypatch.setattr(np.lib.format, "read_array", read_array)
+    with pytest.raises(ValueError, match="it was changed while it was read"):
+        read_arrays(tmp_path / "file")
+
+
+def test_objects_are_not_written(tmp_path):
+    with open(tmp_path / "file", "wb") as stream:
+        with pytest.raises(ValueError, match="mine holds Python objects"):
+            save_arrays(stream, {"x": X, "mine": np.array([None])})
+        save_arrays(stream, {"x": X, "text": np.array("σ")})
+    with np.load(tmp_path / "file") as arrays:
+        assert sorted(arrays) == ["text", "x"]
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        open_file(tmp_path)
