@@ -175,6 +175,24 @@ def test_numbers_that_no_training_leaves_are_refused(run, tmp_path, name, value)
         load_checkpoint(tmp_path / "odd.npz")
 
 
+@pytest.mark.parametrize("scale", [1e10, 1e38])
+def test_parameters_that_overflow_in_the_first_pass_are_refused_by_name(run, tmp_path, scale):
+    with np.load(run[0]) as arrays:
+        params = np.sign(arrays["params"]) * np.float32(scale)
+    rewrite(run[0], tmp_path / "odd.npz", params=params)
+    with pytest.raises(ValueError, match=r"odd\.npz: not a checkpoint \(trained holds .* overflow"):
+        load_checkpoint(tmp_path / "odd.npz")
+
+
+def test_a_member_that_is_there_twice_is_refused_by_name(run, tmp_path):
+    path = tmp_path / "twice.npz"
+    path.write_bytes(run[0].read_bytes())
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("params.npy", archive.read("params.npy"))
+    with pytest.raises(ValueError, match=r"twice\.npz: .*it holds 'params' more than once"):
+        load_checkpoint(path)
+
+
 def test_a_best_epoch_beyond_the_history_is_refused(tmp_path, digits):
     state = started(parts=("best",))
     train(state, digits, 2)

@@ -45,10 +45,10 @@ def test_what_a_command_wrote_is_listed_and_may_be_replaced(run, name):
 @pytest.mark.parametrize("mine", ["put there", "edited", "link", "dangling link"])
 def test_what_is_not_as_a_command_wrote_it_is_replaced_only_when_told(run, mine):
     path = run / "samples.png"
-    if mine == "edited":
+    if mine != "put there":
         write(path, "own")
     if "link" in mine:
-        Path("elsewhere").write_text("mine")
+        path.rename("elsewhere")
         path.symlink_to("../elsewhere" if mine == "link" else "../nowhere")
     else:
         path.write_text("mine")
@@ -62,7 +62,7 @@ def test_what_is_not_as_a_command_wrote_it_is_replaced_only_when_told(run, mine)
     write(path, "new", overwrite=True)
     assert path.read_text() == "new" and OwnFiles(run).is_own(path)
     if "link" in mine:
-        assert Path("elsewhere").read_text() == "mine"
+        assert Path("elsewhere").read_text() == "own"
 
 
 @pytest.mark.parametrize("path", ["run/epoch5.npz", "elsewhere.npz", "run/figures/mine.png"])
