@@ -129,6 +129,7 @@ class OwnFiles:
         return {}
 
     def _list(self, listed: dict[str, dict[str, Any]]) -> None:
+        # Of two commands that write at once one may lose its entry: its file then counts as yours.
         write_text(self.folder / LIST, json.dumps(listed, indent=1) + "\n")
 
 

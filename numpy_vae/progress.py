@@ -152,7 +152,7 @@ def say_result(text: str) -> None:
 
 def _print(text: str, stream: TextIO | None, end: str = "\n") -> bool:
     """Print on a stream; return False where it is closed, full, or that of a dead terminal."""
-    if stream is None or stream.closed:
+    if stream is None or getattr(stream, "closed", False):
         return False
     try:
         print(text, end=end, file=stream, flush=True)
