@@ -262,10 +262,10 @@ def test_a_full_disk_at_the_start_leaves_the_run_that_was_to_be_replaced(
     assert train("--epochs", "1", "--out", "out") == 0
     before = {name: (folder / "out" / name).read_bytes() for name in listing(folder / "out")}
 
-    def full(stream, **arrays):
+    def full(stream, arrays):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr("numpy_vae.files.save_arrays", full)
     assert train("--epochs", "2", "--out", "out", "--overwrite", "--seed", "4") == 1
     assert capsys.readouterr().err.count("\n") == 1
     after = {name: (folder / "out" / name).read_bytes() for name in listing(folder / "out")}

@@ -363,18 +363,18 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_last_one(folder):
     words = ["--data", "small.npy", "--hidden", "7", "--latent", "2", "--epochs", "5"]
     code = """if True:
         import os, signal, sys
-        import numpy as np
+        from numpy_vae import files
         from numpy_vae.__main__ import main
-        savez, saves = np.savez, []
-        def half(stream, **arrays):
+        save, saves = files.save_arrays, []
+        def half(stream, arrays):
             saves.append(1)
-            savez(stream, **arrays)
+            save(stream, arrays)
             if len(saves) == 4:
                 stream.seek(stream.tell() // 2)
                 stream.truncate()
                 stream.flush()
                 os.kill(os.getpid(), signal.SIGKILL)
-        np.savez = half
+        files.save_arrays = half
         main(["train", *sys.argv[1:]])
     """
     result = subprocess.run([sys.executable, "-c", code, *words, "--out", "killed"])
@@ -392,16 +392,18 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_last_one(folder):
 def test_a_full_disk_ends_with_1_and_the_last_good_checkpoint(folder, capsys, monkeypatch):
     saves = []
 
-    def full_at_the_third(stream, **arrays):
+    def full_at_the_third(stream, arrays):
         saves.append(1)
         if len(saves) == 3:
             stream.write(b"half of it")
             raise OSError(28, "No space left on device")
-        savez(stream, **arrays)
+        save(stream, arrays)
 
-    savez = np.savez
+    from numpy_vae import files
+
+    save = files.save_arrays
     with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", full_at_the_third)
+        patch.setattr(files, "save_arrays", full_at_the_third)
         assert train("--epochs", "5", "--out", "out") == 1
     error = capsys.readouterr().err
     pattern = "numpy-vae train: error: out/checkpoint.npz: No space left on device; "
