@@ -1,30 +1,38 @@
-"""Handwriting-like digits drawn by NumPy: a data set that needs no network and no files.
+"""Synthetic handwritten digits: a data set that needs no network and no files.
 
-A digit is a few strokes, a stroke is a smooth curve through control points c (C, 2), and an image
-is made from its factors (slant, width, ...) and from noise in four steps:
+A digit is a few strokes, and a stroke is a smooth curve through control points c (C, 2). An image
+is drawn from its factors (slant, width, ...) and from noise in four steps:
 
-1. Wobble. c <- c + J A e with e ~ N(0, I) and A_ij proportional to exp(-|c_i - c_j|² / 2 L²), its
-   rows of unit length. Each point moves by the same standard deviation J, neighbours move
-   together and points that coincide stay together: the hand shakes, corners and junctions hold.
-2. Curve. x = S c. The rows of S (P, C) evaluate the cubic Hermite spline whose slopes are those of
-   the parabolas through three neighbours (Catmull-Rom, with chord lengths for knots). They depend
-   on the template alone, so that one product draws a whole block of images.
-3. Affine map. x <- R(rotation) [[aspect, -tan(slant)], [0, 1]] x. Then, as in MNIST, the digit
-   is enlarged until the longer side of its bounding box is `scale`; the box is centred and shifted.
-4. Ink. A pixel y at distance d from the curve has the grey clip((width + 1) / 2 - d, 0, 1), an edge
-   one pixel soft. The distance is the soft minimum over the pieces of the curve, of lengths l_p,
+1. Wobble. c <- c + J A e with A_ij proportional to exp(-|c_i - c_j|² / 2 L²) and rows of unit
+   length. e is nearly N(0, I): each entry is a centred sum of twelve uniform numbers. Every point
+   moves by the same standard deviation J, neighbours move together, and points that coincide stay
+   together: the hand shakes, but corners and junctions hold.
+2. Curve. x = S c. The rows of S (P, C) evaluate a cubic Hermite spline, whose slope at a point is
+   that of the parabola through the point and its two neighbours (Catmull-Rom with chord lengths as
+   knots). S depends on the template alone, so one product draws a whole block of images.
+3. Affine map. x <- R(rotation) [[aspect, -tan(slant)], [0, 1]] x. Then, as in MNIST, the digit is
+   enlarged until the longer side of its bounding box is `scale`; the box is centred and shifted.
+4. Ink. A pixel y at distance d from the curve has the grey level clip((width + 1) / 2 - d, 0, 1),
+   an edge one pixel soft. The distance is a soft minimum over pieces of the curve, of lengths l_p,
 
        d² = -T log sum_p l_p / √(πT) exp(-|y - x_p|² / T),
 
-   exact for a straight line, since ∫ exp(-t²/T) dt = √(πT). Ink runs a little where strokes meet
-   and thins out where they end, as it does on paper. And the exponential is one factor for the row
-   times one for the column: all pixels of an image are one matrix product, (28, P) by (P, 28).
+   exact for a straight line, since ∫ exp(-t²/T) dt = √(πT). Ink spreads a little where strokes
+   meet and thins out where they end, as on paper. Each exponential is a factor for the row times
+   one for the column: all pixels of an image are one matrix product, (28, P) by (P, 28).
+
+One rule ensures that a seed gives the same bytes everywhere. Fractions go only through + - * / sqrt
+and rint, element by element, and comparisons: IEEE 754 fixes their results to the last bit. All
+sums, matrix products included, are sums of integers below 2^53, which float64 holds exactly in any
+order. np.exp, log, sin, hypot or power would break the rule. Random numbers are raw words of the
+bit generator, a stream that NumPy never changes.
 
 Letters of the axes: B images of a block, C control points, P pieces of the curve.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,16 +108,45 @@ SIDE = 28  # pixels; the largest digit, 19.3 + 3.9 wide and shifted by 1, stays 
 J, L = 0.06, 0.3  # of the wobble, in heights of the digit
 SPACING = 1 / 36  # length of a piece in heights, about half a pixel
 T = 0.5  # pixels²; the sum over pieces h apart ripples by 2 exp(-π² T / h²), below 1e-5 at h = 0.6
-BLOCK = 256  # images drawn at once, in some 20 MB
+BLOCK = 128  # images drawn at once, in some 20 MB
+ONE = 2**22  # fixed-point numbers are integers in units of 1 / ONE
+GRID = 1024  # steps per pixel; the pieces of the curve are placed in whole steps
 
 
 class Pen(NamedTuple):
-    """What is known of a template before any image is drawn."""
+    """What is known of a template before any image is drawn: integers, in units of 1 / ONE."""
 
-    control: NDArray[np.float32]  # (C, 2) in heights
-    wobble: NDArray[np.float32]  # (C, C) is J A
-    middle: NDArray[np.float32]  # (P, C) is S at the middle of each piece
-    piece: NDArray[np.float32]  # (P, C) is S at its end minus S at its start
+    control: NDArray[np.float64]  # (C, 2) in heights
+    wobble: NDArray[np.float64]  # (C, C) is J A
+    middle: NDArray[np.float64]  # (P, C) is S at the middle of each piece
+    piece: NDArray[np.float64]  # (P, C) is S at its end minus S at its start
+
+
+def decay(u: NDArray[Any]) -> NDArray[Any]:
+    """exp(-u) for u >= 0 as (1 - u / 2^24)^(2^24), with a relative error of u² / 2^25."""
+    power = 1 - u / 2**24
+    for _ in range(24):
+        power = power * power
+    return power
+
+
+def log(t: NDArray[Any]) -> NDArray[Any]:
+    """log t as 2^7 (r - 1 / r) with r = t^(1 / 2^8): relative error below (log t)² / 2^18."""
+    for _ in range(8):
+        t = np.sqrt(t)
+    return 2**7 * (t - 1 / t)
+
+
+def sine(x: NDArray[Any]) -> NDArray[Any]:
+    """sin x for |x| < 1, by the Taylor series up to x^15 in Horner's form."""
+    series = np.ones_like(x)
+    for k in range(14, 0, -2):
+        series = 1 - x * x * series / (k * (k + 1))
+    return x * series
+
+
+# exp(-d² / T) at d = 0, 1, 2, ... steps, in units of 1 / ONE; 0 from 2.83 pixels on.
+FALL = np.rint(ONE * decay(np.arange(3 * GRID) * np.arange(3 * GRID) / (GRID * GRID * T)))
 
 
 def read_template(template: str) -> Pen:
@@ -119,29 +156,34 @@ def read_template(template: str) -> Pen:
         for stroke in template.split("|")
     ]
     control = np.concatenate(strokes)
-    kernel = np.exp(-((control[:, None] - control) ** 2).sum(-1) / (2 * L**2))
-    wobble = J * kernel / np.linalg.norm(kernel, axis=1, keepdims=True)
+    x, y = (control[:, None] - control).T
+    kernel = np.rint(ONE * decay((x * x + y * y) / (2 * L * L)))
+    wobble = J * kernel / np.sqrt((kernel * kernel).sum(1, keepdims=True))
     middles, pieces, first = [], [], 0
     for c in strokes:
-        knots = np.append(0, np.hypot(*np.diff(c, axis=0).T).cumsum())
-        S = np.zeros((round(knots[-1] / SPACING) + 1, len(control)))
-        S[:, first : first + len(c)] = spline(knots, np.linspace(0, knots[-1], len(S)))
+        x, y = np.diff(c, axis=0).T
+        knots = np.append(0, np.rint(ONE * np.sqrt(x * x + y * y)).cumsum()) / ONE
+        P = round(knots[-1] / SPACING)
+        S = np.zeros((P + 1, len(control)))
+        S[:, first : first + len(c)] = spline(knots, knots[-1] * (np.arange(P + 1) / P))
         middles.append((S[1:] + S[:-1]) / 2)
         pieces.append(S[1:] - S[:-1])
         first += len(c)
     arrays = control, wobble, np.concatenate(middles), np.concatenate(pieces)
-    return Pen(*(a.astype(np.float32) for a in arrays))
+    return Pen(*(np.rint(ONE * a) for a in arrays))
 
 
 def spline(knots: NDArray[Any], t: NDArray[Any]) -> NDArray[Any]:
     """Weights (P, C) of the values at the knots (C,) in the smooth interpolant at t (P,)."""
-    value = np.eye(len(knots))
-    slope = np.gradient(value, knots, axis=0, edge_order=2)
+    value, h = np.eye(len(knots)), np.diff(knots)[:, None]
+    chord = np.diff(value, axis=0) / h
+    slope = (h[1:] * chord[:-1] + h[:-1] * chord[1:]) / (h[1:] + h[:-1])
+    slope = np.vstack([2 * chord[:1] - slope[:1], slope, 2 * chord[-1:] - slope[-1:]])
     i = np.searchsorted(knots[1:-1], t, side="right")  # knots[i] <= t <= knots[i + 1]
-    h = (knots[i + 1] - knots[i])[:, None]
-    u = (t - knots[i])[:, None] / h
-    left = (1 - u) ** 2 * ((1 + 2 * u) * value[i] + u * h * slope[i])
-    right = u**2 * ((3 - 2 * u) * value[i + 1] - (1 - u) * h * slope[i + 1])
+    u = (t - knots[i])[:, None] / h[i]
+    v = 1 - u
+    left = v * v * ((1 + 2 * u) * value[i] + u * h[i] * slope[i])
+    right = u * u * ((1 + 2 * v) * value[i + 1] - v * h[i] * slope[i + 1])
     return left + right
 
 
@@ -154,32 +196,41 @@ def draw(pen: Pen, factors: NDArray[Any], noise: NDArray[Any]) -> NDArray[np.uin
         The template, from `read_template`.
     factors : structured ndarray, shape (B,)
         With the fields of `FACTORS`.
-    noise : ndarray, shape (B, C, 2)
-        The e of the wobble, standard normal; zeros give the template's own shape.
+    noise : ndarray of integers, shape (B, C, 2)
+        The e of the wobble times 2^16; zeros give the template's own shape.
 
     Returns
     -------
     ndarray of uint8, shape (B, 784)
     """
-    cos, sin = np.cos(factors["rotation"]), np.sin(factors["rotation"])
-    aspect, tan = factors["aspect"], np.tan(factors["slant"])
-    affine = np.array([[aspect * cos, -tan * cos - sin], [aspect * sin, -tan * sin + cos]])
-    control = (pen.control + pen.wobble @ noise.astype(np.float32)) @ affine.T  # (B, C, 2)
+    f = {name: factors[name].astype(np.float64)[:, None] for name in FACTORS}
+    x, y = np.moveaxis(pen.control + pen.wobble @ noise.astype(np.float64) / 2**16, 2, 0)
+    sin, shear = sine(f["rotation"]), sine(f["slant"])
+    cos, tan = np.sqrt(1 - sin * sin), shear / np.sqrt(1 - shear * shear)
+    x = f["aspect"] * x - tan * y
+    control = np.rint([cos * x - sin * y, sin * x + cos * y])  # (2, B, C)
 
-    x = pen.middle @ control  # (B, P, 2)
-    low, high = x.min(1, keepdims=True), x.max(1, keepdims=True)
-    zoom = factors["scale"][:, None, None] / (high - low).max(2, keepdims=True)
-    shift = np.stack([factors["shift_x"], factors["shift_y"]], axis=1)[:, None]
-    x = zoom * (x - (low + high) / 2) + shift + (SIDE - 1) / 2
-    length = zoom * np.linalg.norm(pen.piece @ control, axis=2, keepdims=True)  # (B, P, 1)
+    x = control @ pen.middle.T  # (2, B, P)
+    low, high = x.min(2, keepdims=True), x.max(2, keepdims=True)
+    zoom = f["scale"] / (high - low).max(0)  # (B, 1)
+    shift = np.stack([f["shift_x"], f["shift_y"]])
+    x = np.rint(GRID * (zoom * (x - (low + high) / 2) + shift + (SIDE - 1) / 2))
+    dx, dy = control @ pen.piece.T
+    length = zoom * np.sqrt(dx * dx + dy * dy)  # (B, P)
 
-    pixel = np.arange(SIDE, dtype=np.float32)
-    column = np.exp((pixel - x[..., :1]) ** 2 / -T)  # (B, P, 28)
-    row = np.exp((pixel - x[..., 1:]) ** 2 / -T) * (length / np.sqrt(np.pi * T))
-    total = np.swapaxes(row, 1, 2) @ column  # (B, 28, 28)
-    distance = np.sqrt(np.maximum(-T * np.log(np.maximum(total, 1e-30)), 0))  # far pixels sum to 0
-    grey = np.clip((factors["width"][:, None, None] + 1) / 2 - distance, 0, 1)
+    steps = GRID * np.arange(SIDE)[:, None] - x.astype(np.int64)[:, :, None]
+    column, row = FALL.take(np.abs(steps, out=steps), mode="clip")  # (B, 28, P)
+    # A piece weighs about 0.4. With at most 4, sums are below 4 P ONE² < 2^53 for any noise.
+    row *= np.minimum(length / math.sqrt(math.pi * T), 4)[:, None]
+    total = np.rint(row, out=row) @ np.swapaxes(column, 1, 2)  # (B, 28, 28)
+    square = -T * log(np.maximum(total, 1) / ONE**2)  # far pixels sum to 0
+    grey = np.clip((f["width"][:, None] + 1) / 2 - np.sqrt(np.maximum(square, 0)), 0, 1)
     return np.rint(255 * grey).astype(np.uint8).reshape(-1, SIDE * SIDE)
+
+
+def words(rng: np.random.Generator, *shape: int) -> NDArray[np.uint32]:
+    """Draw whole numbers below 2^32, the low halves of the bit generator's raw words."""
+    return rng.bit_generator.random_raw(shape).astype(np.uint32)
 
 
 def load_digits(n: int = 12_000, *, rng: np.random.Generator | int | None = 0) -> Dataset:
@@ -190,8 +241,8 @@ def load_digits(n: int = 12_000, *, rng: np.random.Generator | int | None = 0) -
     n : int
         How many images, from 60 to 1 000 000.
     rng : numpy.random.Generator, int or None
-        What `numpy.random.default_rng` accepts. The same seed draws the same images; another
-        version of NumPy or another processor may round a grey value differently by one.
+        A generator, or a seed for `numpy.random.PCG64`. The same seed draws the same images, to the
+        byte, on every machine.
 
     Returns
     -------
@@ -209,13 +260,17 @@ def load_digits(n: int = 12_000, *, rng: np.random.Generator | int | None = 0) -
         If n is not such a number.
     """
     n = check_whole("n", n, 60, 1_000_000)
+    if not isinstance(rng, np.random.Generator | np.random.BitGenerator):
+        rng = np.random.Generator(np.random.PCG64(rng))
     rng = np.random.default_rng(rng)
     test = n // 6
-    labels = np.concatenate([rng.permutation(np.arange(m) % 10) for m in (n - test, test)])
+    orders = [np.argsort(words(rng, m), kind="stable") for m in (n - test, test)]
+    labels = np.concatenate(orders) % 10
     factors = np.empty(n, dtype=[*((name, np.float32) for name in FACTORS), ("style", np.int32)])
     for name, (centre, reach) in FACTORS.items():
-        factors[name] = centre + reach * (2 * rng.beta(3, 3, n) - 1)
-    factors["style"] = rng.integers(np.array([len(styles) for styles in TEMPLATES])[labels])
+        median = np.sort(words(rng, n, 5), axis=1)[:, 2]  # of five uniform numbers: Beta(3, 3)
+        factors[name] = centre + reach * (median / 2**31 - 1)
+    factors["style"] = words(rng, n) * np.array([len(styles) for styles in TEMPLATES])[labels] >> 32
 
     images = np.empty((n, SIDE * SIDE), np.uint8)
     for label, styles in enumerate(TEMPLATES):
@@ -223,7 +278,8 @@ def load_digits(n: int = 12_000, *, rng: np.random.Generator | int | None = 0) -
             p = read_template(template)
             members = np.flatnonzero((labels == label) & (factors["style"] == style))
             for block in np.split(members, range(BLOCK, len(members), BLOCK)):
-                noise = rng.standard_normal((len(block), *p.control.shape))
+                uniform = words(rng, len(block), *p.control.shape, 6).view(np.uint16)  # 12 for an e
+                noise = uniform.sum(-1, dtype=np.int64) - 6 * (2**16 - 1)
                 images[block] = draw(p, factors[block], noise)
     labels = labels.astype(np.uint8)
     return Dataset(
