@@ -89,4 +89,17 @@ EQUIVALENT = {
     " -> np.finfo(params.dtype).tiny * 200000000.0": "a threshold with room on both sides",
     "optim.Adam._update: u < self._tiny"
     " -> u <= self._tiny": "a threshold with room on both sides: that number may go or stay",
+    "train.Record.held_out: terms[0] -> terms[1]": "the terms of a set are all there, or none is",
+    "train.start_output_bias: images.shape[1]"
+    " -> images.shape[-1]": "images are (N, D): axis 1 is the last",
+    "train.start_output_bias: (low, high)"
+    " -> (high, low)": "only the mean of the two is read, and whether both are finite",
+    "train.start_output_bias: high - low"
+    " -> high + low": "both are finite if both ends are: inf - inf is not, either",
+    "train.start_output_bias: high - low -> low - high": "both are finite if both ends are",
+    "train.train_step: zip(*sums, strict=True) -> zip(*sums)": "each of the sums has three fields",
+    "train.train_step: zip(*sums, strict=True)"
+    " -> zip(*sums, strict=False)": "each of the sums has three fields",
+    "train._prepared: data.train.shape[1]"
+    " -> data.train.shape[-1]": "images are (N, D): axis 1 is the last",
 }
