@@ -1,4 +1,4 @@
-"""Change the mathematics in one place at a time, and see whether a test fails.
+"""Change the mathematics, or training, in one place at a time, and see whether a test fails.
 
 A mutant is a module of the package with one node of its syntax tree replaced: an operator, a sign,
 a number, a comparison, an axis, the order of two arguments, a statement left out. Nothing on the
@@ -22,14 +22,16 @@ from typing import NamedTuple
 import planting
 from equivalent import EQUIVALENT
 
-MODULES = (
-    "params", "layers", "posterior", "likelihood", "network", "bounds", "vae", "optim",
-    "data", "evaluate", "train",
-)  # fmt: skip
-OWN = {"train": ("team", "output_bias")}  # test files of a module besides that of its name
-OTHERS = (
+MATHEMATICS = ("params", "layers", "posterior", "likelihood", "network", "bounds", "vae", "optim")
+TRAINING = ("data", "evaluate", "train")
+MODULES = MATHEMATICS + TRAINING
+OTHERS = (  # the test files that use the mathematics
     "vae", "linear", "bounds", "layers", "posterior", "likelihood", "params", "network", "optim",
     "gradcheck", "evaluate", "checkpoint", "train", "files", "runs", "readme", "package",
+)  # fmt: skip
+OTHERS_OF_TRAINING = (
+    "output_bias", "team", "evaluate", "train", "data", "runs", "command_evaluate", "checkpoint",
+    "mapped",
 )  # fmt: skip
 
 # What stands in place of an operator, a comparison or a function.
@@ -76,14 +78,17 @@ def mutants(module: str, text: str | None = None) -> list[Mutant]:
     tree = ast.parse(planting.source(module) if text is None else text)
     found: dict[str, Mutant] = {}
     seen: Counter[str] = Counter()
-    unchanged = ast.unparse(tree)
+    parts = [ast.unparse(part) for part in tree.body]  # only one of them changes at a time
+    number = {part: i for i, part in enumerate(tree.body)}
     for place in _places(tree, _Place(module, (), tree, lambda new: None)):
+        i = number[[*place.parents, place.node][1]]
         for new in list(_variants(place.node, place.parents)):
             before = place.reading()
             place.put(new)
-            after, changed = place.reading(new), ast.unparse(tree)
+            after, part = place.reading(new), ast.unparse(tree.body[i])
             place.put(place.node)
-            if changed == unchanged or changed in found:
+            changed = "\n\n".join([*parts[:i], part, *parts[i + 1 :]])
+            if part == parts[i] or changed in found:
                 continue
             key = f"{place.scope}: {before} -> {after}"
             seen[key] += 1
@@ -264,8 +269,8 @@ def survivors(
 
 
 def _tests(module: str, stage: str) -> tuple[str, ...]:
-    own = (module, *OWN.get(module, ()))
-    names = own if stage == "own" else [name for name in OTHERS if name not in own]
+    others = OTHERS_OF_TRAINING if module in TRAINING else OTHERS
+    names = (module,) if stage == "own" else [name for name in others if name != module]
     return tuple(f"tests/test_{name}.py" for name in names)
 
 
