@@ -66,7 +66,6 @@ def test_one_image_is_enough(vae):
     assert result[1:] == pytest.approx((reconstruction[0], kl[0]), rel=1e-12)
 
 
-@pytest.mark.purity
 def test_the_sums_over_a_set_are_python_floats(vae, rng):
     # In float32 a sum over many batches would lose digits.
     result = evaluate_elbo(vae.astype(np.float32), rng.random((9, 12), np.float32), rng=0)
@@ -462,7 +461,6 @@ def test_the_images_that_are_done_are_counted(vae, monkeypatch):
     assert counts == [7, 14, 17] and len(result.log_likelihoods) == 17
 
 
-@pytest.mark.purity
 def test_means_over_images_are_taken_in_float64(vae, rng):
     images = rng.random((9, 12), np.float32)
     result = evaluate_likelihood(vae.astype(np.float32), images, samples=3, rng=0)

@@ -90,7 +90,6 @@ def test_the_half_images_are_those_of_the_ends_of_the_support(rng):
 
 
 @pytest.mark.parametrize("ends", [(0.0, np.inf), (-np.inf, 0.0)], ids=str)
-@pytest.mark.mathematics
 def test_a_support_with_one_end_has_no_half_images(rng, ends):
     class HalfLine(Gaussian):
         support = ends

@@ -290,7 +290,6 @@ def test_a_step_refuses_an_image_that_is_no_row():
         )
 
 
-@pytest.mark.purity
 def test_the_sums_over_a_minibatch_are_python_floats():
     # Those of an epoch are taken in float64, whatever the dtype of the model.
     vae = small()
@@ -462,7 +461,6 @@ def test_an_epoch_of_either_bound_is_the_loop_written_out(digits, bound):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("samples", "lead"), [(1, ()), (2, (2,)), (3, (3,))])
-@pytest.mark.mathematics
 def test_a_step_has_as_many_samples_as_are_asked_for(digits, monkeypatch, samples, lead, dtype):
     drawn = []
 

@@ -25,7 +25,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TIMEOUT = 900.0  # seconds; a fault may make a loop that never ends
-LONGEST = 60.0  # seconds of them for one test: ten times what the longest takes
+LONGEST = 120.0  # seconds of them for one test: twenty times what the longest takes
 MEMORY = 4 << 30  # bytes; or an array that no machine can hold
 
 
