@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from http.client import BadStatusLine
 from pathlib import Path
 from urllib.error import URLError
@@ -20,8 +20,10 @@ import numpy as np
 import pytest
 
 from numpy_vae import data as data_module
+from numpy_vae import mapped as mapped_module
 from numpy_vae.data import (
     BINARIZE,
+    MAPPED,
     MNIST_FILES,
     Dataset,
     batch,
@@ -145,6 +147,7 @@ BAD_IDX = {
     "no labels": (header(0), r"holds \(0,\), must be 1 or more"),
     "no rows": (header(5, 0, 28), r"holds \(5, 0, 28\), must be 1 or more"),
     "absurd sides": (header(1, 2**32 - 1, 1), "4294967295, 1.*must be.*1 to 65535"),
+    "a side too long": (header(1, 65536, 1) + bytes(65536), "65536, 1.*must be.*1 to 65535"),
     "petabytes": (header(2**32 - 1, 65535, 65535), "promises 18446181123756261375.* holds 0"),
     "petabytes, in gzip": (gzip.compress(header(2**32 - 1, 999, 999) + bytes(9)), "holds 9"),
 }
@@ -158,6 +161,34 @@ def test_read_idx_refuses(tmp_path, content, match):
         read_idx(path)
     assert str(caught.value).startswith(f"{path}: ")
     check_error(caught)
+
+
+@pytest.mark.parametrize(
+    "shape", [(70_000,), (70_000, 1, 1), (1, 65535, 1), (1, 1, 65535)], ids=str
+)
+def test_only_the_sides_of_an_image_have_a_limit(tmp_path, shape):
+    (tmp_path / "file").write_bytes(header(*shape) + bytes(math.prod(shape)))
+    assert read_idx(tmp_path / "file").shape == shape
+
+
+def test_one_byte_more_than_promised_is_read():
+    stream = io.BytesIO(header(5, 4, 3) + bytes(1000))
+    with pytest.raises(ValueError, match="holds more"):
+        data_module._parse_idx(stream)
+    assert stream.tell() == 16 + 60 + 1
+
+
+def test_a_file_is_read_a_mebibyte_at_a_time():
+    asked = []
+
+    class Stream(io.BytesIO):
+        def read(self, size=-1):
+            asked.append(size)
+            return super().read(size)
+
+    n = 5 << 19
+    assert len(data_module._parse_idx(Stream(header(n) + bytes(n)))) == n
+    assert asked == [4, 4, 1 << 20, 1 << 20, (1 << 19) + 1, 1]
 
 
 def test_read_idx_of_a_missing_file_is_an_os_error(tmp_path):
@@ -222,6 +253,11 @@ def test_files_may_be_gzipped_or_not(tmp_path):
     files = four()
     plain = {name.removesuffix(".gz"): gzip.decompress(files.pop(name)) for name in NAMES[1:3]}
     assert load_mnist(put(tmp_path, files | plain)).train.shape == (7, 6)
+
+
+def test_of_two_forms_of_a_file_the_gzipped_one_is_read(tmp_path):
+    plain = {name.removesuffix(".gz"): gzip.decompress(c) for name, c in four(6).items()}
+    assert len(load_mnist(put(tmp_path, four(7) | plain)).train) == 7
 
 
 def test_mnist_contents(tmp_path):
@@ -330,7 +366,7 @@ def wrong_bytes(content):
     ("spoil", "reason"),
     [
         (wrong_bytes, "its SHA-256 is"),
-        (lambda content: content[:-1], "its size is"),
+        (lambda content: content[:-1], r"its size is \d+, must be"),
         (lambda content: b"", "its size is 0, must be"),
         (lambda content: content + b"\0", "its size is more, must be"),
     ],
@@ -396,28 +432,32 @@ def test_a_404_hands_over_to_the_next_mirror(monkeypatch, mirror):
 
 
 class Reply(io.RawIOBase):
-    """A reply without end, that counts what is read of it."""
+    """A reply without end, that notes what is read of it."""
 
-    read_bytes = 0
+    def __init__(self):
+        super().__init__()
+        self.asked, self.given = [], 0
 
     def read(self, size=-1):
-        assert 0 <= size <= 1 << 20 > self.read_bytes
-        type(self).read_bytes += size
+        assert 0 <= size <= 1 << 20 > self.given
+        self.asked.append(size)
+        self.given += size
         return bytes(size)
 
 
-def test_no_more_is_read_than_expected(monkeypatch, mirror):
-    timeouts = []
+def test_no_more_is_read_than_expected_and_64_kib_at_a_time(monkeypatch, mirror):
+    timeouts, reply = [], Reply()
 
     def urlopen(url, timeout):
         timeouts.append(timeout)
-        return Reply()
+        return reply
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
     set_mirrors(monkeypatch, "https://mirror.invalid/")
+    monkeypatch.setitem(data_module.MNIST_FILES, NAMES[0], (150_000, ""))
     with pytest.raises(OSError, match="its size is more"):
         load_mnist()
-    assert Reply.read_bytes == (mirror / NAMES[0]).stat().st_size + 1
+    assert reply.asked == [1 << 16, 1 << 16, 150_001 - (2 << 16), 0]
     assert 10 <= min(timeouts) <= max(timeouts) <= 30
 
 
@@ -529,6 +569,25 @@ def test_binary_images_are_kept_as_0_and_255(dtype):
     assert to_float(np.array([1], np.uint8)) == np.float32(1 / 255)
 
 
+def test_the_darkest_greys_are_not_binary():
+    x = np.array([[0, 2], [2, 1]], np.uint8)
+    assert np.sort(
+        np.vstack([dataset_from_array(x).train, dataset_from_array(x).test])
+    ).tolist() in (
+        [[0, 2], [1, 2]],
+        [[1, 2], [0, 2]],
+    )
+
+
+def test_a_data_set_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        COUNTED.name = "other"
+
+
+def test_a_file_of_256_mib_stays_on_the_disk():
+    assert MAPPED == 268_435_456
+
+
 def test_a_split_is_binary_as_a_whole_or_not_at_all(tmp_path):
     train, test = np.array([[0, 7]], np.uint8), np.array([[0, 1]], np.uint8)
     np.savez(tmp_path / "x.npz", train=train, test=test)
@@ -549,6 +608,9 @@ def with_values(values, dtype=np.float64):
     return x
 
 
+SQUARES = np.zeros((9, 2, 2))
+SQUARES[4, 1, 0] = np.nan
+SIGNALLING = np.array(0x7FF0000000000001).view(np.float64)[()]  # a conversion of it raises a flag
 SINGLE = np.zeros((9, 4), np.uint8)
 BAD_ARRAY = {
     "int64": (np.zeros((9, 4), np.int64), "images are int64, must be uint8, bool or float16"),
@@ -566,8 +628,10 @@ BAD_ARRAY = {
     "no width": (np.zeros((9, 4, 0), np.uint8), r"images have shape \(9, 4, 0\), must be"),
     "one image": (np.zeros((1, 4), np.uint8), "there is 1 image, must be 2 or more"),
     "NaN": (with_values({3: np.nan, 7: np.nan}), r"hold 2 values .* first \(nan\) in row 3"),
+    "NaN in a square": (SQUARES, r"hold 1 values .* first \(nan\) in row 4"),
     "infinity": (with_values({5: -np.inf}, np.float16), r"1 values .* first \(-inf\) in row 5"),
     "beyond float32": (with_values({2: 1.0, 4: 1e39}), r"1 values .* first \(1e\+39\) in row 4"),
+    "signalling NaN": (with_values({1: SIGNALLING}), r"hold 1 values .* first \(nan\) in row 1"),
 }
 if np.dtype(np.longdouble).itemsize > 8:
     BAD_ARRAY["long double"] = (np.zeros((9, 4), np.longdouble), "images are .*float.*must be")
@@ -586,6 +650,13 @@ def test_images_refused(tmp_path, x, match):
     check_error(caught)
 
 
+def test_the_first_bad_value_is_the_first_of_all_chunks(monkeypatch):
+    monkeypatch.setattr(mapped_module, "_CHUNK", 8)  # two rows
+    x = with_values({3: np.inf, 4: np.nan, 7: np.nan})
+    with pytest.raises(ValueError, match=r"^images hold 3 values .*, the first \(inf\) in row 3$"):
+        dataset_from_array(x)
+
+
 @pytest.mark.parametrize(
     "labels",
     [np.zeros(8, int), np.zeros((9, 1), int), np.zeros(9), np.zeros(9, bool), np.full(9, "a")],
@@ -594,13 +665,13 @@ def test_images_refused(tmp_path, x, match):
 def test_labels_refused(tmp_path, labels):
     with pytest.raises(ValueError, match=r"labels are .* must be integers \(9,\), one per image"):
         dataset_from_array(SINGLE, labels)
-    for split in (
-        {"images": SINGLE, "label": labels},
-        {"x_train": SINGLE, "x_test": SINGLE, "y_train": labels},
-        {"train": SINGLE, "test": SINGLE, "test_labels": labels},
+    for name, images in (
+        ("label", ["images"]),
+        ("y_train", ["x_train", "x_test"]),
+        ("test_labels", ["train", "test"]),
     ):
-        np.savez(tmp_path / "mine.npz", **split)
-        with pytest.raises(ValueError, match=r"must be integers \(9,\)") as caught:
+        np.savez(tmp_path / "mine.npz", **dict.fromkeys(images, SINGLE), **{name: labels})
+        with pytest.raises(ValueError, match=rf" {name} are .* must be integers \(9,\)") as caught:
             load_array(tmp_path / "mine.npz")
         check_error(caught, tmp_path / "mine.npz")
 
@@ -633,6 +704,18 @@ def test_images_stored_by_column_become_rows(tmp_path):
     data = load_array(tmp_path / "mine.npz")
     assert data.train.flags.c_contiguous
     np.testing.assert_array_equal(data.train, grey(5, 6))
+
+
+def test_a_single_array_is_of_images_whatever_its_name(tmp_path):
+    np.savez(tmp_path / "mine.npz", labels=grey(12, 6))
+    data, expected = load_array(tmp_path / "mine.npz"), dataset_from_array(grey(12, 6))
+    np.testing.assert_array_equal(data.train, expected.train)
+
+
+def test_an_image_may_be_one_pixel_and_a_part_one_image(tmp_path):
+    np.savez(tmp_path / "mine.npz", train=np.uint8([[7]]), test=np.uint8([[9]]))
+    data = load_array(tmp_path / "mine.npz")
+    assert (data.train.tolist(), data.test.tolist()) == ([[7]], [[9]])
 
 
 @pytest.mark.parametrize("label", [None, "labels", "label", "y"])
@@ -894,6 +977,15 @@ def test_static_is_the_same_draw_for_ever():
     assert np.packbits(result.test).tobytes().hex() == "c095c87cef1f0a40"
 
 
+def test_static_is_black_where_the_draw_is_the_value_itself():
+    # So a pixel of 0 is never white, also where the draw is 0.
+    seed = np.random.SeedSequence(int.from_bytes(b"static binarisation")).spawn(1)[0]
+    x = np.random.default_rng(seed).random((3, 5), dtype=np.float32)
+    rows = mapped_module.rows_of(x, x.dtype, lambda x, places: x)
+    for images in x, rows:
+        assert not binarized(Dataset("draws", images, images), "static").train[:].any()
+
+
 def test_static_does_not_depend_on_the_run():
     # The streams of a run are spawned from its seed: the draw must not be one of them.
     half = Dataset("half", np.full((1, 64), 128, np.uint8), np.full((1, 64), 128, np.uint8))
@@ -1016,8 +1108,9 @@ def test_dynamic_is_the_same_in_every_dtype():
         batch(RAMP, slice(None), binarize="dynamic", rng=np.random.default_rng(3), dtype=dtype)
         for dtype in (np.float32, np.float64, np.complex128)
     ]
-    np.testing.assert_array_equal(draws[0], draws[1])
-    np.testing.assert_array_equal(draws[0], draws[2])
+    expected = np.random.default_rng(3).random(RAMP.shape, np.float32) < to_float(RAMP)
+    for draw in draws:
+        np.testing.assert_array_equal(draw, expected)
 
 
 @pytest.mark.mathematics
@@ -1068,7 +1161,7 @@ def test_minibatches_draw_at_the_call(rng):
 
 @pytest.mark.parametrize("size", [0, -1, 2.0, "8", None, True], ids=str)
 def test_batch_size_is_validated_at_the_call(size, rng):
-    with pytest.raises(ValueError, match=r"batch_size is .*, must be a whole number from 1"):
+    with pytest.raises(ValueError, match=r"^batch_size is .*, must be .* from 1 to 2147483647$"):
         minibatches(10, size, rng)
 
 
@@ -1087,15 +1180,18 @@ def test_a_dynamic_draw_is_the_same_in_every_dtype():
      (1, (1, 1)), (800, (25, 32))],
 )  # fmt: skip
 def test_guess_image_shape(d, shape):
-    assert guess_image_shape(d) == shape
+    found = guess_image_shape(d)
+    assert found == shape and [type(side) for side in found] == [int, int]
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [([0.2, 0.7], (0, 1)), ([0, 1], (0, 1)), ([-0.5, 0.5], (-0.5, 0.5)), ([0.5, 3], (0.5, 3))],
-)
+    [([0.25, 0.75], (0, 1)), ([0, 1], (0, 1)), ([0, 0.5], (0, 1)), ([0.5, 1], (0, 1)),
+     ([-0.5, 0.5], (-0.5, 0.5)), ([0.5, 3], (0.5, 3)), ([0.5, 1.5], (0.5, 1.5)), ([3, 3], (3, 4))],
+)  # fmt: skip
 def test_value_range(values, expected):
-    assert value_range(np.array([values], np.float32)) == expected
+    found = value_range(np.array([values], np.float32))
+    assert found == expected and [type(end) for end in found] == [float, float]
 
 
 def test_bytes_run_from_black_to_white_whatever_they_are():

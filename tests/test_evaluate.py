@@ -1,5 +1,7 @@
 """The held-out ELBO and log p(x): which numbers they are."""
 
+import dataclasses
+import inspect
 import json
 import tracemalloc
 
@@ -54,6 +56,48 @@ def test_dynamic_pixels_are_drawn_from_the_seed(vae):
     grey = evaluate_elbo(vae, images, rng=0)
     dynamic = evaluate_elbo(vae, images, binarize="dynamic", rng=0)
     assert dynamic != grey and dynamic == evaluate_elbo(vae, images, binarize="dynamic", rng=0)
+
+
+def test_one_image_is_enough(vae):
+    x = np.full((1, 12), 0.5)
+    noise = np.random.default_rng(4).spawn(6)[4]
+    reconstruction, kl = vae.loss(vae.forward(x, noise.standard_normal((1, 3))))
+    result = evaluate_elbo(vae, x, rng=4)
+    assert result[1:] == pytest.approx((reconstruction[0], kl[0]), rel=1e-12)
+
+
+def test_the_sums_over_a_set_are_python_floats(vae, rng):
+    # In float32 a sum over many batches would lose digits.
+    result = evaluate_elbo(vae.astype(np.float32), rng.random((9, 12), np.float32), rng=0)
+    assert [type(value) for value in result] == [float] * 3
+
+
+FLAGS = [(np.exp, 1000.0, "overflow"), (np.log, 0.0, "divide by zero"), (np.log, -1.0, "invalid")]
+
+
+def raises_a_flag(monkeypatch, vae, function, value):
+    """Let each pass of the model compute something that raises a flag, and is not looked at."""
+    loss = vae.loss
+
+    def flagged(trace):
+        function(np.array([value]))
+        return loss(trace)
+
+    monkeypatch.setattr(vae, "loss", flagged)
+
+
+@pytest.mark.parametrize(("function", "value", "error"), FLAGS)
+def test_the_elbo_looks_at_every_flag(vae, monkeypatch, function, value, error):
+    raises_a_flag(monkeypatch, vae, function, value)
+    with pytest.raises(FloatingPointError, match=error):
+        evaluate_elbo(vae, np.zeros((3, 12)), rng=0)
+
+
+@pytest.mark.parametrize("terms", [(np.nan, 1.0), (1.0, np.nan), (1e308, 1e308)], ids=str)
+def test_either_term_alone_makes_an_elbo_that_is_not_finite(vae, monkeypatch, terms):
+    monkeypatch.setattr(vae, "loss", lambda trace: tuple(np.array([term]) for term in terms))
+    with pytest.raises(FloatingPointError, match="the ELBO is not finite"):
+        evaluate_elbo(vae, np.zeros((1, 12)), rng=0)
 
 
 def test_an_elbo_that_is_not_finite_is_no_result(vae, rng):
@@ -371,8 +415,43 @@ def test_the_summary_of_numbers_by_hand():
 
 def test_of_one_image_no_standard_error_is_known(vae):
     found = evaluate_likelihood(vae, np.zeros((1, 12)), samples=3, rng=0).summary()
-    assert found["log_likelihood_se"] is found["elbo_se"] is None
+    assert found["log_likelihood_se"] is found["elbo_se"] is found["active_units"] is None
     assert json.loads(json.dumps(found)) == found
+
+
+def two_images(mus=((0.0, 1.0), (0.0, 2.0))):
+    """Return the evaluation of two images, with these posterior means."""
+    return Evaluation(1, np.array([-9.0, -7.0]), np.ones(2), np.ones((2, 2)), np.array(mus))
+
+
+def test_two_images_are_enough_for_a_standard_error_and_for_active_dimensions():
+    found = two_images().summary()
+    assert found["log_likelihood_se"] == pytest.approx(1)
+    assert (found["elbo_se"], found["active_units"]) == (0, 1)
+
+
+def test_a_dimension_at_the_threshold_is_not_active(monkeypatch):
+    monkeypatch.setattr(evaluate, "ACTIVE", 0.25)  # the variance of 1 and 2, to the last bit
+    assert two_images().summary()["active_units"] == 0
+
+
+def test_a_summary_holds_nothing_of_numpy():
+    found = two_images().summary()
+    values = [*found.values(), *found["kl_per_dimension"]]
+    assert {type(value) for value in values} == {float, int, list}
+
+
+def test_an_evaluation_cannot_be_changed_and_is_equal_only_to_itself():
+    one, two = two_images(), two_images()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.samples = 2
+    assert len({one, two}) == 2
+
+
+def test_the_draws_of_a_seed_are_those_of_chunks_of_100_images():
+    # With another number the same seed gives another log p(x).
+    assert evaluate.IMAGES_AT_ONCE == 100
+    assert inspect.signature(evaluate_likelihood).parameters["samples"].default == 5000
 
 
 def test_the_images_that_are_done_are_counted(vae, monkeypatch):
@@ -382,11 +461,33 @@ def test_the_images_that_are_done_are_counted(vae, monkeypatch):
     assert counts == [7, 14, 17] and len(result.log_likelihoods) == 17
 
 
+def test_means_over_images_are_taken_in_float64(vae, rng):
+    images = rng.random((9, 12), np.float32)
+    result = evaluate_likelihood(vae.astype(np.float32), images, samples=3, rng=0)
+    assert [array.dtype for array in fields(result)[:3]] == [np.float64] * 3
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["log_likelihood", "reconstruction", "kl"])
+def test_any_term_alone_makes_a_log_likelihood_that_is_not_finite(vae, monkeypatch, place):
+    parts = np.zeros(2), np.zeros(2), np.zeros((2, 3)), np.zeros((2, 3))
+    parts[place].flat[1] = np.nan
+    monkeypatch.setattr(evaluate, "_evaluate_chunk", lambda *args: parts)
+    with pytest.raises(FloatingPointError, match="the log-likelihood is not finite"):
+        evaluate_likelihood(vae, np.zeros((2, 12)), rng=0)
+
+
 @pytest.mark.parametrize("block", ["output.b", "mu.b", "logvar.b"])
 def test_a_log_likelihood_that_is_not_finite_is_no_result(vae, rng, block):
     vae.params[block][2] = np.nan
     with pytest.raises(FloatingPointError):
         evaluate_likelihood(vae, rng.random((9, 12)), samples=3, rng=0)
+
+
+@pytest.mark.parametrize(("function", "value", "error"), FLAGS)
+def test_the_log_likelihood_looks_at_every_flag(vae, monkeypatch, function, value, error):
+    raises_a_flag(monkeypatch, vae, function, value)
+    with pytest.raises(FloatingPointError, match=error):
+        evaluate_likelihood(vae, np.zeros((3, 12)), samples=2, rng=0)
 
 
 def test_an_overflow_is_no_result(vae, rng):
@@ -402,7 +503,7 @@ def test_an_overflow_is_no_result(vae, rng):
         (np.zeros((0, 12)), {}, "^images are empty, must be at least one$"),
         (np.full((2, 12), 7.0), {}, r"^the values of the images run from 7 to 7, must be within"),
         (np.zeros((2, 12)), {"binarize": "static"}, "^binarize is 'static', must be one of none, "),
-        (np.zeros((2, 12)), {"samples": 0}, "^samples is 0, must be a whole number from 1 to 1000"),
+        (np.zeros((2, 12)), {"samples": 0}, "^samples is 0, must be .* from 1 to 10000000$"),
         (np.zeros((2, 12)), {"samples": 2.5}, r"^samples is 2\.5, must be a whole number from 1"),
         (np.zeros((2, 5)), {}, r"^x has shape \(2, 5\), must be \(\.\.\., 12\)$"),
     ],

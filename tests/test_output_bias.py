@@ -89,6 +89,16 @@ def test_the_half_images_are_those_of_the_ends_of_the_support(rng):
     np.testing.assert_allclose(vae.params["output.b"], expected, rtol=1e-13)
 
 
+@pytest.mark.parametrize("ends", [(0.0, np.inf), (-np.inf, 0.0)], ids=str)
+def test_a_support_with_one_end_has_no_half_images(rng, ends):
+    class HalfLine(Gaussian):
+        support = ends
+
+    images = rng.uniform(2, 6, (9, D)) * (1 if ends[0] == 0 else -1)
+    vae, _ = start(HalfLine(), images)
+    np.testing.assert_allclose(vae.params["output.b"], images.mean(axis=0), rtol=1e-13)
+
+
 @pytest.mark.purity
 @each_likelihood
 def test_the_images_are_not_written_to(rng, likelihood):

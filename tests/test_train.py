@@ -1,6 +1,7 @@
 """The loop: what it does, what it reports, and where it stops."""
 
-import time
+import inspect
+import types
 
 import numpy as np
 import pytest
@@ -94,13 +95,20 @@ def test_the_record_holds_the_evaluation_of_all_test_images(digits, binarize):
 
 
 def test_the_clock_keeps_training_and_evaluation_apart(digits, monkeypatch):
+    now = [1000.0]
+
     def slow(*args, **kwargs):
-        time.sleep(0.5)
+        now[0] += 7.0
         return evaluate_elbo(*args, **kwargs)
 
+    def on_step(step):
+        now[0] += 2.0
+
+    clock = types.SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr(train_module, "time", clock)
     monkeypatch.setattr(train_module, "evaluate_elbo", slow)
-    record = fit(small(), digits, epochs=1, rng=0)[0]
-    assert record.seconds < 0.5 < record.test_seconds
+    records = train_epochs(small(), digits, epochs=2, batch_size=200, rng=0, on_step=on_step)
+    assert [(r.seconds, r.test_seconds) for r in records] == [(6.0, 7.0)] * 2
 
 
 @pytest.mark.parametrize("binarize", ["none", "dynamic"])
@@ -126,6 +134,15 @@ def test_draws_added_to_one_stream_do_not_shift_the_others():
     np.testing.assert_array_equal(one.initialisation.random(5), two.initialisation.random(5))
     first = {g.random() for g in spawn_streams(7)[:4]}
     assert len(first) == 4
+
+
+def test_a_seed_gives_the_same_streams_for_ever():
+    # A run that is trained again, years later, draws the same numbers.
+    streams = spawn_streams(7)
+    assert type(streams.test_seed) is int and streams.test_seed == 5765488047046174021
+    parent = np.random.default_rng(7)
+    for stream, expected in zip(streams, parent.spawn(4), strict=False):
+        assert stream.random() == expected.random()
 
 
 @pytest.mark.mathematics
@@ -245,6 +262,42 @@ def test_a_value_that_is_not_finite_stops_before_the_step(where):
     assert adam.t == 0 and not adam.m.flat.any()
 
 
+@pytest.mark.parametrize(
+    ("function", "value", "error"),
+    [(np.exp, 1000.0, "overflow"), (np.log, 0.0, "divide by zero"), (np.log, -1.0, "invalid")],
+)
+def test_a_step_looks_at_every_flag(monkeypatch, function, value, error):
+    vae = small()
+    terms = vae.terms
+
+    def flagged(*args):
+        function(np.array([value]))
+        return terms(*args)
+
+    monkeypatch.setattr(vae, "terms", flagged)
+    grads = vae.params.zeros_like()
+    with pytest.raises(FloatingPointError, match=error):
+        train_step(vae, Adam(vae.params), np.zeros((3, 784)), np.zeros((3, 2)), grads)
+
+
+def test_a_step_refuses_an_image_that_is_no_row():
+    vae = small()
+    with pytest.raises(
+        ValueError, match=r"^x has shape \(784,\) and eps \(784, 2\), must be \(B, D"
+    ):
+        train_step(
+            vae, Adam(vae.params), np.zeros(784), np.zeros((784, 2)), vae.params.zeros_like()
+        )
+
+
+def test_the_sums_over_a_minibatch_are_python_floats():
+    # Those of an epoch are taken in float64, whatever the dtype of the model.
+    vae = small()
+    x, eps = np.zeros((3, 784), np.float32), np.zeros((3, 2), np.float32)
+    sums = train_step(vae, Adam(vae.params), x, eps, vae.params.zeros_like())
+    assert [type(value) for value in sums] == [float] * 3
+
+
 def test_an_overflow_stops_the_training_with_the_number_of_the_step(digits):
     vae = small()
 
@@ -274,7 +327,7 @@ def test_an_epoch_that_ends_in_an_overflow_has_no_record(digits):
         ({"epochs": 0}, "epochs is 0, must be a whole number from 1"),
         ({"batch_size": 0}, "batch_size is 0, must be a whole number from 1 to 1073741824"),
         ({"beta": "1"}, "beta is '1', must be a number at least 0"),
-        ({"beta": -1.0}, "beta is -1.0, must be a number at least 0"),
+        ({"beta": -1.0}, r"beta is -1\.0, must be a number at least 0 and at most 1e\+06$"),
         ({"beta": float("nan")}, "beta is nan, must be a number at least 0"),
         ({"lr": 0.0}, "lr is 0.0, must be a number greater than 0"),
         ({"binarize": "fixed"}, "binarize is 'fixed', must be one of none, threshold, static, dyn"),
@@ -298,6 +351,42 @@ def test_settings_out_of_range_are_refused(digits, settings, message):
     if "done" not in settings:  # which has no meaning where the records are drained
         with pytest.raises(ValueError, match=message):
             fit(vae, digits, **settings)
+
+
+def settings_of(function):
+    """Return the settings of a function and their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}
+
+
+def test_the_defaults_are_those_of_the_loop():
+    defaults = settings_of(train_epochs)
+    expected = {
+        "epochs": 10, "batch_size": 128, "lr": 1e-3, "beta": 1.0, "warmup": 0, "samples": 1,
+        "evaluate_every": 1, "done": 0,
+    }  # fmt: skip
+    assert {name: defaults[name] for name in expected} == expected
+    fits = settings_of(fit)
+    assert fits.keys() - defaults.keys() == {"report"}
+    assert defaults.keys() - fits.keys() == {"adam", "done", "on_step"}
+    assert {name: defaults.get(name) for name in fits} == fits
+    step = inspect.signature(train_step).parameters
+    assert (step["beta"].default, step["factor"].default) == (1.0, 1.0)
+
+
+def test_fit_passes_every_setting_on(digits, monkeypatch):
+    seen = []
+
+    def spy(vae, data, **settings):
+        seen.append((vae, data, settings))
+        return iter(())
+
+    monkeypatch.setattr(train_module, "train_epochs", spy)
+    vae = small()
+    settings = {name: object() for name in settings_of(fit)}
+    assert fit(vae, digits, **settings) == []
+    settings["on_step"] = settings.pop("report")
+    assert seen == [(vae, digits, settings)]
 
 
 def test_data_that_do_not_fit_the_model_are_refused(digits):
@@ -368,6 +457,24 @@ def test_an_epoch_of_either_bound_is_the_loop_written_out(digits, bound):
         assert record.train_elbo == -(record.train_reconstruction + record.train_kl)
     assert betas[0] == 0 and betas[8:] == [1.5] * 4 and betas[:9] == sorted(betas[:9])
     np.testing.assert_allclose(vae.params.flat, twin.params.flat, rtol=1e-4, atol=5e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("samples", "lead"), [(1, ()), (2, (2,)), (3, (3,))])
+def test_a_step_has_as_many_samples_as_are_asked_for(digits, monkeypatch, samples, lead, dtype):
+    drawn = []
+
+    def spy(vae, adam, x, eps, *args, **settings):
+        drawn.append((x, eps))
+        return train_step(vae, adam, x, eps, *args, **settings)
+
+    monkeypatch.setattr(train_module, "train_step", spy)
+    fit(small(dtype=dtype), digits, epochs=1, batch_size=300, samples=samples, rng=5)
+    noise = np.random.default_rng(5).spawn(4)[2]
+    assert [len(x) for x, _ in drawn] == [300, 200]
+    for x, eps in drawn:
+        assert x.dtype == eps.dtype == dtype
+        np.testing.assert_array_equal(eps, noise.standard_normal((*lead, len(x), 2), dtype))
 
 
 @pytest.mark.mathematics
@@ -596,6 +703,15 @@ def test_training_ends_when_patience_does(digits, scripted, patience, every, elb
     np.testing.assert_array_equal(best.params.flat, path[kept - 1])
     # Gone on with, it has nothing left to do.
     assert followed(vae, data, best, **settings, done=epochs) == ([], [])
+
+
+def test_patience_begins_with_the_first_epoch_that_is_the_best(digits, scripted):
+    # Two epochs lie behind, of which this `best` has seen none.
+    scripted(-5, -6, -7)
+    vae, data = small(), split_validation(digits, 100)
+    best = Best(vae.params)
+    records, _ = followed(vae, data, best, epochs=9, done=2, patience=1)
+    assert ([record.epoch for record in records], best.epoch) == ([3, 4], 3)
 
 
 def test_the_best_of_an_average_is_a_copy_of_the_average(digits, scripted):

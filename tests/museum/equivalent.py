@@ -89,4 +89,111 @@ EQUIVALENT = {
     " -> np.finfo(params.dtype).tiny * 200000000.0": "a threshold with room on both sides",
     "optim.Adam._update: u < self._tiny"
     " -> u <= self._tiny": "a threshold with room on both sides: that number may go or stay",
+    "data._parse_idx: len(data) < promised"
+    " -> len(data) <= promised": "they are not equal, by the line above",
+    "data.load_mnist: paths[:2] -> paths[:-2]": "the first two of four",
+    "data.load_mnist: paths[2:] -> paths[-2:]": "the last two of four",
+    "data.load_mnist: train.reshape(len(train), -1)"
+    " -> train.reshape(len(train), -2)": "NumPy infers a length that is negative",
+    "data.load_mnist: test.reshape(len(test), -1)"
+    " -> test.reshape(len(test), -2)": "NumPy infers a length that is negative",
+    "data._fetch: urlopen(url, timeout=20)"
+    " -> urlopen(url, timeout=21)": "a limit with room on both sides",
+    "data._read_parts: y or 'labels' -> y": "where y is None there are no labels to name",
+    "data._read_parts: zip(images, names.items(), strict=True)"
+    " -> zip(images, names.items())": "there are as many names as parts",
+    "data._read_parts: zip(images, names.items(), strict=True)"
+    " -> zip(images, names.items(), strict=False)": "there are as many names as parts",
+    "data._images: x.itemsize > 8 -> x.itemsize > 9": "no float has nine bytes",
+    "data._images: like.dtype == np.bool_ or all((x[b].max() <= 1 for x in parts.values()"
+    " for b in chunks(x))) -> all((x[b].max() <= 1 for x in parts.values()"
+    " for b in chunks(x)))": "time only: a bool is at most 1",
+    "data._images: x.reshape(len(x), -1)"
+    " -> x.reshape(len(x), -2)": "NumPy infers a length that is negative",
+    "data._single: x.astype(np.float32, copy=False)"
+    " -> x.astype(np.float32)": "memory only: a copy of what need not be copied",
+    "data._single: x.astype(np.float32, copy=False)"
+    " -> x.astype(np.float32, copy=True)": "memory only: as above",
+    "data._check_finite: x[rows].reshape(len(x[rows]), -1)"
+    " -> x[rows].reshape(len(x[rows]), -2)": "NumPy infers a length that is negative",
+    "data._check_finite: part.astype(np.float32, copy=False)"
+    " -> part.astype(np.float32)": "memory only: a copy of what need not be copied",
+    "data._check_finite: part.astype(np.float32, copy=False)"
+    " -> part.astype(np.float32, copy=True)": "memory only: as above",
+    "data._check_finite: int(bad.any(axis=1).argmax())"
+    " -> bad.any(axis=1).argmax()": "an integer of NumPy's is printed like one of Python's",
+    "data._check_finite: bad.any(axis=1)"
+    " -> bad.any(axis=-1)": "rows are (B, D): axis 1 is the last",
+    "data._check_finite: int(np.count_nonzero(bad))"
+    " -> np.count_nonzero(bad)": "count_nonzero of an array returns an int of Python's",
+    "data.binarized: np.random.SeedSequence(_STATIC_SEED).spawn(3)"
+    " -> np.random.SeedSequence(_STATIC_SEED).spawn(4)": "a child more, which nobody takes",
+    "data.binarized: zip(sets.items(), seeds, strict=False)"
+    " -> zip(sets.items(), seeds)": "False is what zip takes by default",
+    "data._binary_there: x.shape[1] -> x.shape[-1]": "rows are (B, D): axis 1 is the last",
+    "data._binary_there: pixels % 2"
+    " -> pixels % -2": "of the remainder is asked whether it is 0, and it is or -1",
+    "data.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
+    " -> np.less(u, p, out=u).astype(dtype)": "memory only: a copy of what need not be copied",
+    "data.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
+    " -> np.less(u, p, out=u).astype(dtype, copy=True)": "memory only: as above",
+    "data.batch: np.less(u, p, out=u)"
+    " -> np.less(u, p)": "memory only: what is converted are bools, not floats of 0 and 1",
+    "data.minibatches: rng.permutation(n).astype(np.intp, copy=False)"
+    " -> rng.permutation(n)": "where an int64 is an intp it is one already",
+    "data.minibatches: rng.permutation(n).astype(np.intp, copy=False)"
+    " -> rng.permutation(n).astype(np.intp)": "memory only: a copy of what need not be copied",
+    "data.minibatches: rng.permutation(n).astype(np.intp, copy=False)"
+    " -> rng.permutation(n).astype(np.intp, copy=True)": "memory only: as above",
+    "evaluate: BATCH_SIZE = 500"
+    " -> BATCH_SIZE = 501": "time and memory only: the draws are the same however they are cut",
+    "evaluate: (100, 5) -> (100, 6)": "time and memory only: the draws are the same, as above",
+    "evaluate.evaluate_elbo: losses[1] -> losses[-1]": "of two terms the second is the last",
+    "evaluate.Evaluation.elbos: self.kls.sum(axis=1)"
+    " -> self.kls.sum(axis=-1)": "kls are (N, Z): axis 1 is the last",
+    "evaluate.Evaluation.summary: self.kls.sum(axis=1)"
+    " -> self.kls.sum(axis=-1)": "kls are (N, Z): axis 1 is the last",
+    "evaluate.evaluate_likelihood: zip(*chunks, strict=True)"
+    " -> zip(*chunks)": "each chunk has four arrays",
+    "evaluate.evaluate_likelihood: zip(*chunks, strict=True)"
+    " -> zip(*chunks, strict=False)": "each chunk has four arrays",
+    "evaluate.evaluate_likelihood: log_likelihoods + reconstructions + kls.sum(axis=1)"
+    " -> log_likelihoods + reconstructions - kls.sum(axis=1)": "finite if all of them are",
+    "evaluate.evaluate_likelihood: log_likelihoods + reconstructions"
+    " -> log_likelihoods - reconstructions": "finite if both of them are",
+    "evaluate.evaluate_likelihood: kls.sum(axis=1) -> kls.sum()": "finite if all of them are",
+    "evaluate.evaluate_likelihood: kls.sum(axis=1)"
+    " -> kls.mean(axis=1)": "finite if all of them are",
+    "evaluate.evaluate_likelihood: kls.sum(axis=1)"
+    " -> kls.sum(axis=-1)": "kls are (N, Z): axis 1 is the last",
+    "evaluate._evaluate_chunk: (total, reconstruction)"
+    " -> (reconstruction, total)": "two vectors of zeros are exchanged",
+    "evaluate._evaluate_chunk: np.zeros(len(x))"
+    " -> np.ones(len(x))": "the first total is multiplied by e^-inf = 0",
+    "evaluate._evaluate_chunk: noise.standard_normal(shape, np.float32)"
+    ".astype(vae.params.dtype, copy=False)"
+    " -> noise.standard_normal(shape, np.float32)": "forward and resample convert it, too",
+    "evaluate._evaluate_chunk: noise.standard_normal(shape, np.float32)"
+    ".astype(vae.params.dtype, copy=False)"
+    " -> noise.standard_normal(shape, np.float32)"
+    ".astype(vae.params.dtype)": "memory only: a copy of what need not be copied",
+    "evaluate._evaluate_chunk: noise.standard_normal(shape, np.float32)"
+    ".astype(vae.params.dtype, copy=False)"
+    " -> noise.standard_normal(shape, np.float32)"
+    ".astype(vae.params.dtype, copy=True)": "memory only: as above",
+    "evaluate._evaluate_chunk: log_weights(terms).astype(np.float64)"
+    " -> log_weights(terms)": "it meets float64 numbers only, and becomes one of them there",
+    "train.Record.held_out: terms[0] -> terms[1]": "the terms of a set are all there, or none is",
+    "train.start_output_bias: images.shape[1]"
+    " -> images.shape[-1]": "images are (N, D): axis 1 is the last",
+    "train.start_output_bias: (low, high)"
+    " -> (high, low)": "only the mean of the two is read, and whether both are finite",
+    "train.start_output_bias: high - low"
+    " -> high + low": "both are finite if both ends are: inf - inf is not, either",
+    "train.start_output_bias: high - low -> low - high": "both are finite if both ends are",
+    "train.train_step: zip(*sums, strict=True) -> zip(*sums)": "each of the sums has three fields",
+    "train.train_step: zip(*sums, strict=True)"
+    " -> zip(*sums, strict=False)": "each of the sums has three fields",
+    "train._prepared: data.train.shape[1]"
+    " -> data.train.shape[-1]": "images are (N, D): axis 1 is the last",
 }

@@ -1,4 +1,4 @@
-"""Change the mathematics in one place at a time, and see whether a test fails.
+"""Change the mathematics, or training, in one place at a time, and see whether a test fails.
 
 A mutant is a module of the package with one node of its syntax tree replaced: an operator, a sign,
 a number, a comparison, an axis, the order of two arguments, a statement left out. Nothing on the
@@ -22,12 +22,17 @@ from typing import NamedTuple
 import planting
 from equivalent import EQUIVALENT
 
-MODULES = ("params", "layers", "posterior", "likelihood", "network", "bounds", "vae", "optim")
-OTHERS = (
+MATHEMATICS = ("params", "layers", "posterior", "likelihood", "network", "bounds", "vae", "optim")
+TRAINING = ("data", "evaluate", "train")
+MODULES = MATHEMATICS + TRAINING
+OTHERS = (  # the test files that use the mathematics
     "vae", "linear", "bounds", "layers", "posterior", "likelihood", "params", "network", "optim",
     "gradcheck", "evaluate", "checkpoint", "train", "files", "runs", "readme", "package",
 )  # fmt: skip
-TIMEOUT = 300.0  # seconds: many times what all these tests take, also on a busy machine
+OTHERS_OF_TRAINING = (
+    "output_bias", "team", "evaluate", "train", "data", "runs", "command_evaluate", "checkpoint",
+    "mapped",
+)  # fmt: skip
 
 # What stands in place of an operator, a comparison or a function.
 OPERATORS = {
@@ -73,14 +78,17 @@ def mutants(module: str, text: str | None = None) -> list[Mutant]:
     tree = ast.parse(planting.source(module) if text is None else text)
     found: dict[str, Mutant] = {}
     seen: Counter[str] = Counter()
-    unchanged = ast.unparse(tree)
+    parts = [ast.unparse(part) for part in tree.body]  # only one of them changes at a time
+    number = {part: i for i, part in enumerate(tree.body)}
     for place in _places(tree, _Place(module, (), tree, lambda new: None)):
+        i = number[[*place.parents, place.node][1]]
         for new in list(_variants(place.node, place.parents)):
             before = place.reading()
             place.put(new)
-            after, changed = place.reading(new), ast.unparse(tree)
+            after, part = place.reading(new), ast.unparse(tree.body[i])
             place.put(place.node)
-            if changed == unchanged or changed in found:
+            changed = "\n\n".join([*parts[:i], part, *parts[i + 1 :]])
+            if part == parts[i] or changed in found:
                 continue
             key = f"{place.scope}: {before} -> {after}"
             seen[key] += 1
@@ -104,8 +112,12 @@ class _Place(NamedTuple):
             chain.pop()
         above, part = chain[-2], new or self.node if chain[-1] is self.node else chain[-1]
         if isinstance(above, ast.arguments):  # a default, by the name of its argument
-            pairs = zip(above.args[::-1], above.defaults[::-1], strict=False)
-            return next(f"{a.arg}={ast.unparse(part)}" for a, default in pairs if default is part)
+            pairs = [
+                *zip(above.args[::-1], above.defaults[::-1], strict=False),
+                *zip(above.kwonlyargs, above.kw_defaults, strict=True),
+            ]
+            name = next(a.arg for a, default in pairs if default is part)
+            return f"{name}={ast.unparse(part)}"
         if isinstance(part, ast.Raise):  # without the words of the message
             return f"raise {ast.unparse(part.exc.func)}(...)"
         return ast.unparse(part)
@@ -132,6 +144,11 @@ def _is_prose(node: ast.AST) -> bool:
     match node:
         case ast.JoinedStr() | ast.Expr(ast.Constant()) | ast.Assign([ast.Name("__all__")]):
             return True
+        case ast.BinOp(op=ast.BitOr(), right=ast.Constant(None)):  # a type, in an alias of one
+            return True
+        case ast.Tuple(elements):  # a row of a table: a test could only repeat it
+            values = [x.value for x in elements if isinstance(x, ast.Constant)]
+            return len(values) == len(elements) and any(isinstance(v, str) for v in values)
     return False
 
 
@@ -240,7 +257,7 @@ def survivors(
         jobs = (planting.Job({m.module: m.text}, _tests(m.module, stage), True) for m in left)
         alive = []
         start, tried = time.monotonic(), left
-        outcomes = planting.run_all(jobs, workers, TIMEOUT)
+        outcomes = planting.run_all(jobs, workers)
         for i, (mutant, outcome) in enumerate(zip(tried, outcomes, strict=True), start=1):
             if not outcome.caught:
                 alive.append(mutant)
@@ -252,7 +269,8 @@ def survivors(
 
 
 def _tests(module: str, stage: str) -> tuple[str, ...]:
-    names = (module,) if stage == "own" else [name for name in OTHERS if name != module]
+    others = OTHERS_OF_TRAINING if module in TRAINING else OTHERS
+    names = (module,) if stage == "own" else [name for name in others if name != module]
     return tuple(f"tests/test_{name}.py" for name in names)
 
 
@@ -313,8 +331,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _failing_tests(modules: Iterable[str]) -> str:
     """Return which tests fail on the code as it is: they would kill every mutant."""
     sources = {module: ast.unparse(ast.parse(planting.source(module))) for module in modules}
-    files = dict.fromkeys(f"tests/test_{name}.py" for name in (*modules, *OTHERS))
-    outcome = planting.run(planting.Job(sources, tuple(files)), TIMEOUT)
+    files = dict.fromkeys(f for m in modules for s in ("own", "other") for f in _tests(m, s))
+    outcome = planting.run(planting.Job(sources, tuple(files)))
     return outcome.crash or ", ".join(outcome.failed)
 
 

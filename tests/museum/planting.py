@@ -5,6 +5,7 @@ or more replaced in memory, and runs pytest there. The children are forked from 
 NumPy, SciPy and pytest loaded already, where the system can fork: one costs less than a second.
 """
 
+import faulthandler
 import importlib.machinery
 import multiprocessing
 import os
@@ -23,7 +24,8 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TIMEOUT = 300.0  # seconds; a fault may make a loop that never ends
+TIMEOUT = 900.0  # seconds; a fault may make a loop that never ends
+LONGEST = 120.0  # seconds of them for one test: twenty times what the longest takes
 MEMORY = 4 << 30  # bytes; or an array that no machine can hold
 
 
@@ -147,6 +149,12 @@ class _Recorder:
         self.failed: list[str] = []
         self.skipped: list[str] = []
 
+    def pytest_collection(self) -> None:
+        _end_after(LONGEST)
+
+    def pytest_runtest_logstart(self) -> None:
+        _end_after(LONGEST)
+
     def pytest_collection_modifyitems(self, items) -> None:
         for item in items:
             self.marks[item.nodeid] = frozenset(mark.name for mark in item.iter_markers())
@@ -168,6 +176,11 @@ class _Recorder:
     def pytest_collectreport(self, report) -> None:
         if report.failed:  # a test file, or the package, cannot be imported
             self.failed.append(report.nodeid or "import")
+
+
+def _end_after(seconds: float) -> None:
+    """End the process then, whatever it is doing, unless this is called again before."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
 
 
 def _child(job: Job, sender, scratch: str) -> None:

@@ -66,7 +66,11 @@ def test_the_mutants_of_a_value(code, expected):
         ("raise ValueError('a')", {"pass"}),
         ("if a:\n    b", {"if not a:\n    b"}),
         ("def f(a=0):\n    return a", {"def f(a=1):\n    return a"}),
+        ("def f(*, a, b=0):\n    return a", {"def f(*, a, b=1):\n    return a"}),
         ("def f(a: A[1] = b) -> A[2]:\n    '''1 + 1'''", set()),
+        ("A = B | None, C[D | None]", {"A = (C[D | None], B | None)"}),
+        ("a = (1, 'a')", set()),
+        ("a = {'a': (1, 'b')}", set()),
         ("a: A[1] = f'{a + 1} is 2, must be 3', 'a'", set()),
         ("__all__ = [a + b]", set()),
     ],
@@ -76,10 +80,11 @@ def test_the_mutants_of_a_statement(code, expected):
 
 
 def test_a_key_says_where_and_what_and_outlives_a_change_elsewhere():
-    code = "class A:\n    def f(self, a, b=1):\n        return a + 2 * a, 2 * a"
+    code = "class A:\n    def f(self, a, b=1, *, c=False):\n        return a + 2 * a, 2 * a"
     found = mutants("sample", code)
     keys = [mutant.key for mutant in found]
-    assert keys[:2] == ["sample.A.f: b=1 -> b=2", "sample.A.f: b=1 -> b=0"]
+    defaults = ["c=False -> c=True", "b=1 -> b=2", "b=1 -> b=0"]
+    assert keys[:3] == [f"sample.A.f: {default}" for default in defaults]
     assert {"sample.A.f: 2 * a -> 3 * a", "sample.A.f: 2 * a -> 3 * a (2)"} <= set(keys)
     later = mutants("sample", f"X = A\n\n\n{code}")
     assert [mutant.key for mutant in later] == keys
