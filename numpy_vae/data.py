@@ -501,7 +501,7 @@ def _check_finite(what: str, x: NDArray[Any]) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             bad = ~np.isfinite(part.astype(np.float32, copy=False))
         if bad.any() and not count:
-            row = int(bad.any(axis=1).argmax())
+            row = bad.any(axis=1).argmax()
             first = f"({part[row][bad[row]][0]:g}) in row {rows.start + row}"
         count += int(np.count_nonzero(bad))
     if count:

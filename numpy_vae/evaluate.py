@@ -231,10 +231,10 @@ def _evaluate_chunk(
     total, reconstruction = np.zeros(len(x)), np.zeros(len(x))  # Σ e^(log w - most), Σ nll
     for first in range(0, samples, SAMPLES_AT_ONCE):
         shape = min(SAMPLES_AT_ONCE, samples - first), len(x), vae.latent_dim
-        eps = noise.standard_normal(shape, np.float32).astype(vae.params.dtype, copy=False)
+        eps = noise.standard_normal(shape, np.float32)
         trace = vae.forward(x, eps) if trace is None else vae.resample(trace, eps)
         terms = vae.terms(trace)
-        log_w = log_weights(terms).astype(np.float64)  # (S', B)
+        log_w = log_weights(terms)  # (S', B)
         higher = np.maximum(most, log_w.max(axis=0))
         total = total * np.exp(most - higher) + np.exp(log_w - higher).sum(axis=0)
         most = higher

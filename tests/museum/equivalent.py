@@ -120,8 +120,6 @@ EQUIVALENT = {
     " -> part.astype(np.float32)": "memory only: a copy of what need not be copied",
     "data._check_finite: part.astype(np.float32, copy=False)"
     " -> part.astype(np.float32, copy=True)": "memory only: as above",
-    "data._check_finite: int(bad.any(axis=1).argmax())"
-    " -> bad.any(axis=1).argmax()": "an integer of NumPy's is printed like one of Python's",
     "data._check_finite: bad.any(axis=1)"
     " -> bad.any(axis=-1)": "rows are (B, D): axis 1 is the last",
     "data._check_finite: int(np.count_nonzero(bad))"
@@ -170,19 +168,6 @@ EQUIVALENT = {
     " -> (reconstruction, total)": "two vectors of zeros are exchanged",
     "evaluate._evaluate_chunk: np.zeros(len(x))"
     " -> np.ones(len(x))": "the first total is multiplied by e^-inf = 0",
-    "evaluate._evaluate_chunk: noise.standard_normal(shape, np.float32)"
-    ".astype(vae.params.dtype, copy=False)"
-    " -> noise.standard_normal(shape, np.float32)": "forward and resample convert it, too",
-    "evaluate._evaluate_chunk: noise.standard_normal(shape, np.float32)"
-    ".astype(vae.params.dtype, copy=False)"
-    " -> noise.standard_normal(shape, np.float32)"
-    ".astype(vae.params.dtype)": "memory only: a copy of what need not be copied",
-    "evaluate._evaluate_chunk: noise.standard_normal(shape, np.float32)"
-    ".astype(vae.params.dtype, copy=False)"
-    " -> noise.standard_normal(shape, np.float32)"
-    ".astype(vae.params.dtype, copy=True)": "memory only: as above",
-    "evaluate._evaluate_chunk: log_weights(terms).astype(np.float64)"
-    " -> log_weights(terms)": "it meets float64 numbers only, and becomes one of them there",
     "train.Record.held_out: terms[0] -> terms[1]": "the terms of a set are all there, or none is",
     "train.start_output_bias: images.shape[1]"
     " -> images.shape[-1]": "images are (N, D): axis 1 is the last",
