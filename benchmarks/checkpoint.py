@@ -17,6 +17,7 @@ from statistics import median
 from numpy_vae import VAE, Adam, Average, Best, load_mnist, train_epochs
 from numpy_vae.checkpoint import Checkpoint
 from numpy_vae.data import split_validation
+from numpy_vae.owned import OwnFiles
 from numpy_vae.runs import CHECKPOINT, save_run
 from numpy_vae.train import spawn_streams
 
@@ -52,7 +53,7 @@ def main() -> None:
                 epochs.append(record.seconds)
                 for _ in range(5):
                     start = time.perf_counter()
-                    save_run(Path(folder), state)
+                    save_run(OwnFiles(Path(folder)), state)
                     saves.append(time.perf_counter() - start)
             size = Path(folder, CHECKPOINT).stat().st_size
         print(

@@ -15,7 +15,7 @@ from io import TextIOWrapper
 from . import __version__, starting
 from .commands import encode, evaluate, explore, gradcheck, plot, sample, study, train
 from .commands.inputs import UsageError, one_line
-from .progress import complain
+from .progress import complain, say_result
 
 COMMANDS = (train, evaluate, plot, sample, encode, explore, gradcheck, study)
 
@@ -33,6 +33,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line asks for; raise OSError where its help cannot be written."""
+    try:
+        return build_parser().parse_args(argv)
+    except SystemExit as stop:
+        if not stop.code:
+            say_result("", end="")  # argparse says nothing of a full device
+        raise
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: that of the process); return its exit status."""
     starting.imported()
@@ -46,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     command = "numpy-vae"
     try:
-        args = build_parser().parse_args(argv)
+        args = parse(argv)
         args.words = list(sys.argv[1:] if argv is None else argv)
         command += f" {args.command}"
         status: int = args.execute(args)

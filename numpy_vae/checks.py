@@ -44,7 +44,10 @@ def check_real(name: str, value: object, least: float, most: float, *, open_belo
     With `open_below` the lower end itself is refused.
     """
     if isinstance(value, numbers.Real):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number beyond float64
+            number = math.inf
         inside = math.isfinite(number) and least <= number <= most
         if inside and not (open_below and number == least):
             return number

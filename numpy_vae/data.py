@@ -52,7 +52,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .checks import check_choice, check_whole
-from .files import atomic_write, open_file, read_arrays
+from .files import atomic_write, open_file, read_arrays, remove_torn
 from .mapped import Convert, MappedFile, Rows, chunks, gathered, rows_of, subset
 
 # gzip, hashlib, http and urllib are imported where they are used: most runs need none of them, and
@@ -182,7 +182,7 @@ def cache_folder() -> Path | None:
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    base = os.path.expanduser(base)
+    base = os.path.expanduser(base if os.path.isabs(base) or base[0] == "~" else "~/.cache")
     # Without HOME, and without an entry of the user (in a container), a ~ stays a ~.
     return Path(base, "numpy_vae") if os.path.isabs(base) else None
 
@@ -233,7 +233,7 @@ def _held(what: str, folder: Path) -> list[Path]:
         raise NotADirectoryError(f"{what} is {folder}, must be an existing folder")
     paths = _find(folder)
     if not paths:
-        there = [path.name.removesuffix(".gz") for path in folder.iterdir()]
+        there = [path.name.removesuffix(".gz") for path in folder.iterdir() if path.is_file()]
         missing = [name for name in MNIST_FILES if name.removesuffix(".gz") not in there]
         raise FileNotFoundError(
             f"{what} is {folder}, which has no {' and no '.join(missing)}, must hold all four files"
@@ -270,6 +270,7 @@ def _download(folder: Path | None) -> list[Path]:
         raise OSError(f"there is no home folder that MNIST could be downloaded to; {advice}")
     pending, failures = list(MNIST_FILES), []
     folder.mkdir(parents=True, exist_ok=True)
+    remove_torn(folder)
     for mirror in MNIST_MIRRORS:
         try:
             while pending:
@@ -429,14 +430,16 @@ def _split(
     )
 
 
-def _images(parts: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[int, int] | None]:
+def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[int, int] | None]:
     """Check the images of each part, by name; return them as rows, and the shape of an image.
 
     The parts are judged together: a blank test set is not binary where the training set is grey.
     """
+    # Mapped files are looked at before they are read for the first time.
+    parts = {k: MappedFile(x) if isinstance(x, np.memmap) else x for k, x in arrays.items()}
     first, like = next(iter(parts.items()))
     for what, x in parts.items():
-        if x.dtype not in (np.uint8, np.bool_) and (x.dtype.kind != "f" or x.itemsize > 8):
+        if x.dtype not in (np.uint8, np.bool_) and (x.dtype.kind != "f" or x.dtype.itemsize > 8):
             raise ValueError(
                 f"{what} are {x.dtype}, must be uint8, bool or float16, 32 or 64: see astype"
             )
@@ -462,9 +465,9 @@ def _images(parts: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[i
         kept, convert = np.uint8, _as_they_are
     images = []
     for what, x in parts.items():
-        if isinstance(x, np.memmap):
-            rows = rows_of(MappedFile(x), kept, convert)
-            images.append(rows if x.flags.c_contiguous else _read(what, rows))
+        if isinstance(x, MappedFile):
+            rows = rows_of(x, kept, convert)
+            images.append(rows if x.array.flags.c_contiguous else _read(what, rows))
         else:
             x = np.ascontiguousarray(x.reshape(len(x), -1))
             images.append(convert(x, np.arange(len(x))))
@@ -494,10 +497,11 @@ def _times_255(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.uint8]:
     return np.multiply(x, 255, dtype=np.uint8)
 
 
-def _check_finite(what: str, x: NDArray[Any]) -> None:
+def _check_finite(what: str, x: NDArray[Any] | MappedFile) -> None:
     count, first = 0, ""
     for rows in chunks(x):
-        part = x[rows].reshape(len(x[rows]), -1)
+        part = x[rows]
+        part = part.reshape(len(part), -1)
         with np.errstate(over="ignore", invalid="ignore"):
             bad = ~np.isfinite(part.astype(np.float32, copy=False))
         if bad.any() and not count:

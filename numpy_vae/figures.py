@@ -284,7 +284,9 @@ def save_samples(
     )
 
 
-def save_study(path: str | os.PathLike[str], study: Study, found: Any) -> None:
+def save_study(
+    path: str | os.PathLike[str], study: Study, found: Any, write: Write = atomic_write
+) -> None:
     """Write the figure of an experiment; C0, C1, ... are the colours of `plots`.
 
     Parameters
@@ -295,6 +297,8 @@ def save_study(path: str | os.PathLike[str], study: Study, found: Any) -> None:
         Draws it; its question is the title.
     found : Any
         What `study.run` returned.
+    write : callable
+        As in `save_figures`.
 
     Raises
     ------
@@ -309,7 +313,7 @@ def save_study(path: str | os.PathLike[str], study: Study, found: Any) -> None:
         figure = Figure(study.size, DPI, layout="constrained")
         study.draw(figure, found)
         figure.suptitle(study.question, fontsize="medium", fontweight="bold", parse_math=False)
-        _save(figure, path)
+        _save(figure, path, write)
 
 
 def _write(
@@ -333,7 +337,7 @@ def _write(
         _save(figure, path, write)
 
 
-def _save(figure: Figure, path: Path, write: Write = atomic_write) -> None:
+def _save(figure: Figure, path: Path, write: Write) -> None:
     """Write a finished figure, whole or not at all."""
     format = path.suffix.removeprefix(".")
     with write(path) as stream:

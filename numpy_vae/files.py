@@ -71,14 +71,14 @@ def atomic_write(
             yield stream
             stream.flush()
             os.fsync(handle)
-            # mkstemp creates files that only their owner may read; give the usual permissions.
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)
+            os.chmod(temporary, _mode(path))  # mkstemp's are for their owner alone
             if seal is not None:
                 stream.seek(0)
                 seal(sha256(stream))
-        os.replace(temporary, path)
+            if os.name != "nt":  # while it is locked; Windows renames no open file
+                os.replace(temporary, path)
+        if os.name == "nt":
+            os.replace(temporary, path)
     except BaseException as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -90,18 +90,33 @@ def atomic_write(
         raise
 
 
+def check_absent(path: Path) -> None:
+    """Raise FileExistsError where a file is there, which is replaced only when told."""
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "exists already; --overwrite replaces it", str(path))
+
+
+def _mode(path: Path) -> int:
+    """Return the permissions of a file that is there, else those of any new one."""
+    with suppress(OSError):
+        return stat.S_IMODE(path.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def _temporary(folder: Path) -> tuple[int, str]:
     """Create a temporary file and lock it; return its descriptor and its name."""
     import tempfile
 
     while True:
         handle, name = tempfile.mkstemp(prefix=".numpy-vae-", suffix=".tmp", dir=folder)
-        if not _lock(handle, wait=True) or os.fstat(handle).st_nlink:
+        if not lock(handle, wait=True) or os.fstat(handle).st_nlink:
             return handle, name
         os.close(handle)  # `remove_torn` saw it before it was locked
 
 
-def _lock(handle: int, *, wait: bool) -> bool:
+def lock(handle: int, *, wait: bool) -> bool:
     """Lock an open file; return False where another process holds it, or there are no locks."""
     try:
         import fcntl
@@ -131,7 +146,7 @@ def remove_torn(folder: Path) -> None:
                 path.unlink()
             elif path.is_file():
                 with open(path, "rb") as stream:
-                    if _lock(stream.fileno(), wait=False):
+                    if lock(stream.fileno(), wait=False):
                         path.unlink()
 
 

@@ -48,19 +48,24 @@ class MappedFile:
         assert array.filename is not None
         self.array, self.path = np.asarray(array), os.fspath(array.filename)
         self.shape, self.dtype = array.shape, array.dtype
+        self.ndim, self.size = array.ndim, array.size
         self._seen = self._look()
 
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, which: NDArray[np.intp]) -> NDArray[Any]:
-        """Return the rows at these places; raise OSError if the file has changed."""
+    def __getitem__(self, which: NDArray[np.intp] | slice) -> NDArray[Any]:
+        """Return the rows at these places, copied; raise OSError if the file has changed."""
         self._check()
         rows: NDArray[Any] = self.array[which]
+        rows = rows.copy() if isinstance(which, slice) else rows  # others are a copy already
         self._check()
+        return rows
+
+    def check_finite(self, rows: NDArray[Any]) -> None:
+        """Raise OSError unless all values of some rows are finite, as they were."""
         if rows.dtype.kind == "f" and not np.isfinite(rows).all():
             raise OSError(f"{self.path}: changed while it was read, a value is not finite any more")
-        return rows
 
     def _check(self) -> None:
         now = self._look()
@@ -120,6 +125,8 @@ class Rows:
         index = self.index[which]
         places = np.ravel(index)
         x = np.ascontiguousarray(self.source[places]).reshape(len(places), self.shape[1])
+        if isinstance(self.source, MappedFile):
+            self.source.check_finite(x)
         return self.convert(x, places).reshape(*index.shape, self.shape[1])
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
@@ -173,7 +180,7 @@ def gathered(images: NDArray[Any] | Rows, which: NDArray[np.intp] | slice) -> ND
     return images.take(which, axis=0)  # faster than images[which]
 
 
-def chunks(images: NDArray[Any] | Rows) -> Iterator[slice]:
+def chunks(images: NDArray[Any] | Rows | MappedFile) -> Iterator[slice]:
     """Return slices of rows, one after another, that memory is sure to hold at once."""
     step = max(1, _CHUNK // math.prod(images.shape[1:]))
     return (slice(start, start + step) for start in range(0, len(images), step))

@@ -5,8 +5,8 @@ the SHA-256 of its bytes, and the model that it shows. A file is the run's own a
 are those listed. What somebody else put there, or has edited since, is theirs, and so is what they
 gave a name to: it is replaced only when they say so, and never removed.
 
-A name is listed before its file takes it, with the digest of the file that it replaces beside the
-new one. A crash at any moment leaves a list that knows whichever of the two is there.
+A name is listed before its file takes it, and the digests before the new one are kept. A crash at
+any moment leaves a list that knows whichever file is there.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from .files import atomic_write, sha256, write_text
+from .files import atomic_write, check_absent, lock, open_file, remove_torn, sha256, write_text
 
 LIST = "files.json"
-METRICS = "metrics.json"
+CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 DERIVED = ("samples.png", "latents.npz", "explorer.html")  # of sample, encode, explore
 # Of the figures; here too, since `figures` loads matplotlib. A test compares.
 FORMATS = ("png", "pdf", "svg")
@@ -31,7 +31,11 @@ FIGURES = (
     "training", "reconstructions", "samples", "latent", "manifold", "interpolations", "kl",
     "traversals", "factors", "latent_factors",
 )  # fmt: skip
-NAMES = (METRICS, *DERIVED, *(f"figures/{name}.{kind}" for kind in FORMATS for name in FIGURES))
+NAMES = (
+    *(CONFIG, HISTORY, METRICS, *DERIVED),
+    *(f"figures/{name}.{kind}" for kind in FORMATS for name in FIGURES),
+)
+KNOWN = 4  # digests of one file: more than commands that write it at once
 
 
 class OwnFiles:
@@ -45,58 +49,67 @@ class OwnFiles:
 
     Attributes
     ----------
-    kept : list of Path
+    kept : set of Path
         What `write_or_keep` has left as it was.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
         self.folder, self.overwrite = folder, overwrite
-        self.kept: list[Path] = []
+        self.kept: set[Path] = set()
 
     def is_own(self, path: Path) -> bool:
-        """Return whether a file is as a command wrote it; `metrics.json` always is."""
-        name = self._name(path)
-        if name is None or path.is_symlink() or not path.is_file():
+        """Return whether a file is as a command wrote it (OSError if the list cannot be read)."""
+        known = self._listed().get(self._name(path) or "", {}).get("sha256", ())
+        if not known or path.is_symlink() or not path.is_file():
             return False
-        return name == METRICS or _digest(path) in self._listed().get(name, {}).get("sha256", ())
+        try:
+            with open(path, "rb") as stream:
+                return sha256(stream) in known
+        except OSError:  # a file that we may not even read
+            return False
 
     def check_free(self, path: Path) -> None:
         """Raise FileExistsError where a file may not be written, since another is there."""
-        if os.path.lexists(path) and not (self.overwrite or self.is_own(path)):
-            whose = "exists already"
-            if self._name(path) is not None:
-                whose = f"is not as the run wrote it ({LIST})"
-            raise FileExistsError(errno.EEXIST, f"{whose}; --overwrite replaces it", str(path))
+        self._listed()  # a list that is damaged is said now
+        if self.overwrite or self.is_own(path):
+            return
+        if os.path.lexists(path) and self._name(path) is not None:
+            whose = f"is not as the run wrote it ({LIST}); --overwrite replaces it"
+            raise FileExistsError(errno.EEXIST, whose, str(path))
+        check_absent(path)
 
     @contextmanager
-    def write(self, path: Path, model: str) -> Iterator[IO[bytes]]:
-        """Open a file as `files.atomic_write`, and list it with the model that it shows.
+    def write(self, path: Path, model: str | None) -> Iterator[IO[bytes]]:
+        """Open a file as `files.atomic_write`, and list it with the model that it shows, if any.
 
         Raises
         ------
         FileExistsError
             If a file that may not be replaced is there when it is to take its name.
         OSError
-            As `files.atomic_write`.
+            As `files.atomic_write`, or if the list cannot be read.
         """
 
         def seal(digest: str) -> None:
             self.check_free(path)
             name = self._name(path)
-            if name is not None:
-                known = [_digest(path), digest] if self.is_own(path) else [digest]
-                self._list(self._listed() | {name: {"model": model, "sha256": known}})
+            if name is None:
+                return
+            with self._changing() as listed:
+                known = [*listed.get(name, {}).get("sha256", ()), digest]
+                listed[name] = {"model": model, "sha256": known[-KNOWN:]}
 
         with atomic_write(path, seal) as stream:
             yield stream
+        remove_torn(path.parent)
 
     @contextmanager
-    def write_or_keep(self, path: Path, model: str) -> Iterator[IO[bytes]]:
+    def write_or_keep(self, path: Path, model: str | None) -> Iterator[IO[bytes]]:
         """As `write`, but where the file may not be replaced leave it, and note it in `kept`."""
         try:
             self.check_free(path)
         except FileExistsError:
-            self.kept.append(path)
+            self.kept.add(path)
             yield io.BytesIO()
         else:
             with self.write(path, model) as stream:
@@ -104,35 +117,60 @@ class OwnFiles:
 
     def remove_stale(self, model: str) -> list[str]:
         """Remove the run's own files that show another model; return their names."""
-        listed = self._listed()
-        stale = [name for name in (METRICS, *listed) if listed.get(name, {}).get("model") != model]
-        removed = [name for name in dict.fromkeys(stale) if self.is_own(self.folder / name)]
+        shows = {name: entry.get("model") for name, entry in self._listed().items()}
+        stale = [name for name, shown in shows.items() if shown not in (model, None)]
+        if not stale:
+            return []
+        removed = [name for name in stale if self.is_own(self.folder / name)]
         for name in removed:
             (self.folder / name).unlink(missing_ok=True)
-        if listed.keys() & set(stale):
-            self._list({name: entry for name, entry in listed.items() if name not in stale})
+        with self._changing() as listed:
+            for name in stale:
+                listed.pop(name, None)
         return removed
 
     def _name(self, path: Path) -> str | None:
         """Return the name under which a file is listed, if it is one of `NAMES`."""
-        whole = path.parent.resolve() / path.name
-        if not whole.is_relative_to(self.folder.resolve()):
-            return None
-        name = whole.relative_to(self.folder.resolve()).as_posix()
-        return name if name in NAMES else None
+        for prefix, folder in ("", self.folder), ("figures/", self.folder / "figures"):
+            if path.parent.resolve() == folder.resolve() and prefix + path.name in NAMES:
+                return prefix + path.name
+        return None
 
     def _listed(self) -> dict[str, dict[str, Any]]:
-        """Return the list; of one that is not there, or is damaged, nothing."""
-        with suppress(OSError, ValueError, RecursionError, AttributeError, TypeError, KeyError):
-            listed = json.loads((self.folder / LIST).read_bytes())
-            return {n: e for n, e in listed.items() if isinstance(e["sha256"], list)}
-        return {}
+        """Return the list, which is empty where there is none; raise OSError if it is damaged."""
+        path = self.folder / LIST
+        try:
+            with open_file(path) as stream:
+                text = stream.read()
+            listed = json.loads(text) if text else {}
+            return {n: e for n, e in listed.items() if n in NAMES and list(e["sha256"])}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
+            raise OSError(
+                f"{path} is damaged: remove it, and what commands wrote counts as yours"
+            ) from None
 
-    def _list(self, listed: dict[str, dict[str, Any]]) -> None:
-        # Of two commands that write at once one may lose its entry: its file then counts as yours.
-        write_text(self.folder / LIST, json.dumps(listed, indent=1) + "\n")
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, dict[str, Any]]]:
+        """Give the list, to be changed while no other command changes it."""
+        path = self.folder / LIST
+        while True:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                lock(handle, wait=True)
+                # Else another one has put a new list into its place while this one waited.
+                if _is_at(handle, path):
+                    listed = self._listed()
+                    yield listed
+                    write_text(path, json.dumps(listed, indent=1) + "\n")
+                    return
+            finally:
+                os.close(handle)
 
 
-def _digest(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return sha256(stream)
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False

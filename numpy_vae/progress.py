@@ -17,8 +17,10 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TextIO
 
+from .checks import shorten
 from .train import Record, Step
 
+LONGEST = 600  # characters of a line on standard error
 TERMINAL_EVERY, NOTEBOOK_EVERY = 0.1, 0.5  # seconds between two live lines
 
 
@@ -140,13 +142,13 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a line on standard error, as `say`."""
-    _print(text, sys.stderr)
+    """Print a line on standard error, as `say`, without its middle where it is very long."""
+    _print(shorten(text, LONGEST), sys.stderr)
 
 
-def say_result(text: str) -> None:
+def say_result(text: str, end: str = "\n") -> None:
     """Print what a command was asked for; raise OSError where it cannot be written."""
-    if not _print(text, sys.stdout):
+    if not _print(text, sys.stdout, end):
         raise OSError(errno.EIO, "is closed or full, the result is lost", "standard output")
 
 

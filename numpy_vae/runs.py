@@ -15,7 +15,6 @@ files show another model; they are removed, by the next training if this one is 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,16 +24,16 @@ from typing import Any
 
 from .bounds import BOUNDS
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .checks import check_choice, check_real, check_whole
+from .checks import check_choice, check_real, check_whole, shorten
 from .data import BINARIZE
-from .files import TEMPORARY, check_writable, remove_torn, write_text
+from .files import TEMPORARY, check_writable, remove_torn
 from .optim import SCHEDULES
-from .owned import METRICS, OwnFiles
+from .owned import CONFIG, HISTORY, LIST, METRICS, OwnFiles
 from .team import MAX_THREADS
 from .train import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS, MAX_SAMPLES, Record
 
 CHECKPOINT = "checkpoint.npz"
-FILES = ("config.json", "history.csv", METRICS, CHECKPOINT)
+FILES = (CONFIG, HISTORY, METRICS, CHECKPOINT, LIST)
 LOOP = (  # of the settings, what `train_epochs` takes as it is
     "epochs", "batch_size", "schedule", "beta", "warmup", "bound", "samples", "binarize",
     "evaluate_every", "patience", "threads",
@@ -92,9 +91,15 @@ def create_run(
             raise ValueError(f"--out {out} already holds a run; --overwrite replaces it")
         if data is not None and OwnFiles(folder).is_own(Path(data)):
             raise ValueError(f"--data {data} is a file of the run in --out, which is replaced")
-        if (folder / "figures").exists() and not (folder / "figures").is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(folder / "figures"))
+        check_usable(folder)
     return folder
+
+
+def check_usable(folder: Path) -> None:
+    """Raise OSError unless a run can be written into the folder that holds one."""
+    check_writable(folder)
+    check_writable(folder / "figures")
+    OwnFiles(folder).check_free(folder / "figures" / "new")  # the list can be read
 
 
 def _fresh(name: str) -> Path:
@@ -109,10 +114,16 @@ def _fresh(name: str) -> Path:
             number += 1
 
 
-def save_run(folder: Path, state: Checkpoint) -> None:
+def save_run(own: OwnFiles, state: Checkpoint) -> None:
     """Write the checkpoint, and then the history, which follows from it (OSError)."""
-    save_checkpoint(folder / CHECKPOINT, state)
-    write_history(folder / "history.csv", state.history)
+    save_checkpoint(own.folder / CHECKPOINT, state)
+    write_history(own, state.history)
+
+
+def write_history(own: OwnFiles, history: Sequence[Record]) -> None:
+    """Write history.csv, a row for each record (OSError)."""
+    with own.write_or_keep(own.folder / HISTORY, None) as stream:
+        stream.write(history_text(history).encode())
 
 
 @contextmanager
@@ -141,17 +152,31 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def begin_run(folder: Path, state: Checkpoint) -> None:
-    """Write config.json, and clear away what is no part of the run in this state.
+def begin_run(own: OwnFiles, state: Checkpoint) -> None:
+    """Write history.csv and config.json, and clear away what is no part of the run in this state.
 
-    That are the run's own files of another model (see `owned`), and the temporary files of a
-    process that was killed.
+    Cleared away are the run's own files of another model (see `owned`), and the temporary files of
+    a process that was killed.
     """
-    write_json(folder / "config.json", state.settings)
-    (folder / "figures").mkdir(exist_ok=True)
-    OwnFiles(folder).remove_stale(state.model_id)
-    for written in folder, folder / "figures":
+    write_history(own, state.history)
+    with own.write_or_keep(own.folder / CONFIG, None) as stream:
+        stream.write(json_text(state.settings).encode())
+    (own.folder / "figures").mkdir(exist_ok=True)
+    own.remove_stale(state.model_id)
+    for written in own.folder, own.folder / "figures":
         remove_torn(written)
+
+
+class Place:
+    """Where a folder is: another one may take its name while a training goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._seen = folder, os.stat(folder)
+
+    def check(self) -> None:
+        """Raise OSError if the folder is not the one that it was."""
+        if not os.path.samestat(os.stat(self.folder), self._seen):
+            raise OSError(f"{self.folder} is another folder now, which is left alone")
 
 
 def open_run(folder: Path) -> Checkpoint:
@@ -172,7 +197,7 @@ def open_run(folder: Path) -> Checkpoint:
     try:
         _check_settings(found)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not a checkpoint of a run ({error})") from None
+        raise ValueError(f"{path}: not a checkpoint of a run ({shorten(str(error))})") from None
     return found
 
 
@@ -210,16 +235,16 @@ def _check_settings(state: Checkpoint) -> None:
             raise ValueError("image_shape has not two sides")
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` as JSON that people can read."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+def json_text(content: Mapping[str, Any]) -> str:
+    """Return `content` as JSON that people can read."""
+    return json.dumps(content, indent=2) + "\n"
 
 
-def write_history(path: Path, history: Sequence[Record]) -> None:
-    """Write the records as CSV; what was not evaluated is an empty cell."""
+def history_text(history: Sequence[Record]) -> str:
+    """Return the records as CSV; what was not evaluated is an empty cell."""
     rows = [",".join(Record._fields)]
     rows += [
         ",".join("" if value is None else str(round(value, 6)) for value in record)
         for record in history
     ]
-    write_text(path, "\n".join(rows) + "\n")
+    return "\n".join(rows) + "\n"

@@ -40,8 +40,8 @@ def dies_after(monkeypatch):
 
     @contextlib.contextmanager
     def dies_after(epochs):
-        def dies(path, history):
-            write(path, history)
+        def dies(own, history):
+            write(own, history)
             if len(history) == epochs:
                 raise SystemError("killed")
 

@@ -175,13 +175,21 @@ def test_numbers_that_no_training_leaves_are_refused(run, tmp_path, name, value)
         load_checkpoint(tmp_path / "odd.npz")
 
 
-@pytest.mark.parametrize("scale", [1e25, 1e38])
+@pytest.mark.parametrize("scale", [1e38, 3e38])
 def test_parameters_that_overflow_in_the_first_pass_are_refused_by_name(run, tmp_path, scale):
     with np.load(run[0]) as arrays:
         params = np.sign(arrays["params"]) * np.float32(scale)
     rewrite(run[0], tmp_path / "odd.npz", params=params)
     with pytest.raises(ValueError, match=r"odd\.npz: not a checkpoint \(trained holds .* overflow"):
         load_checkpoint(tmp_path / "odd.npz")
+
+
+@pytest.mark.parametrize(("block", "value"), [("logvar.b", 200), ("mu.W", 1e9), ("output.b", 1e6)])
+def test_parameters_that_training_may_leave_are_not_refused(tmp_path, block, value):
+    state = started()
+    state.vae.params[block][:] = value
+    save_checkpoint(tmp_path / "large.npz", state)
+    assert load_checkpoint(tmp_path / "large.npz").vae.params[block].max() == np.float32(value)
 
 
 def test_a_member_that_is_there_twice_is_refused_by_name(run, tmp_path):

@@ -125,17 +125,15 @@ def test_evaluate_refuses_what_it_cannot_use_in_one_line(run, folder, capsys, wo
     assert error.startswith("numpy-vae evaluate: error: ")
 
 
-def test_evaluate_of_a_model_that_overflows_on_these_images_ends_with_1(run, capsys):
+def test_evaluate_of_a_model_that_overflows_ends_with_1(run, capsys):
     found = load_checkpoint(run / "checkpoint.npz")
-    found.kept.params["encoder.0.b"][:] = -20  # so that its own image at z = 0 gives zeros
-    found.kept.params["encoder.0.W"][:] = 4
-    found.kept.params["logvar.W"][:] = 1e5
-    found.kept.params["output.b"][:] = -9
+    found.kept.params["logvar.b"][:] = 1e4
     save_checkpoint(run / "checkpoint.npz", found)
     capsys.readouterr()
     assert main(["evaluate", "run", "--samples", "5", "--json"]) == 1
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert captured.err.startswith("numpy-vae evaluate: error: the model of run overflows: ")
 
 
 def test_a_model_that_is_not_finite_is_refused(run, capsys):

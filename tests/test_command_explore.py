@@ -87,7 +87,7 @@ def test_the_page_shows_the_model_that_is_kept_and_binary_images(folder, shown, 
     monkeypatch.setattr(VAE, "encode", lambda self, x: seen.append((self, x)) or encode(self, x))
     assert main(["explore", "run"]) == 0
     np.testing.assert_array_equal(shown["vae"].params.flat, vae.params.flat)
-    [(encoder, x)] = seen
+    [(encoder, x)] = [(encoder, x) for encoder, x in seen if len(x) > 1]  # loading checks one
     np.testing.assert_array_equal(encoder.params.flat, vae.params.flat)
     assert set(np.unique(x)) == {0, 1}  # drawn, as in training
 

@@ -164,7 +164,7 @@ def test_images_that_have_moved_are_found(run, shown):
         (["run", "--data", "wide.npy"], "the images have 30 pixels, must have 20 as in the run"),
         (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
         (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
-        (["run", "--out", "small.npy"], "--out small.npy is a file, must be a folder"),
+        (["run", "--out", "small.npy"], "small.npy is a file, must be a folder"),
         (["run", "--out", "held"], "held/kl.png: exists already; --overwrite replaces it"),
         (["run", "--data", "other.npy"], "the images of other are others than those the run was t"),
         (["run", "--format", "gif"], "argument --format: invalid choice: 'gif'"),

@@ -148,7 +148,7 @@ def test_a_figure_that_is_there_is_replaced_only_when_asked(studies, tmp_path, c
     (tmp_path / "study").mkdir()
     (tmp_path / "study/one.png").write_text("mine")
     assert main(["study", "one"]) == 2
-    assert "study/one.png exists already; --overwrite replaces it" in capsys.readouterr().err
+    assert "study/one.png: exists already; --overwrite replaces it" in capsys.readouterr().err
     assert small.ran == [] and (tmp_path / "study/one.png").read_text() == "mine"
     assert main(["study", "one", "--overwrite"]) == 0
     assert (tmp_path / "study/one.png").read_bytes().startswith(PNG)

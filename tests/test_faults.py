@@ -377,7 +377,7 @@ def test_a_figure_that_was_edited_is_left_and_that_is_said(folder, capsys, monke
     Path("run/figures/kl.png").write_text("edited")
     assert main(["train", "--resume", "run", "--epochs", "2"]) == 0
     assert one_line(capsys) == (
-        "numpy-vae train: run/figures/kl.png is not as the run wrote it, and is left as it is\n"
+        "numpy-vae train: left in run, not being as the run wrote them: figures/kl.png\n"
     )
     assert Path("run/figures/kl.png").read_text() == "edited"
     state = open_run(Path("run"))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,10 @@ def test_what_a_command_wrote_is_listed_and_may_be_replaced(run, name):
     assert (run / name).read_text() == "two"
     assert listed() == {name: {"model": "b", "sha256": [digest("one"), digest("two")]}}
     write(run / name, "three", "c")
-    assert listed()[name]["sha256"] == [digest("two"), digest("three")]
+    assert listed()[name]["sha256"] == [digest(text) for text in ("one", "two", "three")]
+    for text in "four", "five":
+        write(run / name, text, "c")
+    assert listed()[name]["sha256"] == [digest(t) for t in ("two", "three", "four", "five")]
 
 
 @pytest.mark.parametrize("mine", ["put there", "edited", "link", "dangling link"])
@@ -105,13 +109,14 @@ def test_a_crash_between_the_list_and_the_file_leaves_a_file_that_is_own(run, mo
 def test_stale_files_are_those_of_another_model(run):
     for name, model in ("samples.png", "a"), ("latents.npz", "b"), ("figures/kl.png", "a"):
         write(run / name, name, model)
-    (run / "metrics.json").write_text("from a run of a version that listed nothing")
+    write(run / "history.csv", "shows no model", None)
+    (run / "metrics.json").write_text("mine")
     (run / "figures/training.png").write_text("mine")
-    assert OwnFiles(run).remove_stale("b") == ["metrics.json", "samples.png", "figures/kl.png"]
+    assert OwnFiles(run).remove_stale("b") == ["samples.png", "figures/kl.png"]
     assert sorted(p.name for p in run.rglob("*") if p.is_file()) == [
-        LIST, "latents.npz", "training.png"
+        LIST, "history.csv", "latents.npz", "metrics.json", "training.png"
     ]  # fmt: skip
-    assert list(listed()) == ["latents.npz"]
+    assert list(listed()) == ["latents.npz", "history.csv"]
     before = (run / LIST).stat().st_mtime_ns
     assert OwnFiles(run).remove_stale("b") == []
     assert (run / LIST).stat().st_mtime_ns == before
@@ -119,18 +124,66 @@ def test_stale_files_are_those_of_another_model(run):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[1]", '{"samples.png": 3}', '{"samples.png": {"sha256": "%s"}}', "[" * 100_000,
-     '{"../mine": {"model": "x", "sha256": ["%s"]}}', '{"samples.png": {"model": "x"}}'],
+    ["{", "[1]", '{"samples.png": 3}', '{"samples.png": {"sha256": 3}}', "[" * 100_000,
+     '{"samples.png": {"model": "x"}}', "\0"],
 )  # fmt: skip
-def test_by_a_list_that_is_damaged_nothing_is_own(run, text):
+def test_a_list_that_is_damaged_is_said_and_not_replaced(run, text):
+    (run / LIST).write_text(text)
+    (run / "samples.png").write_text("mine")
+    own = OwnFiles(run, overwrite=True)
+    for use in own.is_own, own.check_free, lambda path: write(path, "new"):
+        with pytest.raises(OSError, match=r"files.json is damaged: remove it"):
+            use(run / "samples.png")
+    with pytest.raises(OSError, match="is damaged"):
+        own.remove_stale("another")
+    assert (run / LIST).read_text() == text and (run / "samples.png").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"../mine": {"model": "x", "sha256": ["%s"]}}', '{"a\\u0000b": {"sha256": []}}']
+)
+def test_names_that_no_command_chooses_are_not_on_the_list(run, text):
     (run / LIST).write_text(text.replace("%s", digest("mine")))
-    for path in run / "samples.png", Path("mine"):
-        path.write_text("mine")
-        assert not OwnFiles(run).is_own(path)
+    Path("mine").write_text("mine")
     assert OwnFiles(run).remove_stale("another") == []
-    assert (run / "samples.png").read_text() == Path("mine").read_text() == "mine"
+    assert not OwnFiles(run).is_own(Path("mine")) and Path("mine").read_text() == "mine"
     write(run / "latents.npz", "own")
     assert list(listed()) == ["latents.npz"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes of this kind")
+def test_a_list_that_is_a_pipe_is_not_waited_for(run):
+    os.mkfifo(run / LIST)
+    with pytest.raises(OSError, match="is damaged"):
+        OwnFiles(run).check_free(run / "samples.png")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
+def test_writers_at_the_same_time_lose_no_entry(run):
+    names = ["samples.png", "latents.npz", "explorer.html", "metrics.json"]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            list(pool.map(lambda name: write(run / name, name), 2 * names))
+            assert sorted(listed()) == sorted(names)
+    assert all(OwnFiles(run).is_own(run / name) for name in names)
+
+
+def test_figures_may_lie_behind_a_link(run):
+    (run / "figures").rename("elsewhere")
+    (run / "figures").symlink_to("../elsewhere")
+    write(run / "figures/kl.png", "own")
+    assert OwnFiles(run).is_own(run / "figures/kl.png")
+    assert OwnFiles(run).remove_stale("b") == ["figures/kl.png"]
+
+
+def test_a_file_that_may_not_be_read_is_not_own(run, monkeypatch):
+    write(run / "samples.png", "own")
+
+    def refuses(stream):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("numpy_vae.owned.sha256", refuses)
+    assert not OwnFiles(run).is_own(run / "samples.png")
 
 
 def test_a_file_that_may_not_be_replaced_can_be_left(run):
@@ -139,6 +192,6 @@ def test_a_file_that_may_not_be_replaced_can_be_left(run):
     for name in "samples.png", "latents.npz":
         with own.write_or_keep(run / name, "a") as stream:
             stream.write(b"new")
-    assert own.kept == [run / "samples.png"]
+    assert own.kept == {run / "samples.png"}
     assert (run / "samples.png").read_text() == "mine"
     assert (run / "latents.npz").read_text() == "new"

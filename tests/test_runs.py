@@ -10,7 +10,7 @@ import pytest
 from numpy_vae import VAE, Adam
 from numpy_vae.checkpoint import Checkpoint, save_checkpoint
 from numpy_vae.owned import OwnFiles
-from numpy_vae.runs import begin_run, create_run, open_run, write_history
+from numpy_vae.runs import Place, begin_run, check_usable, create_run, history_text, open_run
 from numpy_vae.train import Best, Record, spawn_streams
 
 
@@ -129,12 +129,54 @@ def test_beginning_a_run_removes_its_own_files_of_another_model_and_nothing_else
     ]
     for name in [*torn, *mine]:
         (folder / "out" / name).write_text("old")
-    begin_run(folder / "out", state)
+    begin_run(own, state)
     assert set(content(folder / "out")) == {
-        "checkpoint.npz", "config.json", "files.json", "explorer.html", "figures/kl.pdf", *mine
+        "checkpoint.npz", "config.json", "files.json", "history.csv", "explorer.html",
+        "figures/kl.pdf", *mine
     }  # fmt: skip
     assert json.loads((folder / "out/config.json").read_text()) == SETTINGS
-    assert list(json.loads((folder / "out/files.json").read_text())) == ["figures/kl.pdf"]
+    listed = json.loads((folder / "out/files.json").read_text())
+    assert list(listed) == ["figures/kl.pdf", "history.csv", "config.json"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "history.csv"])
+def test_what_the_user_has_made_of_the_files_for_people_is_kept(folder, name):
+    state = save_state("out")
+    own = OwnFiles(folder / "out")
+    begin_run(own, state)
+    assert own.kept == set()
+    (folder / "out" / name).write_text("mine")
+    begin_run(own, state)
+    assert own.kept == {folder / "out" / name}
+    assert (folder / "out" / name).read_text() == "mine"
+
+
+def test_a_folder_that_has_become_another_one_is_left_alone(folder):
+    (folder / "out").mkdir()
+    place = Place(folder / "out")
+    place.check()
+    (folder / "out").rename("old")
+    with pytest.raises(FileNotFoundError):
+        place.check()
+    (folder / "out").mkdir()
+    with pytest.raises(OSError, match="out is another folder now, which is left alone"):
+        place.check()
+
+
+@pytest.mark.parametrize("figures", ["file", "dangling link"])
+def test_a_run_that_cannot_be_written_is_found_out_before_the_work(folder, figures):
+    save_state("out")
+    check_usable(folder / "out")
+    if figures == "file":
+        (folder / "out/figures").touch()
+    else:
+        (folder / "out/figures").symlink_to("nowhere")
+    with pytest.raises(NotADirectoryError):
+        check_usable(folder / "out")
+    (folder / "out/figures").unlink()
+    (folder / "out/files.json").write_text("{")
+    with pytest.raises(OSError, match=r"files.json is damaged: remove it, and"):
+        check_usable(folder / "out")
 
 
 def test_what_is_no_run_is_refused(folder):
@@ -150,7 +192,7 @@ def test_what_is_no_run_is_refused(folder):
 
 def test_the_history_is_a_table_with_named_columns(folder):
     records = [Record(i, *(i + k / 16 for k in range(12))) for i in (1, 2)]
-    write_history(folder / "history.csv", records)
+    (folder / "history.csv").write_text(history_text(records))
     with open("history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == Record._fields
@@ -163,7 +205,7 @@ def test_what_was_not_evaluated_is_an_empty_cell(folder):
         Record(1, -3.0, 2.0, 1.0, None, None, None, 0.5, 0.25, -3.0),
         Record(2, -3.0, 2.0, 1.0, -0.0, 0.0, 0.0, 0.5, 0.25, -3.0, -7.0, 4.0, 3.0),
     ]
-    write_history(folder / "history.csv", records)
+    (folder / "history.csv").write_text(history_text(records))
     with open("history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     for row, record in zip(rows, records, strict=True):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import overflow_raises
 from ..data import Dataset, Part, batch, binarized, left_to_draw, read_images
 from ..files import save_arrays
 from ..likelihood import check_values
@@ -19,12 +18,14 @@ from ..vae import VAE
 from .arguments import Subparsers, add_command, add_data_dir, add_out, add_run, add_seed, path
 from .inputs import (
     NAMED,
+    arithmetic_of,
     check_not_read,
     check_width,
     data_of,
     free_path,
     load_images,
     refusals,
+    say_if_gone_on,
 )
 
 IMAGES_AT_ONCE = 1000
@@ -88,12 +89,14 @@ def run(args: argparse.Namespace) -> int:
     rng = np.random.default_rng(args.seed)
     arrays: dict[str, Array] = {}
     for part, (x, labels) in parts.items():
-        mu, logvar = encoded(vae, x, left_to_draw(binarize), rng)
+        with arithmetic_of(args.run):
+            mu, logvar = encoded(vae, x, left_to_draw(binarize), rng)
         found = {"mu": mu, "logvar": logvar} | ({} if labels is None else {"labels": labels})
         arrays |= {f"{part}_{name}" if part else name: a for name, a in found.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     with own.write(out, state.model_id) as stream:
         save_arrays(stream, arrays)
+    say_if_gone_on(state, own, out)
     say(f"written: {out} ({', '.join(f'{name} {a.shape}' for name, a in arrays.items())})")
     return 0
 
@@ -111,7 +114,6 @@ def encoded(
     for start in range(0, len(images), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)
         x = batch(images, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
-        with overflow_raises():
-            pairs.append(vae.encode(x))
+        pairs.append(vae.encode(x))
     mu, logvar = map(np.concatenate, zip(*pairs, strict=True))
     return mu, logvar

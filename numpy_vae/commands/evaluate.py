@@ -21,7 +21,7 @@ from ..params import Array
 from ..progress import Progress, duration, say_result
 from ..runs import open_run
 from .arguments import Subparsers, add_command, add_moved_data, add_run, add_seed, whole
-from .inputs import data_of, described, refusals
+from .inputs import arithmetic_of, data_of, described, refusals
 
 EVALUATE = """\
 Estimate what the model of a run is worth on images that it was not trained on: log p(x) by
@@ -98,14 +98,15 @@ def run(args: argparse.Namespace) -> int:
         progress.show(f"{done}/{count} images  {duration(left)} left")
 
     try:
-        found = evaluate_likelihood(
-            vae,
-            images,
-            samples=args.samples,
-            binarize=left_to_draw(settings["binarize"]),
-            rng=args.seed,
-            on_images=show,
-        )
+        with arithmetic_of(args.run):
+            found = evaluate_likelihood(
+                vae,
+                images,
+                samples=args.samples,
+                binarize=left_to_draw(settings["binarize"]),
+                rng=args.seed,
+                on_images=show,
+            )
     finally:
         progress.clear()
     result = found.summary() | {

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from .. import posterior
-from ..checks import overflow_raises
 from ..data import batch, value_range
 from ..explorer import MAX_POINTS, explorer_page
 from ..network import MAX_WIDTH
@@ -24,7 +23,7 @@ from .arguments import (
     add_run,
     whole,
 )
-from .inputs import data_of, free_path, refusals, shape_of
+from .inputs import arithmetic_of, data_of, free_path, refusals, say_if_gone_on, shape_of
 
 EXPLORE = """\
 Write one HTML file with the decoder of a run inside, which needs no network and nothing else:
@@ -101,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
                 rng=np.random.default_rng(state.streams.test_seed),
                 dtype=vae.params.dtype,
             )
-            with overflow_raises():
+            with arithmetic_of(args.run):
                 mu, logvar = vae.encode(x)
                 kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
             page = explorer_page(
@@ -118,5 +117,6 @@ def run(args: argparse.Namespace) -> int:
     content = page.encode()
     with own.write(out, state.model_id) as stream:
         stream.write(content)
+    say_if_gone_on(state, own, out)
     say(f"written: {out} ({len(content) / 1e6:.1f} MB)")
     return 0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..checkpoint import Checkpoint
-from ..checks import check_whole, shorten
+from ..checks import check_whole, overflow_raises, shorten
 from ..data import (
     Dataset,
     binarized,
@@ -26,7 +26,8 @@ from ..files import check_writable
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood, make_likelihood
 from ..owned import OwnFiles
 from ..params import Array
-from ..runs import FILES
+from ..progress import complain
+from ..runs import FILES, open_run
 from ..vae import VAE
 
 NAMED = ("digits", "mnist")  # the data sets that are no files
@@ -68,9 +69,21 @@ def check_drawing() -> None:
     backend = os.environ.pop("MPLBACKEND", None)
     try:
         from .. import figures  # noqa: F401
+    except Exception as error:  # also of a matplotlibrc that is no text
+        raise ImportError(f"matplotlib cannot be imported: {error}") from error
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
+
+
+@contextmanager
+def arithmetic_of(run: str) -> Iterator[None]:
+    """Name the run where its model overflows (FloatingPointError)."""
+    try:
+        with overflow_raises():
+            yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"the model of {run} overflows: {error}") from None
 
 
 def load_images(
@@ -145,6 +158,13 @@ def free_path(own: OwnFiles, out: str | None, default: str, suffixes: Sequence[s
     return path
 
 
+def say_if_gone_on(state: Checkpoint, own: OwnFiles, out: Path) -> None:
+    """Say so where the run has another model by now than the one that a file shows."""
+    with suppress(ValueError, OSError):
+        if open_run(own.folder).model_id != state.model_id:
+            complain(f"{own.folder} has gone on meanwhile: {out} shows an earlier epoch")
+
+
 def check_not_read(out: Path, source: str) -> None:
     """Raise ValueError where the file to write is the one that is read."""
     if out.exists() and Path(source).exists() and out.samefile(source):
@@ -164,7 +184,9 @@ def data_of(
         raise ValueError(
             f"the run was trained on {name}, which is not there; --data FILE says where it is now"
         )
-    data = load_images(name, data_dir or settings["data_dir"])
+    if name == settings["data"]:
+        data_dir = data_dir or settings["data_dir"]
+    data = load_images(name, data_dir)
     check_width(data.train, state.vae)
     if fingerprint(data) != settings["fingerprint"]:
         raise ValueError(f"the images of {data.name} are others than those the run was trained on")

@@ -20,7 +20,7 @@ from ..owned import FIGURES, FORMATS, OwnFiles
 from ..progress import say
 from ..runs import open_run
 from .arguments import Subparsers, add_command, add_image_shape, add_moved_data, add_run, path
-from .inputs import check_drawing, data_of, refusals
+from .inputs import check_drawing, data_of, refusals, say_if_gone_on
 
 MAX_SHOWN = 10_000  # test images, in the figures
 # `OwnFiles.write` or `OwnFiles.write_or_keep`
@@ -69,13 +69,14 @@ def run(args: argparse.Namespace) -> int:
         data = data_of(state, args.data, args.data_dir, args.image_shape)
         folder = Path(args.run, "figures") if args.out is None else Path(args.out)
         if folder.exists() and not folder.is_dir():
-            raise ValueError(f"--out {args.out} is a file, must be a folder")
+            raise ValueError(f"{folder} is a file, must be a folder")
         own = OwnFiles(Path(args.run), overwrite=args.overwrite)
         for name in FIGURES:
             own.check_free(folder / f"{name}.{args.format}")
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
     written = draw_figures(state, data, folder, args.format, own.write)
+    say_if_gone_on(state, own, folder)
     say("written: " + ", ".join(map(str, written)))
     return 0
 

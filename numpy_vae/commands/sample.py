@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import overflow_raises
 from ..files import save_arrays
 from ..owned import FORMATS, OwnFiles
 from ..progress import say
 from ..runs import open_run
 from .arguments import Subparsers, add_command, add_image_shape, add_out, add_run, add_seed, whole
-from .inputs import free_path, refusals, shape_of
+from .inputs import arithmetic_of, check_drawing, free_path, refusals, say_if_gone_on, shape_of
 
 MAX_SAMPLED, MAX_PICTURED, IMAGES_AT_ONCE = 1_000_000, 2_500, 1_000
 
@@ -49,11 +48,13 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(
                 f"-n is {args.n}, must be at most {MAX_PICTURED} in a picture: --out FILE.npz"
             )
+        if kind != "npz":
+            check_drawing()
         state = open_run(own.folder)
         shape = shape_of(state, args.image_shape)
     z = np.random.default_rng(args.seed).standard_normal((args.n, state.vae.latent_dim))
     vae = state.kept
-    with overflow_raises():
+    with arithmetic_of(args.run):
         chunks = [vae.decode(z[i : i + IMAGES_AT_ONCE]) for i in range(0, len(z), IMAGES_AT_ONCE)]
     images = np.concatenate(chunks)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -65,5 +66,6 @@ def run(args: argparse.Namespace) -> int:
 
         write = partial(own.write, model=state.model_id)
         save_samples(out, images, shape, name=Path(state.settings["data"]).stem, write=write)
+    say_if_gone_on(state, own, out)
     say(f"written: {out}")
     return 0

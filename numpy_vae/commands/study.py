@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from ..data import load_mnist
 from ..digits import load_digits
-from ..files import check_writable
+from ..files import atomic_write, check_absent, check_writable
 from ..progress import complain, say_result
 from .arguments import Subparsers, add_command, add_data_dir, add_seed, path
 from .inputs import NAMED, check_drawing, one_line, refusals
@@ -85,14 +86,14 @@ def run(args: argparse.Namespace) -> int:
     held = []
     for study, figure in zip(studies, figures, strict=True):
         try:
-            held.append(answer(study, setting, args.data, figure))
+            held.append(answer(study, setting, args.data, figure, overwrite=args.overwrite))
         except (FloatingPointError, MemoryError, OSError) as error:  # the others may do better
             complain(f"numpy-vae study: error: {study.name}: {one_line(error)}")
             held.append(False)
     return 0 if all(held) else 1
 
 
-def answer(study: Study, setting: Setting, data: str, figure: Path) -> bool:
+def answer(study: Study, setting: Setting, data: str, figure: Path, *, overwrite: bool) -> bool:
     """Run one experiment and say what it found; return whether all its claims hold."""
     from ..figures import save_study
     from ..study import page_of
@@ -106,7 +107,11 @@ def answer(study: Study, setting: Setting, data: str, figure: Path) -> bool:
     held = [claim.holds(found) for claim in study.claims]
     for number, (claim, holds) in enumerate(zip(study.claims, held, strict=True), start=1):
         say_result(f"{number}. {'holds' if holds else 'FAILS'}  {claim.text}")
-    save_study(figure, study, found)
+
+    def write(path: Path) -> AbstractContextManager[IO[bytes]]:
+        return atomic_write(path, lambda digest: None if overwrite else check_absent(path))
+
+    save_study(figure, study, found, write)
     say_result(f"\nwritten: {figure}; {time.perf_counter() - start:.1f} s\n")
     return all(held)
 
@@ -128,9 +133,8 @@ def figure_paths(folder: Path, studies: Sequence[Study], *, overwrite: bool) -> 
     paths = [folder / f"{study.name}.png" for study in studies]
     for taken in filter(Path.is_dir, paths):
         raise ValueError(f"{taken} is a folder, must be free for a figure")
-    for taken in filter(Path.exists, paths):
-        if not overwrite:
-            raise ValueError(f"{taken} exists already; --overwrite replaces it")
+    for figure in [] if overwrite else paths:
+        check_absent(figure)
     check_writable(folder)
     return paths
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import platform
@@ -30,12 +29,14 @@ from ..progress import Progress, complain
 from ..runs import (
     CHECKPOINT,
     LOOP,
+    Place,
     begin_run,
+    check_usable,
     create_run,
+    json_text,
     locked,
     open_run,
     save_run,
-    write_history,
 )
 from ..team import MAX_THREADS, MIN_ROWS, suitable_threads
 from ..train import (
@@ -381,9 +382,11 @@ def resume(args: argparse.Namespace, held: ExitStack) -> Run:
         settings["threads"] = args.threads
     if args.data is not None:
         settings["data"] = absolute(args.data)
+        settings["data_dir"] = None
     if args.data_dir is not None:
         settings["data_dir"] = absolute(args.data_dir)
     state = state._replace(settings=settings)
+    check_usable(folder)
     return Run(state, data_of(state), folder)
 
 
@@ -411,7 +414,7 @@ def train(args: argparse.Namespace, run: Run) -> int:
     """Train a run to its end, or go on with it; return the exit status."""
     state, data, folder = run
     history = state.history
-    progress = Progress(quiet=args.quiet)
+    own, place, progress = OwnFiles(folder), Place(folder), Progress(quiet=args.quiet)
     progress.say(heading(state, data))
     before = sum(record.seconds + record.test_seconds for record in history)  # of a resumed run
     start = time.perf_counter() - before
@@ -420,8 +423,7 @@ def train(args: argparse.Namespace, run: Run) -> int:
         with progress.catch_interrupt():
             save_checkpoint(folder / CHECKPOINT, state)
             begun = True
-            write_history(folder / "history.csv", history)
-            begin_run(folder, state)
+            begin_run(own, state)
             first = len(history) + 1
             try:
                 for record in train_epochs(
@@ -436,20 +438,23 @@ def train(args: argparse.Namespace, run: Run) -> int:
                     on_step=progress,
                 ):
                     history.append(record)
-                    save_run(folder, state)
+                    place.check()
+                    save_run(own, state)
                     if record.epoch == first:  # what was made of a run that is resumed is stale
-                        OwnFiles(folder).remove_stale(state.model_id)
+                        own.remove_stale(state.model_id)
                     progress(record)
             except KeyboardInterrupt:
                 cut_short = True
                 progress.clear()
                 complain(f"interrupted; {standing(folder)}")
                 try:  # the last whole epoch is what a run can go on from with the same bits
+                    place.check()
                     state = open_run(folder)
                 except (ValueError, OSError):  # somebody has taken the folder away
                     return 130
             if state.history:
-                finish(folder, state, data, progress, time.perf_counter() - start, cut_short)
+                place.check()
+                finish(own, state, data, progress, time.perf_counter() - start, cut_short)
     except (FloatingPointError, MemoryError, OSError) as error:
         progress.clear()
         what = one_line(error)
@@ -494,7 +499,7 @@ def heading(state: Checkpoint, data: Dataset) -> str:
 
 
 def finish(
-    folder: Path,
+    own: OwnFiles,
     state: Checkpoint,
     data: Dataset,
     progress: Progress,
@@ -503,7 +508,7 @@ def finish(
 ) -> None:
     """Write the result and the figures of a run, and say what they are."""
     vae, history, settings = state.kept, state.history, state.settings
-    own, model = OwnFiles(folder), state.model_id
+    folder, model = own.folder, state.model_id
     kept_epoch = state.best.epoch if state.best is not None and state.best.epoch else len(history)
     binarize = settings["binarize"]
     test = evaluate_elbo(
@@ -549,13 +554,14 @@ def finish(
     write_metrics(own, model, metrics | {"peak_memory_mib": peak_memory()})
     if stale := own.remove_stale(model):
         progress.say(f"removed, since they show an earlier epoch: {', '.join(stale)}")
-    for left in own.kept:
-        complain(f"numpy-vae train: {left} is not as the run wrote it, and is left as it is")
-    names = [f"figures/{file.name}" for file in written if file not in own.kept]
-    progress.say(f"written to {folder}: {', '.join(names)}")
+    if own.kept:
+        names = ", ".join(sorted(str(path.relative_to(folder)) for path in own.kept))
+        complain(f"numpy-vae train: left in {folder}, not being as the run wrote them: {names}")
+    figures = [f"figures/{file.name}" for file in written if file not in own.kept]
+    progress.say(f"written to {folder}: {', '.join(figures)}")
 
 
 def write_metrics(own: OwnFiles, model: str, metrics: Mapping[str, Any]) -> None:
     """Write the result of a run, which is that of this model."""
-    with own.write(own.folder / METRICS, model) as stream:
-        stream.write(json.dumps(metrics, indent=2).encode() + b"\n")
+    with own.write_or_keep(own.folder / METRICS, model) as stream:
+        stream.write(json_text(metrics).encode())

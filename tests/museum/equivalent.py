@@ -104,7 +104,7 @@ EQUIVALENT = {
     " -> zip(images, names.items())": "there are as many names as parts",
     "data._read_parts: zip(images, names.items(), strict=True)"
     " -> zip(images, names.items(), strict=False)": "there are as many names as parts",
-    "data._images: x.itemsize > 8 -> x.itemsize > 9": "no float has nine bytes",
+    "data._images: x.dtype.itemsize > 8 -> x.dtype.itemsize > 9": "no float has nine bytes",
     "data._images: like.dtype == np.bool_ or all((x[b].max() <= 1 for x in parts.values()"
     " for b in chunks(x))) -> all((x[b].max() <= 1 for x in parts.values()"
     " for b in chunks(x)))": "time only: a bool is at most 1",
@@ -114,8 +114,8 @@ EQUIVALENT = {
     " -> x.astype(np.float32)": "memory only: a copy of what need not be copied",
     "data._single: x.astype(np.float32, copy=False)"
     " -> x.astype(np.float32, copy=True)": "memory only: as above",
-    "data._check_finite: x[rows].reshape(len(x[rows]), -1)"
-    " -> x[rows].reshape(len(x[rows]), -2)": "NumPy infers a length that is negative",
+    "data._check_finite: part.reshape(len(part), -1)"
+    " -> part.reshape(len(part), -2)": "NumPy infers a length that is negative",
     "data._check_finite: part.astype(np.float32, copy=False)"
     " -> part.astype(np.float32)": "memory only: a copy of what need not be copied",
     "data._check_finite: part.astype(np.float32, copy=False)"
