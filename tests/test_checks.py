@@ -43,3 +43,8 @@ def test_a_choice(value):
     assert check_choice("colour", "red", {"red": 1, "green": 2}) == "red"
     with pytest.raises(ValueError, match=r"^colour is .*, must be one of red, green$"):
         check_choice("colour", value, {"red": 1, "green": 2})
+
+
+def test_a_whole_number_beyond_any_float_is_refused():
+    with pytest.raises(ValueError, match=r"^beta is 1000.*, must be a number at least 0"):
+        check_real("beta", 10**400, 0, 5, open_below=False)

@@ -17,7 +17,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from command_line import listing, metrics_of, refusal, train
+from command_line import change_settings, listing, metrics_of, refusal, train
 
 from numpy_vae import Progress, data, figures, starting
 from numpy_vae.__main__ import main
@@ -25,6 +25,7 @@ from numpy_vae.checks import shorten
 from numpy_vae.commands import inputs
 from numpy_vae.commands import train as command
 from numpy_vae.owned import OwnFiles
+from numpy_vae.progress import complain
 from numpy_vae.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -42,7 +43,7 @@ def one_line(capsys):
     """Return the one line on standard error, without a traceback."""
     captured = capsys.readouterr()
     assert "kl.png" not in captured.out  # of what was written
-    assert captured.err.count("\n") == 1 and len(captured.err) < 600
+    assert captured.err.count("\n") == 1 and len(captured.err) < 620
     return captured.err
 
 
@@ -108,6 +109,17 @@ def test_an_error_is_no_output_where_there_is_no_standard_error(folder, capsys, 
     assert capsys.readouterr().out == ""
     Progress().show("a live line")
     assert capsys.readouterr().out == ""
+
+
+def test_help_that_cannot_be_written_ends_with_1(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Broken())
+    assert main(["train", "--help"]) == 1
+    assert "standard output: is closed or full" in one_line(capsys)
+
+
+def test_a_line_on_standard_error_is_a_line(folder, capsys):
+    complain("x\ny" * 9000)
+    assert len(one_line(capsys)) < 620
 
 
 @posix
@@ -387,6 +399,70 @@ def test_a_figure_that_was_edited_is_left_and_that_is_said(folder, capsys, monke
     assert OwnFiles(Path("run")).is_own(Path("run/figures/kl.png"))
 
 
+def test_a_training_does_not_write_into_another_run_that_takes_its_name(run, capsys, monkeypatch):
+    before = {name: Path("run", name).read_bytes() for name in listing("run")}
+
+    def swapped(self, event):
+        if not Path("trained").exists():
+            Path("new").rename("trained")
+            shutil.copytree("run", "new")
+
+    monkeypatch.setattr(Progress, "__call__", swapped)
+    assert train("--epochs", "2", "--out", "new", "--quiet") == 1
+    assert "error: new is another folder now, which is left alone" in one_line(capsys)
+    assert {name: Path("new", name).read_bytes() for name in listing("new")} == before
+    assert open_run(Path("trained")).history == []
+
+
+def test_a_file_of_a_model_that_has_gone_on_meanwhile_is_said(run, capsys, monkeypatch):
+    def decode(self, z):
+        monkeypatch.undo()
+        monkeypatch.setattr(command, "draw_figures", lambda *args: [])
+        monkeypatch.chdir(run.parent)
+        assert main(["train", "--resume", "run", "--epochs", "2", "--quiet"]) == 0
+        return self.decode(z)
+
+    state = open_run(run)
+    monkeypatch.setattr("numpy_vae.commands.sample.open_run", lambda folder: state)
+    monkeypatch.setattr("numpy_vae.vae.VAE.decode", decode)
+    assert main(["sample", "run", "--out", "x.npz"]) == 0
+    assert one_line(capsys) == "run has gone on meanwhile: x.npz shows an earlier epoch\n"
+
+
+def test_the_files_for_people_may_be_edited_and_are_then_left(run, capsys):
+    for name in "config.json", "history.csv", "metrics.json":
+        Path("run", name).write_text("mine")
+    assert main(["train", "--resume", "run", "--epochs", "2", "--quiet"]) == 0
+    names = "config.json, history.csv, metrics.json"
+    assert one_line(capsys).endswith(f"left in run, not being as the run wrote them: {names}\n")
+    assert all(Path("run", name).read_text() == "mine" for name in names.split(", "))
+    assert len(open_run(run).history) == 2
+
+
+@pytest.mark.parametrize("words", [["--resume", "run"], ["--out", "run", "--overwrite"]])
+def test_a_run_that_cannot_be_written_is_left_before_the_work(run, capsys, words):
+    shutil.rmtree("run/figures")
+    Path("run/figures").symlink_to("nowhere")
+    before = Path("run/checkpoint.npz").read_bytes()
+    data = [] if "--resume" in words else ["--data", "small.npy"]
+    assert "run/figures: Not a directory" in refusal(capsys, "train", *data, *words)
+    assert Path("run/checkpoint.npz").read_bytes() == before
+
+
+@posix
+def test_permissions_that_were_changed_are_kept(run):
+    os.chmod("run/checkpoint.npz", 0o600)
+    assert main(["train", "--resume", "run", "--epochs", "2", "--quiet"]) == 0
+    assert os.stat("run/checkpoint.npz").st_mode & 0o777 == 0o600
+
+
+def test_moved_data_need_not_be_where_the_data_set_was(run, monkeypatch):
+    change_settings("run", data="mnist", data_dir="gone")
+    assert main(["evaluate", "run", "--samples", "1", "--data", "small.npy"]) == 0
+    assert main(["train", "--resume", "run", "--data", "small.npy", "--epochs", "2"]) == 0
+    assert open_run(run).settings["data_dir"] is None
+
+
 # Data that change while they are read -----------------------------------------------------------
 
 
@@ -434,6 +510,21 @@ def test_a_value_that_is_not_finite_any_more_is_noticed_even_at_the_same_time(ma
     os.utime(mapped, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     with pytest.raises(OSError, match=r"small\.npy: changed .* a value is not finite any more"):
         images.train[:3]
+
+
+@pytest.mark.parametrize("content", [np.zeros((60, 20), np.uint8), np.ones((60, 20), np.float32)])
+def test_a_file_that_changes_while_it_is_looked_through_is_refused(mapped, monkeypatch, content):
+    def look_through(images):
+        slices = list(found(images))
+        yield slices[0]
+        os.utime(mapped, ns=(1, 1))
+        yield slices[0]
+
+    np.save(mapped, content)
+    found = data.chunks
+    monkeypatch.setattr(data, "chunks", look_through)
+    with pytest.raises(OSError, match=r"small\.npy: changed while it was read"):
+        data.load_array(mapped)
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
