@@ -143,7 +143,7 @@ class OwnFiles:
             with open_file(path) as stream:
                 text = stream.read()
             listed = json.loads(text) if text else {}
-            return {n: e for n, e in listed.items() if n in NAMES and list(e["sha256"])}
+            return {n: e for n, e in listed.items() if list(e["sha256"])}
         except FileNotFoundError:
             return {}
         except (ValueError, RecursionError, AttributeError, TypeError, KeyError):

@@ -154,6 +154,17 @@ def test_a_figure_that_is_there_is_replaced_only_when_asked(studies, tmp_path, c
     assert (tmp_path / "study/one.png").read_bytes().startswith(PNG)
 
 
+def test_a_figure_that_appears_meanwhile_is_kept(studies, tmp_path, capsys, monkeypatch):
+    def run(setting):
+        (tmp_path / "study/one.png").write_text("mine")
+        return 2.5
+
+    monkeypatch.setitem(studies, "one", studies["one"]._replace(run=run))
+    assert main(["study", "one"]) == 1
+    assert "study/one.png: exists already; --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "study/one.png").read_text() == "mine"
+
+
 def test_the_drawn_digits_of_the_quick_size_are_always_the_same():
     first, second = command.setting_of("digits", 0), command.setting_of("digits", 5)
     np.testing.assert_array_equal(first.data.train, second.data.train)

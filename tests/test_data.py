@@ -236,6 +236,7 @@ def test_lookup_order(tmp_path, monkeypatch, held, n):
 def test_a_folder_that_is_named_is_used_or_refused_by_name(tmp_path, monkeypatch, how, missing):
     put(cache_folder(), four(6))
     named = put(tmp_path / "named", {n: c for n, c in four(5).items() if n not in missing})
+    (named / missing[0]).mkdir()  # a folder of that name is none of the files
     monkeypatch.setenv("NUMPY_VAE_DATA", str(named))
     with pytest.raises(OSError, match=f"^{how} is .*, which has no {missing[0]}") as caught:
         load_mnist(named if how == "data_dir" else None)

@@ -131,6 +131,18 @@ def test_a_temporary_file_that_is_removed_before_it_is_locked_is_made_anew(tmp_p
     assert len(made) == 2 and (tmp_path / "file").read_text() == "new"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_a_temporary_file_is_locked_until_it_has_its_name(tmp_path, monkeypatch):
+    def others_come_first(source, target):
+        remove_torn(tmp_path)
+        replace(source, target)
+
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", others_come_first)
+    write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+
+
 def test_the_longest_name_can_be_written(tmp_path):
     write_text(tmp_path / ("x" * 255), "new")
 
