@@ -39,7 +39,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         return build_parser().parse_args(argv)
     except SystemExit as stop:
         if not stop.code:
-            say_result("", end="")  # argparse says nothing of a full device
+            say_result("", end="")  # argparse does not report a full device
         raise
 
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # closed, and some file would get its number, and what is written to it
+        except OSError:  # closed: the next file opened would get its number and its output
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name that the terminal cannot show is no error

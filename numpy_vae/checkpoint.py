@@ -64,7 +64,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def model_id(self) -> str:
-        """Of the parameters that are kept: what files made from them are known by."""
+        """A hash of the kept parameters; files.json records it for the files made from them."""
         import hashlib
 
         *_, params = self.vectors.values()
@@ -157,9 +157,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _check_pass(name: str, vae: VAE) -> None:
-    """Raise ValueError where the layers overflow on an image of the model, the mean at z = 0.
+    """Raise ValueError if the layers overflow on the image that the model decodes from z = 0.
 
-    Only the layers: a large log-variance, whose exp overflows there, may be what training left.
+    Only the layers are checked: training can leave a log-variance whose exp overflows.
     """
     try:
         with overflow_raises():

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-MOST = 200  # characters of a reason that comes out of a file, which may hold anything
+MOST = 200  # characters of a reason, which may quote the contents of a file
 
 
 def shorten(text: str, most: int = MOST) -> str:
@@ -22,9 +22,9 @@ def shorten(text: str, most: int = MOST) -> str:
 
 
 def overflow_raises() -> np.errstate:
-    """Return a context in which what is not a number, or too large for one, raises.
+    """Return a context in which array arithmetic raises instead of giving inf or NaN.
 
-    FloatingPointError, of the arithmetic of arrays.
+    It raises FloatingPointError on overflow, division by zero and invalid operations.
     """
     return np.errstate(over="raise", divide="raise", invalid="raise")
 

@@ -2,11 +2,11 @@
 
 Axes: N images of a data set, D pixels of an image, B images of a minibatch.
 
-Files. MNIST [1] is four gzipped IDX files. They are read from the folder given, else from
-`$NUMPY_VAE_DATA`, else from the user's cache folder. Only when no folder is named and the cache
-does not hold all four are they fetched from `MNIST_MIRRORS` into the cache, and none takes its name
-before its size and SHA-256 are those of `MNIST_FILES`. Pixels stay uint8 in memory (55 MB, not
-220) and become floats a minibatch at a time. A large `.npy` file that holds one image after another
+Files. MNIST [1] is four gzipped IDX files. They are read from `data_dir`, else from
+`$NUMPY_VAE_DATA`, else from the user's cache folder. If neither is given and the cache does not
+hold all four, they are downloaded into it from `MNIST_MIRRORS`. A download gets its name only after
+its size and SHA-256 match `MNIST_FILES`. Pixels stay uint8 in memory (55 MB, not 220) and become
+floats a minibatch at a time. A large `.npy` file that holds one image after another
 stays on the disk, and only the images of a minibatch are read, with what the system reads around
 them: it may be larger than memory (`numpy_vae.mapped`).
 
@@ -175,7 +175,7 @@ def _parse_idx(stream: io.BufferedIOBase) -> NDArray[np.uint8]:
 
 
 def cache_folder() -> Path | None:
-    """Return the folder, in the user's cache, that MNIST is downloaded into, if there is a home."""
+    """Return the cache folder that MNIST is downloaded into, or None if there is none."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
@@ -183,15 +183,15 @@ def cache_folder() -> Path | None:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     base = os.path.expanduser(base if os.path.isabs(base) or base[0] == "~" else "~/.cache")
-    # Without HOME, and without an entry of the user (in a container), a ~ stays a ~.
+    # Without HOME and a password entry (as in some containers) ~ is not expanded.
     return Path(base, "numpy_vae") if os.path.isabs(base) else None
 
 
 def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Load MNIST: from `data_dir`, else `$NUMPY_VAE_DATA`, else the cache, else the network.
 
-    A folder that is named, by `data_dir` or `$NUMPY_VAE_DATA`, must hold all four of `MNIST_FILES`,
-    gzipped or (without `.gz`) not. Only a download is compared with the checksums: files in a
+    A folder given by `data_dir` or `$NUMPY_VAE_DATA` must hold all four of `MNIST_FILES`, gzipped
+    or (without `.gz`) not. Only a download is compared with the checksums: files in a
     folder must be well-formed, but may be another data set of the same form, such as Fashion-MNIST.
 
     Returns
@@ -202,8 +202,7 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     Raises
     ------
     OSError
-        If the folder that is named does not hold the files, or the cache does not and no mirror
-        gives them.
+        If a given folder does not hold the files, or neither the cache nor any mirror has them.
     ValueError
         If a file is damaged, or the four do not belong together.
     """
@@ -545,10 +544,9 @@ def value_range(x: NDArray[Any]) -> tuple[float, float]:
 def fingerprint(data: Dataset) -> str:
     """Return a SHA-256 of the training and the test images, by which a run knows its data.
 
-    It is that of the images before they are binarized, in their order: of pixels, dtype and split,
-    and of neither file names nor labels. So a run that is resumed goes on with the images it began
-    with, `evaluate` and `plot` never take for held out an image that was trained on, and a file may
-    be moved, renamed or converted (`.npy` to `.npz`) without becoming other data.
+    It covers pixels, order, dtype and split, before binarisation, but not file names or labels. So
+    a run is resumed on the images that it began with, `evaluate` and `plot` never use training
+    images as held-out ones, and a file may be moved, renamed or converted (`.npy` to `.npz`).
     """
     import hashlib
 

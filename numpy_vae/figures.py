@@ -61,7 +61,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "pdf": {"dpi": 2 * DPI, "metadata": {"CreationDate": None}},
     "svg": {"dpi": 2 * DPI, "metadata": {"Date": None}},
 }
-# And nothing of what the user has set for figures of their own, such as text.usetex.
+# Matplotlib's defaults, so that the user's settings, such as text.usetex, have no effect.
 OWN: dict[Any, Any] = {
     **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
     "pdf.fonttype": 42,
@@ -127,7 +127,7 @@ def save_figures(
     kept_epoch : int, optional
         The epoch whose parameters `vae` has, where that was chosen; the training curves mark it.
     write : callable
-        From a path to a context with the file to write; by default `files.atomic_write`.
+        Takes a path, returns a context manager that opens the file; default `files.atomic_write`.
 
     Returns
     -------

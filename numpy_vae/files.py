@@ -41,7 +41,7 @@ _DAMAGED = (
 )  # fmt: skip
 
 
-# Named after nothing, so that the longest name of a target is not too long for it.
+# The target's name is not part of it: that may already be as long as a name can be.
 TEMPORARY = re.compile(r"\.numpy-vae-[a-z0-9_]{8}\.tmp")
 
 
@@ -56,7 +56,7 @@ def atomic_write(
     path : path
     seal : callable, optional
         Called with the SHA-256 of what was written, in hexadecimal, before the file takes its name.
-        Where it raises, the file never does.
+        If it raises, the file does not take its name, and `path` stays as it was.
 
     Raises
     ------
@@ -91,13 +91,13 @@ def atomic_write(
 
 
 def check_absent(path: Path) -> None:
-    """Raise FileExistsError where a file is there, which is replaced only when told."""
+    """Raise FileExistsError if `path` exists."""
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "exists already; --overwrite replaces it", str(path))
 
 
 def _mode(path: Path) -> int:
-    """Return the permissions of a file that is there, else those of any new one."""
+    """Return the permissions of the file at `path`, or those of a new file if there is none."""
     with suppress(OSError):
         return stat.S_IMODE(path.stat().st_mode)
     mask = os.umask(0)
@@ -113,11 +113,11 @@ def _temporary(folder: Path) -> tuple[int, str]:
         handle, name = tempfile.mkstemp(prefix=".numpy-vae-", suffix=".tmp", dir=folder)
         if not lock(handle, wait=True) or os.fstat(handle).st_nlink:
             return handle, name
-        os.close(handle)  # `remove_torn` saw it before it was locked
+        os.close(handle)  # `remove_torn` removed it before it was locked
 
 
 def lock(handle: int, *, wait: bool) -> bool:
-    """Lock an open file; return False where another process holds it, or there are no locks."""
+    """Lock an open file; return False if another process holds the lock, or locks do not work."""
     try:
         import fcntl
 
@@ -172,8 +172,8 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]
 def save_arrays(stream: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays of numbers or text by name to a stream, in the format `.npz`.
 
-    As `numpy.savez` does, which before NumPy 2.2 takes ``allow_pickle=False`` for one more array,
-    and complains in several lines of a full disk.
+    `numpy.savez` is not used: before NumPy 2.2 it stores ``allow_pickle=False`` as one more array,
+    and reports a full disk in several lines.
     """
     import zipfile
 

@@ -11,11 +11,11 @@ Fortran order a row lies scattered over all of the file, which `numpy_vae.data` 
 Who uses images need not know where they are: `subset`, `chunks` and `gathered` take either kind,
 and what goes over all of a data set goes over `chunks` of it, of some MB.
 
-A file may be changed while it is mapped. Each read looks at its size and its time before and after,
-and at whether the values are finite. What this cannot see is a change within the resolution of the
-clock of the file system, some milliseconds, before a read, or one through another mapping of the
-file, whose time the system sets late. And a file that is cut within the microseconds between the
-look and the read still ends the process (SIGBUS).
+A file may be changed while it is mapped. So each read checks the size and modification time of the
+file before and after, and that the values are finite. Two kinds of change go unnoticed: one within
+the resolution of the file system's clock, some milliseconds, before a read, and one through another
+mapping of the file, since the system updates the modification time late. A file that is truncated
+in the microseconds between the check and the read still kills the process (SIGBUS).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CHUNK = 1 << 20  # pixels that are worked on at once, some 10 MB
 
 
 class MappedFile:
-    """An array that stays in its file, and what the file looked like when it was mapped.
+    """An array that stays in its file, with the file's size and time before the first read.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ class MappedFile:
     def check_finite(self, rows: NDArray[Any]) -> None:
         """Raise OSError unless all values of some rows are finite, as they were."""
         if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-            raise OSError(f"{self.path}: changed while it was read, a value is not finite any more")
+            raise OSError(f"{self.path}: changed while it was in use, a value is no longer finite")
 
     def _check(self) -> None:
         now = self._look()
         # A file that was removed or replaced is another one: the mapping keeps what it had.
         if now and self._seen and now[:2] == self._seen[:2] and now != self._seen:
-            raise OSError(f"{self.path}: changed while it was read, must stay as it is")
+            raise OSError(f"{self.path}: changed while it was in use, must not change")
 
     def _look(self) -> tuple[int, ...] | None:
         try:

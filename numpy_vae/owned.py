@@ -1,12 +1,12 @@
 """Which files of a run's folder are its own, and may be replaced or removed unasked.
 
-`files.json` lists what commands wrote there under names of their own choice (`NAMES`): of each file
-the SHA-256 of its bytes, and the model that it shows. A file is the run's own as long as its bytes
-are those listed. What somebody else put there, or has edited since, is theirs, and so is what they
-gave a name to: it is replaced only when they say so, and never removed.
+`files.json` lists the files that commands wrote there under their default names (`NAMES`): the
+latest SHA-256 digests of each, and the model that it shows. A file is the run's own as long as its
+digest is listed. A file that the user put there, edited or named belongs to the user: it is
+replaced only with `overwrite`, and never removed.
 
-A name is listed before its file takes it, and the digests before the new one are kept. A crash at
-any moment leaves a list that knows whichever file is there.
+A new digest is listed before the file takes its name, and earlier digests stay listed. So after a
+crash at any moment the list knows the file that is there, old or new.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .files import atomic_write, check_absent, lock, open_file, remove_torn, sha
 LIST = "files.json"
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 DERIVED = ("samples.png", "latents.npz", "explorer.html")  # of sample, encode, explore
-# Of the figures; here too, since `figures` loads matplotlib. A test compares.
+# Repeated from `figures`, which loads matplotlib; a test compares them.
 FORMATS = ("png", "pdf", "svg")
 FIGURES = (
     "training", "reconstructions", "samples", "latent", "manifold", "interpolations", "kl",
@@ -69,8 +69,8 @@ class OwnFiles:
             return False
 
     def check_free(self, path: Path) -> None:
-        """Raise FileExistsError where a file may not be written, since another is there."""
-        self._listed()  # a list that is damaged is said now
+        """Raise FileExistsError if `path` holds a file that may not be replaced."""
+        self._listed()  # raises now if files.json is damaged
         if self.overwrite or self.is_own(path):
             return
         if os.path.lexists(path) and self._name(path) is not None:
@@ -80,12 +80,12 @@ class OwnFiles:
 
     @contextmanager
     def write(self, path: Path, model: str | None) -> Iterator[IO[bytes]]:
-        """Open a file as `files.atomic_write`, and list it with the model that it shows, if any.
+        """Like `files.atomic_write`, and list the file with the model that it shows, if any.
 
         Raises
         ------
         FileExistsError
-            If a file that may not be replaced is there when it is to take its name.
+            If by the end of the block `path` holds a file that may not be replaced.
         OSError
             As `files.atomic_write`, or if the list cannot be read.
         """
@@ -148,18 +148,18 @@ class OwnFiles:
             return {}
         except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
             raise OSError(
-                f"{path} is damaged: remove it, and what commands wrote counts as yours"
+                f"{path} is damaged: remove it, and every file it listed will count as your own"
             ) from None
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, dict[str, Any]]]:
-        """Give the list, to be changed while no other command changes it."""
+        """Lock the list, yield it to be changed, and write it back."""
         path = self.folder / LIST
         while True:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 lock(handle, wait=True)
-                # Else another one has put a new list into its place while this one waited.
+                # If not, another command replaced the list while this one waited.
                 if _is_at(handle, path):
                     listed = self._listed()
                     yield listed

@@ -164,7 +164,7 @@ def _readable(values: NDArray[Any]) -> tuple[float, float]:
 def _tiles(
     images: ArrayLike, image_shape: tuple[int, int], value_range: tuple[float, float], block: int
 ) -> NDArray[np.float64]:
-    """Return images (N, D), clipped, as (N, H, W), with blocks of so many pixels made one.
+    """Return images (N, D), clipped, as (N, H, W), each block of pixels averaged into one.
 
     Small ones are enlarged by a whole number, so that a gap of one pixel is thin beside them. A
     single row of pixels, which is what a prime D gives, becomes a bar code.
@@ -179,7 +179,7 @@ def _tiles(
 
 
 def _averaged(x: NDArray[Any], image_shape: tuple[int, int], block: int) -> NDArray[np.float64]:
-    """Return the means over blocks of an image (D,), as (H, W); a side below a block is kept."""
+    """Average an image (D,) over blocks, as (H, W); a side no longer than a block is kept."""
     image = x.astype(np.float64).reshape(image_shape)
     for axis, side in enumerate(image_shape):
         if 1 < block < side:
@@ -190,9 +190,9 @@ def _averaged(x: NDArray[Any], image_shape: tuple[int, int], block: int) -> NDAr
 
 
 def _block(n: int, columns: int, image_shape: tuple[int, int]) -> int:
-    """Return the side of the blocks that let n images, so many in a row, fit into a picture.
+    """Return the block side with which n images, `columns` in a row, fit into `MOST` pixels.
 
-    What is drawn then takes the memory of a picture, however large the images are.
+    So the memory of a picture is bounded, however large the images are.
     """
     height, width = image_shape
     return math.ceil(max(math.ceil(n / columns) * height, columns * width) / MOST)

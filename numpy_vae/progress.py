@@ -142,25 +142,25 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a line on standard error, as `say`, without its middle where it is very long."""
+    """Print a line on standard error, as `say` does, with its middle cut out if very long."""
     _print(shorten(text, LONGEST), sys.stderr)
 
 
 def say_result(text: str, end: str = "\n") -> None:
-    """Print what a command was asked for; raise OSError where it cannot be written."""
+    """Print the result of a command; raise OSError if it cannot be written."""
     if not _print(text, sys.stdout, end):
-        raise OSError(errno.EIO, "is closed or full, the result is lost", "standard output")
+        raise OSError(errno.EIO, "closed or full, so the result is lost", "standard output")
 
 
 def _print(text: str, stream: TextIO | None, end: str = "\n") -> bool:
-    """Print on a stream; return False where it is closed, full, or that of a dead terminal."""
+    """Print on a stream; return False if it is closed or full, or its terminal is gone."""
     if stream is None or getattr(stream, "closed", False):
         return False
     try:
         print(text, end=end, file=stream, flush=True)
     except OSError:
         with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), stream.fileno())  # what is left in the buffer fails no more
+            os.dup2(nowhere.fileno(), stream.fileno())  # so that flushing the rest does not fail
         return False
     return True
 

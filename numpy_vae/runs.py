@@ -3,14 +3,15 @@
     checkpoint.npz    the run itself: all it takes to go on with it, or to use its model
     config.json       the settings                     history.csv       a row for each epoch
     metrics.json      the result                       figures/          pictures
-    files.json        what commands wrote into the folder besides: see `owned`
+    files.json        which files commands wrote, the checkpoint apart: see `owned`
 
 and what other commands write: samples.png, latents.npz, explorer.html.
 
-Each file is written whole or not at all. Of the first line of files only the checkpoint is ever
-read: the others are written from it, for people, and come back when the run is resumed. Of an older
-run nothing is touched before the checkpoint of the new one is on the disk. From then on its other
-files show another model; they are removed, by the next training if this one is killed before.
+Each file is written whole or not at all. Commands read only checkpoint.npz and files.json. The
+other files are made from the checkpoint, for people, and are written again when the run is
+resumed. When a new run replaces an older one, its checkpoint is written first. The older run's
+other files then show another model and are removed; if this training is killed before that, the
+next one removes them.
 """
 
 from __future__ import annotations
@@ -83,23 +84,25 @@ def create_run(
     content = sorted(n for n in os.listdir(folder) if not TEMPORARY.fullmatch(n))
     if content and CHECKPOINT not in content:
         raise ValueError(
-            f"--out {out} holds {content[0]!r} and no run, must be empty, a run or a new folder"
+            f"--out {out} holds {content[0]!r} but no run, must be new, empty or hold a run"
         )
     if content:
         open_run(folder)  # else it is the checkpoint of something else
         if not overwrite:
             raise ValueError(f"--out {out} already holds a run; --overwrite replaces it")
         if data is not None and OwnFiles(folder).is_own(Path(data)):
-            raise ValueError(f"--data {data} is a file of the run in --out, which is replaced")
+            raise ValueError(
+                f"--data {data} belongs to the run that is replaced, must be another file"
+            )
         check_usable(folder)
     return folder
 
 
 def check_usable(folder: Path) -> None:
-    """Raise OSError unless a run can be written into the folder that holds one."""
+    """Raise OSError if the folder of a run is not writable or its files.json is damaged."""
     check_writable(folder)
     check_writable(folder / "figures")
-    OwnFiles(folder).check_free(folder / "figures" / "new")  # the list can be read
+    OwnFiles(folder).check_free(folder / "figures" / "new")  # raises if files.json is damaged
 
 
 def _fresh(name: str) -> Path:
@@ -115,7 +118,7 @@ def _fresh(name: str) -> Path:
 
 
 def save_run(own: OwnFiles, state: Checkpoint) -> None:
-    """Write the checkpoint, and then the history, which follows from it (OSError)."""
+    """Write the checkpoint, then history.csv; raise OSError if either fails."""
     save_checkpoint(own.folder / CHECKPOINT, state)
     write_history(own, state.history)
 
@@ -153,10 +156,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def begin_run(own: OwnFiles, state: Checkpoint) -> None:
-    """Write history.csv and config.json, and clear away what is no part of the run in this state.
+    """Write history.csv and config.json, and remove stale files.
 
-    Cleared away are the run's own files of another model (see `owned`), and the temporary files of
-    a process that was killed.
+    Stale are the run's own files that show another model (see `owned`), and temporary files that
+    a killed process left.
     """
     write_history(own, state.history)
     with own.write_or_keep(own.folder / CONFIG, None) as stream:
@@ -168,15 +171,21 @@ def begin_run(own: OwnFiles, state: Checkpoint) -> None:
 
 
 class Place:
-    """Where a folder is: another one may take its name while a training goes on."""
+    """The identity of a folder, to notice when another one takes its name during training."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._seen = folder, os.stat(folder)
 
+    def is_same(self) -> bool:
+        """Return whether the folder is there, and the one that it was."""
+        with suppress(OSError):
+            return os.path.samestat(os.stat(self.folder), self._seen)
+        return False
+
     def check(self) -> None:
-        """Raise OSError if the folder is not the one that it was."""
-        if not os.path.samestat(os.stat(self.folder), self._seen):
-            raise OSError(f"{self.folder} is another folder now, which is left alone")
+        """Raise OSError if it is not."""
+        if not self.is_same():
+            raise OSError(f"{self.folder} is gone, or another folder is in its place")
 
 
 def open_run(folder: Path) -> Checkpoint:

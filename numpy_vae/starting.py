@@ -20,11 +20,11 @@ def _is_command_line() -> bool:
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
-    os._exit(130)  # nothing has begun that would have to be ended
+    os._exit(130)  # nothing has started that needs cleaning up
 
 
 def imported() -> None:
-    """Let Ctrl-C do from now on what it does elsewhere."""
+    """Give Ctrl-C back its usual effect once the import is done."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -55,7 +55,7 @@ class Team:
     RuntimeError
         If a team of several is entered twice, or works outside of its context.
     OSError
-        If it is entered and the system has no room for so many threads.
+        If it is entered and the system cannot start that many threads.
     """
 
     def __init__(self, size: int) -> None:
@@ -73,7 +73,7 @@ class Team:
             try:
                 self._begin()
             except RuntimeError as error:  # can't start new thread
-                raise OSError(f"the system has no room for {self.size} threads: {error}") from None
+                raise OSError(f"the system cannot start {self.size} threads: {error}") from None
         return self
 
     def _begin(self) -> None:

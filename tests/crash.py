@@ -1,4 +1,4 @@
-"""Stop a command at each system call that changes files: let it be made, let it fail, or kill.
+"""Stop a command before each system call that changes files, and let it pass, fail, or kill.
 
 `trace` runs a command in a fork of this process, which has imported everything, so that a run takes
 some 20 ms. A seccomp filter stops the fork before each call of `CALLS`, and ptrace lets this

@@ -243,7 +243,7 @@ def test_a_folder_that_is_named_is_used_or_refused_by_name(tmp_path, monkeypatch
     check_error(caught, named, *missing)
 
 
-def test_a_folder_of_the_environment_that_is_not_there_is_said(tmp_path, monkeypatch):
+def test_a_missing_folder_in_the_environment_is_reported(tmp_path, monkeypatch):
     put(cache_folder(), four(6))
     monkeypatch.setenv("NUMPY_VAE_DATA", str(tmp_path / "mnsit"))
     with pytest.raises(OSError, match=r"^NUMPY_VAE_DATA is .*mnsit, must be an existing folder"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import platform
@@ -141,24 +142,21 @@ def test_labels_are_shuffled_and_every_style_occurs(data):
         ),
     ],
 )
-@pytest.mark.skipif(sys.byteorder == "big", reason="bytes of the factors are little-endian")
 def test_a_seed_gives_the_same_bytes_for_ever(n, expected):
-    assert digests(load_digits(n)) == expected
+    kept = 3 if sys.byteorder == "little" else 2  # the factors are in the order of the machine
+    assert digests(load_digits(n))[:kept] == expected[:kept]
 
 
 @pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="Nehalem is an x86 processor"
 )
-def test_another_processor_gives_the_same_bytes():
+def test_another_processor_gives_the_same_bits():
     """NumPy without its vector instructions, OpenBLAS with the kernels of an old processor.
 
-    Six thousand images, as few pixels are so near a half that rounding can change them.
+    What is compared is the ink before it is rounded to 256 greys, which hide the last bits.
     """
-    found = "np.show_config(mode='dicts')['SIMD Extensions'].get('found', [])"
-    script = (
-        "import numpy as np; from test_digits import digests; from numpy_vae import load_digits; "
-        f"print(*digests(load_digits(6000)), *{found})"
-    )
+    simd = "np.show_config(mode='dicts')['SIMD Extensions'].get('found', [])"
+    script = f"import numpy as np; from test_digits import inks; print(inks(600), *{simd})"
     environment = {
         **os.environ,
         "NPY_DISABLE_CPU_FEATURES": " ".join(
@@ -170,7 +168,53 @@ def test_another_processor_gives_the_same_bytes():
     command = [sys.executable, "-W", "error", "-c", script]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == digests(load_digits(6000))  # and no feature is left
+    assert run.stdout.split() == [inks(600)]  # and no feature is left
+
+
+def inks(n):
+    """Return a digest of the logarithm of the ink of each pixel of n images."""
+    digest = hashlib.sha256()
+
+    def log(t):
+        found = digits_log(t)
+        digest.update(found)
+        return found
+
+    digits_log = digits.log
+    try:
+        digits.log = log
+        load_digits(n)
+    finally:
+        digits.log = digits_log
+    return digest.hexdigest()
+
+
+# What the rule of the module lets through: results that are fixed to the last bit.
+EXACT = {
+    "abs", "append", "arange", "argsort", "array", "clip", "concatenate", "diff", "empty", "eye",
+    "flatnonzero", "maximum", "minimum", "moveaxis", "ones_like", "rint", "searchsorted", "sort",
+    "split", "sqrt", "stack", "swapaxes", "vstack", "zeros",
+}  # fmt: skip
+TYPES = {"float32", "float64", "int32", "int64", "intp", "uint8", "uint16", "uint32", "random"}
+
+
+def test_nothing_is_called_whose_last_bit_may_differ():
+    tree = ast.parse(Path(digits.__file__).read_text(encoding="utf-8"))
+    functions = {n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    called = {
+        node.attr
+        for function in functions
+        for part in function.body
+        for node in ast.walk(part)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "np"
+    }
+    assert called <= EXACT | TYPES
+    for node in ast.walk(tree):  # powers of constants alone, which Python works out
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+            assert ast.unparse(node) == "ONE**2" or isinstance(node.left, ast.Constant)
+            assert isinstance(node.right, ast.Constant)
+    assert {n.func.attr for n in ast.walk(tree) if isinstance(n, ast.Call)
+            and ast.unparse(n.func).startswith("math.")} == {"sqrt"}  # fmt: skip
 
 
 def test_a_seed_means_pcg64_whatever_the_default_of_numpy_is(monkeypatch):
@@ -411,7 +455,7 @@ class Whole(np.ndarray):
 def test_products_are_exact_even_at_the_extremes(label, style, monkeypatch):
     rng = np.random.default_rng(0)
     p = read_template(TEMPLATES[label][style])
-    assert 4 * len(p.middle) * ONE**2 < 2**53
+    assert digits.CAP * len(p.middle) * ONE**2 < 2**53
     ends = {
         name: centre + reach * rng.choice([-1, 1], 64) for name, (centre, reach) in FACTORS.items()
     }

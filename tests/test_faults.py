@@ -75,7 +75,7 @@ def test_a_result_that_cannot_be_written_ends_with_1_and_a_line(
         out.close()
     monkeypatch.setattr(sys, "stdout", out)
     assert main(words) == 1
-    assert "error: standard output: is closed or full, the result is lost" in one_line(capsys)
+    assert "error: standard output: closed or full, so the result is lost" in one_line(capsys)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
@@ -114,7 +114,7 @@ def test_an_error_is_no_output_where_there_is_no_standard_error(folder, capsys, 
 def test_help_that_cannot_be_written_ends_with_1(folder, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", Broken())
     assert main(["train", "--help"]) == 1
-    assert "standard output: is closed or full" in one_line(capsys)
+    assert "standard output: closed or full" in one_line(capsys)
 
 
 def test_a_line_on_standard_error_is_a_line(folder, capsys):
@@ -196,13 +196,13 @@ def test_ctrl_c_after_the_folder_has_gone_is_one_line(folder, capsys, monkeypatc
 # Threads and matplotlib -------------------------------------------------------------------------
 
 
-def test_threads_that_the_system_has_not_are_one_line(folder, capsys, monkeypatch):
+def test_threads_that_cannot_start_are_reported_in_one_line(folder, capsys, monkeypatch):
     def fails(self):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", fails)
     assert train("--threads", "3", "--out", "run", "--quiet") == 1
-    assert "the system has no room for 3 threads: can't start new thread; the" in one_line(capsys)
+    assert "the system cannot start 3 threads: can't start new thread; the" in one_line(capsys)
     assert open_run(Path("run")).history == []
 
 
@@ -235,7 +235,7 @@ def test_a_name_that_the_font_cannot_show_is_no_warning(folder, name):
     assert f"({shown})" in text
 
 
-def test_what_matplotlib_has_to_say_is_not_asked_for(folder):
+def test_warnings_of_matplotlib_are_not_shown(folder):
     Path("matplotlibrc").write_text("backend: nonsense\nno.such.key: 3\n")
     code = "from numpy_vae.commands.inputs import check_drawing; check_drawing()"
     result = subprocess.run(
@@ -319,7 +319,7 @@ def test_the_files_that_a_command_reads_are_not_its_out(run, capsys):
     ):
         if "--out" in words:
             Path("small.npz").symlink_to("small.npy")
-        assert "is the --data that is read" in refusal(capsys, *words)
+        assert "is the file that the images come from" in refusal(capsys, *words)
     assert Path("run/latents.npz").read_bytes() == before
 
 
@@ -377,7 +377,7 @@ def test_what_shows_an_earlier_epoch_goes_when_a_run_goes_on(run, capsys, monkey
     assert "removed, since they show an earlier epoch: latents.npz" in capsys.readouterr().out
 
 
-def test_a_figure_that_was_edited_is_left_and_that_is_said(folder, capsys, monkeypatch):
+def test_an_edited_figure_is_left_and_reported(folder, capsys, monkeypatch):
     def draw(state, data, folder, format, write):
         for name in "kl", "samples":
             with write(folder / f"{name}.png", state.model_id) as stream:
@@ -389,7 +389,8 @@ def test_a_figure_that_was_edited_is_left_and_that_is_said(folder, capsys, monke
     Path("run/figures/kl.png").write_text("edited")
     assert main(["train", "--resume", "run", "--epochs", "2"]) == 0
     assert one_line(capsys) == (
-        "numpy-vae train: left in run, not being as the run wrote them: figures/kl.png\n"
+        "numpy-vae train: not replaced in run, since they are not as the run wrote them: "
+        "figures/kl.png\n"
     )
     assert Path("run/figures/kl.png").read_text() == "edited"
     state = open_run(Path("run"))
@@ -409,12 +410,12 @@ def test_a_training_does_not_write_into_another_run_that_takes_its_name(run, cap
 
     monkeypatch.setattr(Progress, "__call__", swapped)
     assert train("--epochs", "2", "--out", "new", "--quiet") == 1
-    assert "error: new is another folder now, which is left alone" in one_line(capsys)
+    assert "error: new is gone, or another folder is in its place\n" in one_line(capsys)
     assert {name: Path("new", name).read_bytes() for name in listing("new")} == before
     assert open_run(Path("trained")).history == []
 
 
-def test_a_file_of_a_model_that_has_gone_on_meanwhile_is_said(run, capsys, monkeypatch):
+def test_a_file_that_shows_an_older_model_is_reported(run, capsys, monkeypatch):
     def decode(self, z):
         monkeypatch.undo()
         monkeypatch.setattr(command, "draw_figures", lambda *args: [])
@@ -426,7 +427,7 @@ def test_a_file_of_a_model_that_has_gone_on_meanwhile_is_said(run, capsys, monke
     monkeypatch.setattr("numpy_vae.commands.sample.open_run", lambda folder: state)
     monkeypatch.setattr("numpy_vae.vae.VAE.decode", decode)
     assert main(["sample", "run", "--out", "x.npz"]) == 0
-    assert one_line(capsys) == "run has gone on meanwhile: x.npz shows an earlier epoch\n"
+    assert one_line(capsys) == "run was trained further meanwhile: x.npz shows an older model\n"
 
 
 def test_the_files_for_people_may_be_edited_and_are_then_left(run, capsys):
@@ -434,7 +435,9 @@ def test_the_files_for_people_may_be_edited_and_are_then_left(run, capsys):
         Path("run", name).write_text("mine")
     assert main(["train", "--resume", "run", "--epochs", "2", "--quiet"]) == 0
     names = "config.json, history.csv, metrics.json"
-    assert one_line(capsys).endswith(f"left in run, not being as the run wrote them: {names}\n")
+    assert one_line(capsys).endswith(
+        f"not replaced in run, since they are not as the run wrote them: {names}\n"
+    )
     assert all(Path("run", name).read_text() == "mine" for name in names.split(", "))
     assert len(open_run(run).history) == 2
 
@@ -497,7 +500,7 @@ def test_a_file_that_changes_while_it_trains_stops_the_training(mapped, monkeypa
         os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     error = capfd.readouterr().err
-    assert "small.npy: changed while it was read" in error and error.count("\n") == 1
+    assert "small.npy: changed while it was in use" in error and error.count("\n") == 1
     assert "the run is kept as it was after epoch 2; go on with" in error
 
 
@@ -508,7 +511,7 @@ def test_a_value_that_is_not_finite_any_more_is_noticed_even_at_the_same_time(ma
     content[:, 1, 2] = np.inf
     np.save("small.npy", content)
     os.utime(mapped, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-    with pytest.raises(OSError, match=r"small\.npy: changed .* a value is not finite any more"):
+    with pytest.raises(OSError, match=r"small\.npy: changed .* a value is no longer finite"):
         images.train[:3]
 
 
@@ -523,7 +526,7 @@ def test_a_file_that_changes_while_it_is_looked_through_is_refused(mapped, monke
     np.save(mapped, content)
     found = data.chunks
     monkeypatch.setattr(data, "chunks", look_through)
-    with pytest.raises(OSError, match=r"small\.npy: changed while it was read"):
+    with pytest.raises(OSError, match=r"small\.npy: changed while it was in use"):
         data.load_array(mapped)
 
 

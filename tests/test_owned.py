@@ -128,7 +128,7 @@ def test_stale_files_are_those_of_another_model(run):
     ["{", "[1]", '{"samples.png": 3}', '{"samples.png": {"sha256": 3}}', "[" * 100_000,
      '{"samples.png": {"model": "x"}}', "\0"],
 )  # fmt: skip
-def test_a_list_that_is_damaged_is_said_and_not_replaced(run, text):
+def test_a_damaged_list_is_reported_and_not_replaced(run, text):
     (run / LIST).write_text(text)
     (run / "samples.png").write_text("mine")
     own = OwnFiles(run, overwrite=True)

@@ -294,7 +294,7 @@ def test_a_team_that_cannot_start_leaves_nothing_behind(monkeypatch, interval):
     members = Team(4)
     for _ in range(2):  # nor is the team taken for one at work
         Last.started = 0
-        with pytest.raises(OSError, match=r"has no room for . threads: can't start new thread"):
+        with pytest.raises(OSError, match=r"cannot start . threads: can't start new thread"):
             members.__enter__()
         assert set(threading.enumerate()) == before
         assert sys.getswitchinterval() == interval

@@ -209,10 +209,10 @@ def add_out(command: argparse.ArgumentParser, metavar: str, default: str) -> Non
         "--out",
         type=path,
         metavar=metavar,
-        help=f"the file to write (default: RUN/{default}, replaced if the run wrote it)",
+        help=f"the file to write (default: RUN/{default}, replaced if it is as the run wrote it)",
     )
     command.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace a file that is there, also one that the run did not write",
+        help="replace an existing file, even one that the run did not write",
     )

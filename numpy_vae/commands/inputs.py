@@ -31,7 +31,7 @@ from ..runs import FILES, open_run
 from ..vae import VAE
 
 NAMED = ("digits", "mnist")  # the data sets that are no files
-MOST = 400  # characters of a message: of what a file holds, or is called, anything may be part
+MOST = 400  # characters of a message, which may quote the contents or name of a file
 
 
 class UsageError(Exception):
@@ -58,10 +58,10 @@ def one_line(error: Exception) -> str:
 
 
 def check_drawing() -> None:
-    """Import what draws figures, so that what is wrong with it shows before the work.
+    """Import matplotlib now, so that a broken installation is reported before the work begins.
 
-    A command shows no window and chooses its own fonts: what the user has set for those may be
-    wrong, and what matplotlib has to say of its cache is not asked for.
+    Commands open no window, so MPLBACKEND is ignored. Matplotlib's own warnings, such as those
+    about its cache or missing fonts, are not shown.
     """
     import logging
 
@@ -69,7 +69,7 @@ def check_drawing() -> None:
     backend = os.environ.pop("MPLBACKEND", None)
     try:
         from .. import figures  # noqa: F401
-    except Exception as error:  # also of a matplotlibrc that is no text
+    except Exception as error:  # for example if matplotlibrc is not a text file
         raise ImportError(f"matplotlib cannot be imported: {error}") from error
     finally:
         if backend is not None:
@@ -78,7 +78,7 @@ def check_drawing() -> None:
 
 @contextmanager
 def arithmetic_of(run: str) -> Iterator[None]:
-    """Name the run where its model overflows (FloatingPointError)."""
+    """If the model overflows in the block, raise FloatingPointError that names the run."""
     try:
         with overflow_raises():
             yield
@@ -153,22 +153,22 @@ def free_path(own: OwnFiles, out: str | None, default: str, suffixes: Sequence[s
     if path.resolve().parent == own.folder.resolve() and path.name in FILES:
         raise ValueError(f"--out {out} is a part of the run, must be another file")
     own.check_free(path)
-    if own.folder.is_dir():  # else it is no run, which is found next
+    if own.folder.is_dir():  # if not, `open_run` refuses it next
         check_writable(path.parent)
     return path
 
 
 def say_if_gone_on(state: Checkpoint, own: OwnFiles, out: Path) -> None:
-    """Say so where the run has another model by now than the one that a file shows."""
+    """Warn if the run has a newer model than the one that `out` shows."""
     with suppress(ValueError, OSError):
         if open_run(own.folder).model_id != state.model_id:
-            complain(f"{own.folder} has gone on meanwhile: {out} shows an earlier epoch")
+            complain(f"{own.folder} was trained further meanwhile: {out} shows an older model")
 
 
 def check_not_read(out: Path, source: str) -> None:
-    """Raise ValueError where the file to write is the one that is read."""
+    """Raise ValueError if the output file is the file that the images come from."""
     if out.exists() and Path(source).exists() and out.samefile(source):
-        raise ValueError(f"--out {out} is the --data that is read, must be another file")
+        raise ValueError(f"--out {out} is the file that the images come from, must be another file")
 
 
 def data_of(

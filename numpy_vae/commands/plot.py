@@ -55,7 +55,7 @@ def add_arguments(commands: Subparsers) -> None:
     command.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace figures that are there, also those that the run did not write",
+        help="replace existing figures, even those that the run did not write",
     )
     add_image_shape(command)
     add_moved_data(command)

@@ -440,17 +440,17 @@ def train(args: argparse.Namespace, run: Run) -> int:
                     history.append(record)
                     place.check()
                     save_run(own, state)
-                    if record.epoch == first:  # what was made of a run that is resumed is stale
+                    if record.epoch == first:  # files made before the resume are stale
                         own.remove_stale(state.model_id)
                     progress(record)
             except KeyboardInterrupt:
                 cut_short = True
                 progress.clear()
                 complain(f"interrupted; {standing(folder)}")
-                try:  # the last whole epoch is what a run can go on from with the same bits
+                try:  # back to the last whole epoch, from which a resumed run has the same bits
                     place.check()
                     state = open_run(folder)
-                except (ValueError, OSError):  # somebody has taken the folder away
+                except (ValueError, OSError):  # the folder was moved, removed or replaced
                     return 130
             if state.history:
                 place.check()
@@ -460,7 +460,8 @@ def train(args: argparse.Namespace, run: Run) -> int:
         what = one_line(error)
         if isinstance(error, FloatingPointError):
             what = f"training stopped at {what} (a smaller --lr may help)"
-        where = f"; {standing(folder)}" if begun or args.resume is not None else ""
+        kept = place.is_same() and (begun or args.resume is not None)
+        where = f"; {standing(folder)}" if kept else ""
         complain(f"numpy-vae train: error: {what}{where}")
         return 1
     return 130 if progress.interrupted else 0
@@ -556,7 +557,8 @@ def finish(
         progress.say(f"removed, since they show an earlier epoch: {', '.join(stale)}")
     if own.kept:
         names = ", ".join(sorted(str(path.relative_to(folder)) for path in own.kept))
-        complain(f"numpy-vae train: left in {folder}, not being as the run wrote them: {names}")
+        why = "they are not as the run wrote them"
+        complain(f"numpy-vae train: not replaced in {folder}, since {why}: {names}")
     figures = [f"figures/{file.name}" for file in written if file not in own.kept]
     progress.say(f"written to {folder}: {', '.join(figures)}")
 

@@ -125,12 +125,12 @@ EQUIVALENT = {
     "data._check_finite: int(np.count_nonzero(bad))"
     " -> np.count_nonzero(bad)": "count_nonzero of an array returns an int of Python's",
     "data.binarized: np.random.SeedSequence(_STATIC_SEED).spawn(3)"
-    " -> np.random.SeedSequence(_STATIC_SEED).spawn(4)": "a child more, which nobody takes",
+    " -> np.random.SeedSequence(_STATIC_SEED).spawn(4)": "one more child, which is not used",
     "data.binarized: zip(sets.items(), seeds, strict=False)"
     " -> zip(sets.items(), seeds)": "False is what zip takes by default",
     "data._binary_there: x.shape[1] -> x.shape[-1]": "rows are (B, D): axis 1 is the last",
     "data._binary_there: pixels % 2"
-    " -> pixels % -2": "of the remainder is asked whether it is 0, and it is or -1",
+    " -> pixels % -2": "only whether it is 0 matters; modulo -2 gives 0 or -1",
     "data.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
     " -> np.less(u, p, out=u).astype(dtype)": "memory only: a copy of what need not be copied",
     "data.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
