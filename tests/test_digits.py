@@ -211,7 +211,7 @@ def test_nothing_is_called_whose_last_bit_may_differ():
     assert called <= EXACT | TYPES
     for node in ast.walk(tree):  # powers of constants alone, which Python works out
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-            assert ast.unparse(node) == "ONE**2" or isinstance(node.left, ast.Constant)
+            assert ast.unparse(node) == "ONE ** 2" or isinstance(node.left, ast.Constant)
             assert isinstance(node.right, ast.Constant)
     assert {n.func.attr for n in ast.walk(tree) if isinstance(n, ast.Call)
             and ast.unparse(n.func).startswith("math.")} == {"sqrt"}  # fmt: skip
