@@ -398,6 +398,15 @@ def test_the_last_word_says_what_was_tried_and_what_to_do(tmp_path, monkeypatch)
     assert not any(cache_folder().iterdir())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_a_download_removes_what_a_killed_one_left(monkeypatch, mirror):
+    set_mirrors(monkeypatch, mirror.as_uri())
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / ".numpy-vae-0123abc_.tmp").write_text("half of it")
+    load_mnist()
+    assert sorted(path.name for path in cache_folder().iterdir()) == sorted(NAMES)
+
+
 def test_a_cache_that_cannot_be_made(tmp_path, monkeypatch, mirror):
     (tmp_path / "home").write_text("a file where the cache should be")
     set_mirrors(monkeypatch, mirror.as_uri())

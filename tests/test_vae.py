@@ -818,3 +818,10 @@ def test_other_heads_are_not_saved_as_what_they_are_not(rng, tmp_path):
     assert not list(tmp_path.iterdir())
     Named(D, (H,), Z, rng=rng).save(tmp_path / "vae.npz")
     assert VAE.load(tmp_path / "vae.npz").latent_dim == Z
+
+
+def test_a_model_lets_the_process_keep_freed_memory(monkeypatch):
+    calls = []
+    monkeypatch.setattr("numpy_vae.vae.keep_freed_memory", lambda: calls.append(1))
+    VAE(5, (), 1, rng=0)
+    assert calls == [1]
