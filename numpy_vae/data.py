@@ -235,7 +235,7 @@ def _held(what: str, folder: Path) -> list[Path]:
         there = [path.name.removesuffix(".gz") for path in folder.iterdir() if path.is_file()]
         missing = [name for name in MNIST_FILES if name.removesuffix(".gz") not in there]
         raise FileNotFoundError(
-            f"{what} is {folder}, which has no {' and no '.join(missing)}, must hold all four files"
+            f"{what} is {folder}, which has no {', '.join(missing)}, must hold all four MNIST files"
         )
     return paths
 

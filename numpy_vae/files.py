@@ -99,7 +99,8 @@ def check_absent(path: Path) -> None:
 def _mode(path: Path) -> int:
     """Return the permissions of the file at `path`, or those of a new file if there is none."""
     with suppress(OSError):
-        return stat.S_IMODE(path.stat().st_mode)
+        if stat.S_ISREG(mode := path.lstat().st_mode):
+            return stat.S_IMODE(mode)
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask

@@ -71,6 +71,8 @@ class OwnFiles:
     def check_free(self, path: Path) -> None:
         """Raise FileExistsError if `path` holds a file that may not be replaced."""
         self._listed()  # raises now if files.json is damaged
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a file, must be one", str(path))
         if self.overwrite or self.is_own(path):
             return
         if os.path.lexists(path) and self._name(path) is not None:
@@ -114,6 +116,11 @@ class OwnFiles:
         else:
             with self.write(path, model) as stream:
                 yield stream
+
+    def not_own(self) -> list[str]:
+        """Return the names at which there is a file that no command wrote, or that was edited."""
+        paths = {name: self.folder / name for name in NAMES}
+        return [n for n, path in paths.items() if os.path.lexists(path) and not self.is_own(path)]
 
     def remove_stale(self, model: str) -> list[str]:
         """Remove the run's own files that show another model; return their names."""

@@ -90,6 +90,10 @@ def create_run(
         open_run(folder)  # else it is the checkpoint of something else
         if not overwrite:
             raise ValueError(f"--out {out} already holds a run; --overwrite replaces it")
+        if mine := OwnFiles(folder).not_own():
+            raise ValueError(
+                f"--out {out} holds {mine[0]}, which is not as the run wrote it: move or delete it"
+            )
         if data is not None and OwnFiles(folder).is_own(Path(data)):
             raise ValueError(
                 f"--data {data} belongs to the run that is replaced, must be another file"
@@ -155,8 +159,8 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def begin_run(own: OwnFiles, state: Checkpoint) -> None:
-    """Write history.csv and config.json, and remove stale files.
+def begin_run(own: OwnFiles, state: Checkpoint) -> list[str]:
+    """Write history.csv and config.json, and remove stale files; return the names of those.
 
     Stale are the run's own files that show another model (see `owned`), and temporary files that
     a killed process left.
@@ -165,9 +169,9 @@ def begin_run(own: OwnFiles, state: Checkpoint) -> None:
     with own.write_or_keep(own.folder / CONFIG, None) as stream:
         stream.write(json_text(state.settings).encode())
     (own.folder / "figures").mkdir(exist_ok=True)
-    own.remove_stale(state.model_id)
     for written in own.folder, own.folder / "figures":
         remove_torn(written)
+    return own.remove_stale(state.model_id)
 
 
 class Place:

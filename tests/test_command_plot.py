@@ -166,7 +166,10 @@ def test_images_that_have_moved_are_found(run, shown):
         (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
         (["run", "--out", "small.npy"], "small.npy is a file, must be a folder"),
         (["run", "--out", "held"], "held/kl.png: exists already; --overwrite replaces it"),
-        (["run", "--data", "other.npy"], "the images of other are others than those the run was t"),
+        (
+            ["run", "--data", "other.npy"],
+            "--data other.npy does not hold the images that the run was",
+        ),
         (["run", "--format", "gif"], "argument --format: invalid choice: 'gif'"),
         (["run", "--image-shape", "axb"], "argument --image-shape: 'axb' must be a height and a"),
     ],

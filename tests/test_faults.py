@@ -323,6 +323,27 @@ def test_the_files_that_a_command_reads_are_not_its_out(run, capsys):
     assert Path("run/latents.npz").read_bytes() == before
 
 
+@posix
+def test_what_is_no_file_is_not_replaced_even_when_told(run, capsys):
+    os.mkfifo("pipe.npz")
+    Path("null.npz").symlink_to("/dev/null")
+    for name in "pipe.npz", "null.npz":
+        error = refusal(capsys, "sample", "run", "--out", name, "--overwrite")
+        assert f"{name}: not a file, must be one" in error
+    assert Path("pipe.npz").is_fifo() and Path("null.npz").is_symlink()
+
+
+def test_a_run_with_edited_files_is_not_replaced(run, capsys):
+    for name in "config.json", "metrics.json":
+        before = Path("run", name).read_text()
+        Path("run", name).write_text("mine")
+        error = refusal(capsys, "train", "--data", "small.npy", "--out", "run", "--overwrite")
+        assert f"run holds {name}, which is not as the run wrote it: move or delete it" in error
+        assert Path("run", name).read_text() == "mine"
+        Path("run", name).write_text(before)
+    assert train("--epochs", "1", "--out", "run", "--overwrite") == 0
+
+
 def test_data_that_have_moved_stop_no_command_that_does_not_need_them(run, capsys):
     Path("small.npy").rename("elsewhere.npy")
     assert main(["sample", "run"]) == 0
@@ -374,7 +395,9 @@ def test_what_shows_an_earlier_epoch_goes_when_a_run_goes_on(run, capsys, monkey
     assert "samples.png" not in seen[1] and "metrics.json" not in seen[1]
     assert "latents.npz" in seen[3] and "latents.npz" not in listing("run")
     assert "epoch1.npz" in listing("run")  # the user gave it its name
-    assert "removed, since they show an earlier epoch: latents.npz" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "removed, since they show an older model: metrics.json, samples.png\n" in out
+    assert "removed, since they show an earlier epoch: latents.npz\n" in out
 
 
 def test_an_edited_figure_is_left_and_reported(folder, capsys, monkeypatch):
@@ -389,8 +412,8 @@ def test_an_edited_figure_is_left_and_reported(folder, capsys, monkeypatch):
     Path("run/figures/kl.png").write_text("edited")
     assert main(["train", "--resume", "run", "--epochs", "2"]) == 0
     assert one_line(capsys) == (
-        "numpy-vae train: not replaced in run, since they are not as the run wrote them: "
-        "figures/kl.png\n"
+        "numpy-vae train: not replaced in run, since they are not as the run wrote them "
+        "(move or delete them, then --resume): figures/kl.png\n"
     )
     assert Path("run/figures/kl.png").read_text() == "edited"
     state = open_run(Path("run"))
@@ -435,9 +458,7 @@ def test_the_files_for_people_may_be_edited_and_are_then_left(run, capsys):
         Path("run", name).write_text("mine")
     assert main(["train", "--resume", "run", "--epochs", "2", "--quiet"]) == 0
     names = "config.json, history.csv, metrics.json"
-    assert one_line(capsys).endswith(
-        f"not replaced in run, since they are not as the run wrote them: {names}\n"
-    )
+    assert one_line(capsys).endswith(f"then --resume): {names}\n")
     assert all(Path("run", name).read_text() == "mine" for name in names.split(", "))
     assert len(open_run(run).history) == 2
 

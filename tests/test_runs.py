@@ -102,8 +102,10 @@ def test_a_run_is_not_replaced_by_one_that_is_trained_on_its_files(folder):
         stream.write(b"own")
     with pytest.raises(ValueError, match=r"--data out/latents.npz belongs to the run that is"):
         create("out", overwrite=True, data="out/latents.npz")
-    (folder / "out/latents.npz").write_bytes(b"mine")  # is not replaced, so may be read
-    create("out", overwrite=True, data="out/latents.npz")
+    (folder / "out/latents.npz").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"holds latents.npz, which is not as the run wrote it"):
+        create("out", overwrite=True)
+    assert (folder / "out/latents.npz").read_bytes() == b"mine"
 
 
 def test_beginning_a_run_removes_its_own_files_of_another_model_and_nothing_else(folder):

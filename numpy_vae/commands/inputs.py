@@ -189,7 +189,10 @@ def data_of(
     data = load_images(name, data_dir)
     check_width(data.train, state.vae)
     if fingerprint(data) != settings["fingerprint"]:
-        raise ValueError(f"the images of {data.name} are others than those the run was trained on")
+        raise ValueError(
+            f"--data {name} does not hold the images that the run was trained on, must be those of "
+            f"{settings['data']}"
+        )
     data = replace(data, image_shape=shape_of(state, image_shape))
     return prepared(data, settings["binarize"], settings["validation"])
 

@@ -9,7 +9,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -423,7 +423,7 @@ def train(args: argparse.Namespace, run: Run) -> int:
         with progress.catch_interrupt():
             save_checkpoint(folder / CHECKPOINT, state)
             begun = True
-            begin_run(own, state)
+            say_removed(progress, "an older model", begin_run(own, state))
             first = len(history) + 1
             try:
                 for record in train_epochs(
@@ -441,7 +441,7 @@ def train(args: argparse.Namespace, run: Run) -> int:
                     place.check()
                     save_run(own, state)
                     if record.epoch == first:  # files made before the resume are stale
-                        own.remove_stale(state.model_id)
+                        say_removed(progress, "an older model", own.remove_stale(state.model_id))
                     progress(record)
             except KeyboardInterrupt:
                 cut_short = True
@@ -553,14 +553,19 @@ def finish(
     written = draw_figures(state, data, folder / "figures", "png", own.write_or_keep)
     # Once more, with the memory that the figures took.
     write_metrics(own, model, metrics | {"peak_memory_mib": peak_memory()})
-    if stale := own.remove_stale(model):
-        progress.say(f"removed, since they show an earlier epoch: {', '.join(stale)}")
+    say_removed(progress, "an earlier epoch", own.remove_stale(model))
     if own.kept:
         names = ", ".join(sorted(str(path.relative_to(folder)) for path in own.kept))
-        why = "they are not as the run wrote them"
-        complain(f"numpy-vae train: not replaced in {folder}, since {why}: {names}")
+        why = "since they are not as the run wrote them (move or delete them, then --resume)"
+        complain(f"numpy-vae train: not replaced in {folder}, {why}: {names}")
     figures = [f"figures/{file.name}" for file in written if file not in own.kept]
-    progress.say(f"written to {folder}: {', '.join(figures)}")
+    progress.say(f"written to {folder}: {', '.join(figures) or 'no figures'}")
+
+
+def say_removed(progress: Progress, shown: str, names: Sequence[str]) -> None:
+    """Say which files were removed, since they showed something older, if any."""
+    if names:
+        progress.say(f"removed, since they show {shown}: {', '.join(names)}")
 
 
 def write_metrics(own: OwnFiles, model: str, metrics: Mapping[str, Any]) -> None:
