@@ -111,7 +111,7 @@ def test_the_images_are_encoded_as_the_model_was_trained_on_them(folder, mode):
         (["run", "--data", "text.npy"], "text.npy: neither a .npy nor a .npz file"),
         (["run", "--out", "l.npy"], "--out is l.npy, must end in .npz"),
         (["run", "--out", "run/checkpoint.npz", "--overwrite"], "is a part of the run, must be an"),
-        (["run", "--data", "odd.npz", "--out", "odd.npz", "--overwrite"], "is the file that the images come from"),
+        (["run", "--data", "odd.npz", "--out", "odd.npz", "--overwrite"], "is the file that the"),
         (["run", "--out", "odd.npz"], "error: odd.npz: exists already; --overwrite replaces it"),
         (["run", "--data", "wide.npy", "--data-dir", "x"], "--data-dir applies to --data mnist, n"),
         (["run", "--data", ""], "argument --data: '' must not be empty"),
