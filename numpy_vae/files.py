@@ -164,12 +164,6 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         stream.write(text.encode())
 
 
-def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays by name as an uncompressed `.npz`, whole or not at all."""
-    with atomic_write(path) as stream:
-        save_arrays(stream, arrays)
-
-
 def save_arrays(stream: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays of numbers or text by name to a stream, in the format `.npz`.
 
@@ -190,7 +184,8 @@ def write_model(
     """Write settings (as JSON text, under the name ``settings``) and arrays as a `.npz`."""
     import json
 
-    write_arrays(path, {"settings": np.array(json.dumps(settings)), **arrays})
+    with atomic_write(path) as stream:
+        save_arrays(stream, {"settings": np.array(json.dumps(settings)), **arrays})
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

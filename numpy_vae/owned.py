@@ -57,9 +57,24 @@ class OwnFiles:
         self.folder, self.overwrite = folder, overwrite
         self.kept: set[Path] = set()
 
+    def listed(self) -> dict[str, dict[str, Any]]:
+        """Return the list, which is empty where there is none; raise OSError if it is damaged."""
+        path = self.folder / LIST
+        try:
+            with open_file(path) as stream:
+                text = stream.read()
+            listed = json.loads(text) if text else {}
+            return {n: e for n, e in listed.items() if list(e["sha256"])}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
+            raise OSError(
+                f"{path} is damaged: remove it, and every file it listed will count as your own"
+            ) from None
+
     def is_own(self, path: Path) -> bool:
         """Return whether a file is as a command wrote it (OSError if the list cannot be read)."""
-        known = self._listed().get(self._name(path) or "", {}).get("sha256", ())
+        known = self.listed().get(self._name(path) or "", {}).get("sha256", ())
         if not known or path.is_symlink() or not path.is_file():
             return False
         try:
@@ -70,7 +85,7 @@ class OwnFiles:
 
     def check_free(self, path: Path) -> None:
         """Raise FileExistsError if `path` holds a file that may not be replaced."""
-        self._listed()  # raises now if files.json is damaged
+        self.listed()  # raises now if files.json is damaged
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "not a file, must be one", str(path))
         if self.overwrite or self.is_own(path):
@@ -124,7 +139,7 @@ class OwnFiles:
 
     def remove_stale(self, model: str) -> list[str]:
         """Remove the run's own files that show another model; return their names."""
-        shows = {name: entry.get("model") for name, entry in self._listed().items()}
+        shows = {name: entry.get("model") for name, entry in self.listed().items()}
         stale = [name for name, shown in shows.items() if shown not in (model, None)]
         if not stale:
             return []
@@ -143,21 +158,6 @@ class OwnFiles:
                 return prefix + path.name
         return None
 
-    def _listed(self) -> dict[str, dict[str, Any]]:
-        """Return the list, which is empty where there is none; raise OSError if it is damaged."""
-        path = self.folder / LIST
-        try:
-            with open_file(path) as stream:
-                text = stream.read()
-            listed = json.loads(text) if text else {}
-            return {n: e for n, e in listed.items() if list(e["sha256"])}
-        except FileNotFoundError:
-            return {}
-        except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
-            raise OSError(
-                f"{path} is damaged: remove it, and every file it listed will count as your own"
-            ) from None
-
     @contextmanager
     def _changing(self) -> Iterator[dict[str, dict[str, Any]]]:
         """Lock the list, yield it to be changed, and write it back."""
@@ -168,7 +168,7 @@ class OwnFiles:
                 lock(handle, wait=True)
                 # If not, another command replaced the list while this one waited.
                 if _is_at(handle, path):
-                    listed = self._listed()
+                    listed = self.listed()
                     yield listed
                     write_text(path, json.dumps(listed, indent=1) + "\n")
                     return

@@ -106,7 +106,7 @@ def check_usable(folder: Path) -> None:
     """Raise OSError if the folder of a run is not writable or its files.json is damaged."""
     check_writable(folder)
     check_writable(folder / "figures")
-    OwnFiles(folder).check_free(folder / "figures" / "new")  # raises if files.json is damaged
+    OwnFiles(folder).listed()
 
 
 def _fresh(name: str) -> Path:

@@ -25,7 +25,7 @@ import tempfile
 import zipfile
 from contextlib import contextmanager, nullcontext, suppress
 from fnmatch import fnmatch
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -78,7 +78,8 @@ CASES = {
 
 # A line for each file, up to its new name, which is the one that it has here while it is a
 # temporary file. Repeated writes count once: how many there are is the buffer's choice. LIST stands
-# for the calls that write the list of a run's own files, which is created empty at first.
+# for the calls that write the list of a run's own files, which is created empty at first. Figures
+# in a row are counted.
 # Where a table is to change, paste the one that the failure shows.
 TABLES = {
     "train": """
@@ -92,14 +93,7 @@ TABLES = {
         run/checkpoint.npz: open write fsync chmod rename
         run/history.csv: open write fsync chmod LIST rename
         run/metrics.json: open write fsync chmod LIST rename
-        run/figures/training.png: open write fsync chmod LIST rename
-        run/figures/reconstructions.png: open write fsync chmod LIST rename
-        run/figures/samples.png: open write fsync chmod LIST rename
-        run/figures/latent.png: open write fsync chmod LIST rename
-        run/figures/manifold.png: open write fsync chmod LIST rename
-        run/figures/interpolations.png: open write fsync chmod LIST rename
-        run/figures/kl.png: open write fsync chmod LIST rename
-        run/figures/traversals.png: open write fsync chmod LIST rename
+        8 of run/figures: open write fsync chmod LIST rename
         run/metrics.json: open write fsync chmod LIST rename
     """,
     "overwrite": """
@@ -107,14 +101,7 @@ TABLES = {
         run/history.csv: open write fsync chmod LIST rename
         run/config.json: open write fsync chmod LIST rename
         run/metrics.json: unlink
-        run/figures/training.png: unlink
-        run/figures/reconstructions.png: unlink
-        run/figures/samples.png: unlink
-        run/figures/latent.png: unlink
-        run/figures/manifold.png: unlink
-        run/figures/interpolations.png: unlink
-        run/figures/kl.png: unlink
-        run/figures/traversals.png: unlink
+        8 of run/figures: unlink
         run/explorer.html: unlink
         run/samples.png: unlink
         run/latents.npz: unlink
@@ -124,14 +111,7 @@ TABLES = {
         run/checkpoint.npz: open write fsync chmod rename
         run/history.csv: open write fsync chmod LIST rename
         run/metrics.json: open write fsync chmod LIST rename
-        run/figures/training.png: open write fsync chmod LIST rename
-        run/figures/reconstructions.png: open write fsync chmod LIST rename
-        run/figures/samples.png: open write fsync chmod LIST rename
-        run/figures/latent.png: open write fsync chmod LIST rename
-        run/figures/manifold.png: open write fsync chmod LIST rename
-        run/figures/interpolations.png: open write fsync chmod LIST rename
-        run/figures/kl.png: open write fsync chmod LIST rename
-        run/figures/traversals.png: open write fsync chmod LIST rename
+        8 of run/figures: open write fsync chmod LIST rename
         run/metrics.json: open write fsync chmod LIST rename
     """,
     "resume": """
@@ -141,49 +121,21 @@ TABLES = {
         run/checkpoint.npz: open write fsync chmod rename
         run/history.csv: open write fsync chmod LIST rename
         run/metrics.json: unlink
-        run/figures/training.png: unlink
-        run/figures/reconstructions.png: unlink
-        run/figures/samples.png: unlink
-        run/figures/latent.png: unlink
-        run/figures/manifold.png: unlink
-        run/figures/interpolations.png: unlink
-        run/figures/kl.png: unlink
-        run/figures/traversals.png: unlink
+        8 of run/figures: unlink
         run/explorer.html: unlink
         run/samples.png: unlink
         run/latents.npz: unlink
         run/files.json: open write fsync chmod rename
         run/metrics.json: open write fsync chmod LIST rename
-        run/figures/training.png: open write fsync chmod LIST rename
-        run/figures/reconstructions.png: open write fsync chmod LIST rename
-        run/figures/samples.png: open write fsync chmod LIST rename
-        run/figures/latent.png: open write fsync chmod LIST rename
-        run/figures/manifold.png: open write fsync chmod LIST rename
-        run/figures/interpolations.png: open write fsync chmod LIST rename
-        run/figures/kl.png: open write fsync chmod LIST rename
-        run/figures/traversals.png: open write fsync chmod LIST rename
+        8 of run/figures: open write fsync chmod LIST rename
         run/metrics.json: open write fsync chmod LIST rename
     """,
     "plot": """
-        run/figures/training.png: open write fsync chmod LIST rename
-        run/figures/reconstructions.png: open write fsync chmod LIST rename
-        run/figures/samples.png: open write fsync chmod LIST rename
-        run/figures/latent.png: open write fsync chmod LIST rename
-        run/figures/manifold.png: open write fsync chmod LIST rename
-        run/figures/interpolations.png: open write fsync chmod LIST rename
-        run/figures/kl.png: open write fsync chmod LIST rename
-        run/figures/traversals.png: open write fsync chmod LIST rename
+        8 of run/figures: open write fsync chmod LIST rename
     """,
     "plot out": """
         paper: mkdir
-        paper/training.png: open write fsync chmod rename
-        paper/reconstructions.png: open write fsync chmod rename
-        paper/samples.png: open write fsync chmod rename
-        paper/latent.png: open write fsync chmod rename
-        paper/manifold.png: open write fsync chmod rename
-        paper/interpolations.png: open write fsync chmod rename
-        paper/kl.png: open write fsync chmod rename
-        paper/traversals.png: open write fsync chmod rename
+        8 of paper: open write fsync chmod rename
     """,
     "sample": """
         run/samples.png: open write fsync chmod LIST rename
@@ -430,7 +382,13 @@ def table(calls):
     text = "\n".join(f"{path}: {' '.join(words)}" for path, *words in lines)
     # The list is written between a file and its new name.
     listed = rf"^(.*): (open write fsync chmod)\n{LIST}: (?:open )?{WHOLE}\n\1: "
-    return re.sub(listed, r"\1: \2 LIST ", text, flags=re.MULTILINE).splitlines()
+    lines = re.sub(listed, r"\1: \2 LIST ", text, flags=re.MULTILINE).splitlines()
+    found = []
+    figures = re.compile(r"(run/figures|paper)/\w+\.png: (.*)")
+    for match, group in groupby(lines, lambda line: (m := figures.match(line)) and m.groups()):
+        alike = list(group)
+        found += [f"{len(alike)} of {': '.join(match)}"] if match else alike
+    return found
 
 
 def meant(calls):
