@@ -38,7 +38,7 @@ import numpy as np
 
 from . import posterior
 from .bounds import log_weights
-from .checks import check_choice, check_whole
+from .checks import check_choice, check_whole, overflow_raises
 from .data import batch
 from .likelihood import check_values
 from .params import Array
@@ -102,7 +102,7 @@ def evaluate_elbo(
         rows = slice(start, start + BATCH_SIZE)
         x = batch(images, rows, binarize=binarize, rng=pixels, dtype=vae.params.dtype)
         eps = noise.standard_normal((len(x), vae.latent_dim))
-        with np.errstate(over="raise", divide="raise", invalid="raise"):
+        with overflow_raises():
             losses = vae.loss(vae.forward(x, eps))
         reconstruction += float(losses[0].sum())
         kl += float(losses[1].sum())
@@ -211,7 +211,7 @@ def evaluate_likelihood(
     for start in range(0, len(images), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)
         x = batch(images, rows, binarize=binarize, rng=pixels, dtype=vae.params.dtype)
-        with np.errstate(over="raise", divide="raise", invalid="raise"):
+        with overflow_raises():
             chunks.append(_evaluate_chunk(vae, x, samples, noise))
         if on_images is not None:
             on_images(start + len(x))

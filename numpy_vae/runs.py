@@ -169,8 +169,7 @@ def begin_run(own: OwnFiles, state: Checkpoint) -> list[str]:
     with own.write_or_keep(own.folder / CONFIG, None) as stream:
         stream.write(json_text(state.settings).encode())
     (own.folder / "figures").mkdir(exist_ok=True)
-    for written in own.folder, own.folder / "figures":
-        remove_torn(written)
+    remove_torn(own.folder / "figures")  # of the folder itself `own` has removed them
     return own.remove_stale(state.model_id)
 
 

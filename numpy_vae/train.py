@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .bounds import BOUNDS
-from .checks import check_choice, check_real, check_whole
+from .checks import check_choice, check_real, check_whole, overflow_raises
 from .data import Dataset, batch, binarized, left_to_draw, minibatches, to_float
 from .evaluate import Elbo, elbo_of, evaluate_elbo
 from .likelihood import check_values
@@ -214,7 +214,7 @@ def train_step(
         rows = team.share(len(x), member)
         return _gradient(vae, x[rows], eps[..., rows, :], parts[member], beta, bound, len(x))
 
-    with np.errstate(over="raise", divide="raise", invalid="raise"):
+    with overflow_raises():
         sums = team.run(gradient)
         adam.step(parts, factor, team)
     return BatchSums(*map(sum, zip(*sums, strict=True)))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoint import Checkpoint
-from ..checks import check_whole, overflow_raises, shorten
+from ..checks import check_whole, overflow_raises
 from ..data import (
     Dataset,
     binarized,
@@ -31,7 +31,6 @@ from ..runs import FILES, open_run
 from ..vae import VAE
 
 NAMED = ("digits", "mnist")  # the data sets that are no files
-MOST = 400  # characters of a message, which may quote the contents or name of a file
 
 
 class UsageError(Exception):
@@ -54,7 +53,7 @@ def one_line(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}"
     elif isinstance(error, MemoryError):
         text = f"out of memory {error}"
-    return shorten(text, MOST)
+    return " ".join(text.split())
 
 
 def check_drawing() -> None:
