@@ -2,8 +2,8 @@
 
 `trace` runs a command in a fork of this process, which has imported everything, so that a run takes
 some 20 ms. A seccomp filter stops the fork before each call of `CALLS`, and ptrace lets this
-process decide what happens. What a process has written is with the system, so the files that are
-there while it is stopped before a call are those that a kill at that call leaves.
+process decide what happens. Everything a process has written is already in the kernel, so the files
+that exist while it is stopped before a call are those that a kill at that call would leave.
 
 Linux on x86_64 and aarch64 only; see `unavailable`.
 """
@@ -91,8 +91,8 @@ def unavailable():
 def trace(folder, command, at):
     """Run `command` in a fork, in `folder`; return how it ended.
 
-    It returns its exit status. At each call that changes something below the folder ``at(call)``
-    says what happens: None lets it be made, an errno lets it fail, KILL kills the process.
+    `command` returns its exit status. Before each call that changes something below the folder,
+    ``at(call)`` decides: None lets it pass, an errno makes it fail, KILL kills the process.
     """
     folder = os.path.realpath(folder)
     output = os.memfd_create("output"), os.memfd_create("error")

@@ -1,17 +1,17 @@
 """A crash, or an error, at each system call that changes files, one after another.
 
-`TABLES` holds these calls for each command, in order. Before each call the test takes down what the
-folder holds, which is what a kill there leaves (see `crash`), and checks that
+`TABLES` holds these calls for each command, in order. Before each call the test records what the
+folder holds, which is what a kill there would leave (see `crash`), and checks that
 
-- a file that the command was not to replace has its bytes;
-- a file that it was to replace is the old one or the new one, whole; of a run that is replaced or
-  resumed, the checkpoint is the first;
+- a file that the command must not replace is unchanged;
+- a file that it replaces is the old one or the new one, whole; when a run is replaced or resumed,
+  its checkpoint is replaced first;
 - nothing else is there but hidden temporary files;
-- a training ends from there as it does undisturbed.
+- training that goes on from there ends as it does undisturbed.
 
-Then one of the calls fails in each run, and so do later ones of its name on the same file: Python
-tries again to write what it holds when it closes a file. The command must say so in a line or two,
-and leave not even a temporary file. Of many calls that are alike three are tried (see `chosen`).
+Then one of the calls fails in each run, and so do later calls of that name on the same file, since
+Python writes its buffer again when it closes a file. The command must report that in a line or two,
+and leave not even a temporary file. Of many similar calls three are tried (see `chosen`).
 """
 
 import csv
@@ -76,11 +76,10 @@ CASES = {
     "evaluate": Case(["evaluate", "run", "--samples", "50", "--json"]),
 }  # fmt: skip
 
-# A line for each file, up to its new name, which is the one that it has here while it is a
-# temporary file. Repeated writes count once: how many there are is the buffer's choice. LIST stands
-# for the calls that write the list of a run's own files, which is created empty at first. Figures
-# in a row are counted.
-# Where a table is to change, paste the one that the failure shows.
+# A line for each file that is written; a temporary file stands under the name that it takes.
+# Repeated writes count once: how many there are depends on the buffer. LIST stands for the calls
+# that write files.json, which is created empty. Figures in a row are counted. To change a table,
+# paste the one that the failure prints.
 TABLES = {
     "train": """
         run: mkdir

@@ -1,4 +1,4 @@
-"""Change the mathematics, or training, in one place at a time, and see whether a test fails.
+"""Change the mathematics, data, training or evaluation in one place; see if a test fails.
 
 A mutant is a module of the package with one node of its syntax tree replaced: an operator, a sign,
 a number, a comparison, an axis, the order of two arguments, a statement left out. Nothing on the

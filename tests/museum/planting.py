@@ -25,7 +25,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TIMEOUT = 900.0  # seconds; a fault may make a loop that never ends
-LONGEST = 120.0  # seconds of them for one test: twenty times what the longest takes
+LONGEST = 120.0  # seconds for one test: twenty times as long as the slowest takes
 MEMORY = 4 << 30  # bytes; or an array that no machine can hold
 
 
@@ -179,7 +179,7 @@ class _Recorder:
 
 
 def _end_after(seconds: float) -> None:
-    """End the process then, whatever it is doing, unless this is called again before."""
+    """Kill the process after so many seconds, unless this is called again before then."""
     faulthandler.dump_traceback_later(seconds, exit=True, file=2)
 
 
