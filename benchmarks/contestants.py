@@ -24,6 +24,7 @@ from script import Script
 from numpy_vae import VAE, Adam, load_digits, optim
 from numpy_vae.data import batch
 from numpy_vae.evaluate import IMAGES_AT_ONCE, SAMPLES_AT_ONCE, evaluate_likelihood
+from numpy_vae.memory import keep_freed_memory
 from numpy_vae.team import Team, cores, suitable_threads
 from numpy_vae.train import train_step
 
@@ -150,6 +151,7 @@ class NumpyVAE(Contestant):
         super().__init__(size, suitable_threads(size) if threads is None else threads)
 
     def setup(self) -> None:
+        keep_freed_memory()
         self.vae = VAE(D, (H,), Z, rng=0)
         self.adam = Adam(self.vae.params, LR)
         self.grads = [self.vae.params.zeros_like() for _ in range(self.team.size)]
@@ -162,7 +164,7 @@ class NumpyVAE(Contestant):
 
     def denormals(self) -> dict[str, int]:
         """Return how many entries of Adam's sums M and V are denormal numbers."""
-        return {"M": denormals(self.adam.m.flat), "V": denormals(self.adam.v.flat)}
+        return {"M": denormals(self.adam.M.flat), "V": denormals(self.adam.V.flat)}
 
 
 class PlainScript(Contestant):

@@ -222,7 +222,7 @@ def estimate(row: Row, data: Dataset, samples: int, steps: int = 30) -> tuple[fl
     """Return the seconds of the training and of the evaluation of a row, from a few steps of it."""
     args = settings_of(row)
     vae = VAE(784, args.hidden, args.latent, args.activation, rng=0)
-    adam, grads, rng = Adam(vae.params), vae.params.zeros_like(), np.random.default_rng(0)
+    adam, grads, rng = Adam(vae.params), [vae.params.zeros_like()], np.random.default_rng(0)
     batch_size = args.batch_size or 128
     times = []
     for _ in range(steps):

@@ -67,8 +67,13 @@ class Script:
 
         losses = self.team.run(passes)
         self.team.run(lambda member: self.weights(x, member))
-        self.optimizer.step(self.dp, team=self.team)
+        self.team.run(self.update)
+        self.optimizer.t += 1
         return float(sum(losses)) / self.size
+
+    def update(self, member: int) -> None:
+        """Take Adam's step of a share of the parameters."""
+        self.optimizer.update(self.team.share(self.dp.flat.size, member), self.dp)
 
     def forward(self, x: Array, eps: Array, a: dict[str, Array]) -> float:
         """Fill the arrays of the forward pass of some rows; return the sum of their losses."""

@@ -12,11 +12,12 @@ from .likelihood import (
     LearnedGaussian,
     Likelihood,
 )
+from .network import Trace
 from .optim import Adam, Average
 from .params import Params
 from .progress import Progress
 from .train import Best, fit, train_epochs
-from .vae import VAE, Trace
+from .vae import VAE
 
 __all__ = [
     "VAE",

@@ -43,20 +43,22 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .params import Array
 
 
 class Terms(NamedTuple):
-    """What a bound is made of, in nats per example; or the derivative of a loss by each of them."""
+    """What a bound is made of, in nats per example; or the derivatives of a loss by them."""
 
     reconstruction: Array  # -log p(x | z), (B,) or (K, B)
     kl: Array  # KL(q || p), (B,)
-    log_ratio: Array | None  # log q(z | x) - log p(z), of the shape of reconstruction
+    log_ratio: Array | None = None  # log q(z | x) - log p(z), like the first; a derivative or none
 
 
 class Bound(NamedTuple):
@@ -65,7 +67,6 @@ class Bound(NamedTuple):
     name: str
     forward: Callable[[Terms, float], Any]
     backward: Callable[[Terms, float], Terms]
-    reads_log_ratio: bool  # else `Terms.log_ratio` may be None
 
 
 def elbo_loss(terms: Terms, beta: float) -> Any:
@@ -74,11 +75,15 @@ def elbo_loss(terms: Terms, beta: float) -> Any:
 
 
 def elbo_loss_backward(terms: Terms, beta: float) -> Terms:
-    """dnll = 1/(K B), dkl = beta/B: of the terms only the shapes are read."""
-    nll, kl, _ = terms
-    dnll = np.full(nll.shape, 1 / nll.size, nll.dtype)
-    dkl = np.full(kl.shape, beta / kl.size, kl.dtype)
-    return Terms(dnll, dkl, None)
+    """dnll = 1/(K B), dkl = beta/B, whatever the terms are."""
+    return elbo_weights(terms.reconstruction.shape, terms.reconstruction.dtype, beta)
+
+
+def elbo_weights(shape: tuple[int, ...], dtype: DTypeLike, beta: float) -> Terms:
+    """dnll = 1/(K B), of this shape, (B,) or (K, B), and dkl = beta/B, of shape (B,)."""
+    dnll = np.full(shape, 1 / math.prod(shape), dtype)
+    dkl = np.full(shape[-1:], beta / shape[-1], dtype)
+    return Terms(dnll, dkl)
 
 
 def iwae_loss(terms: Terms, beta: float) -> Any:
@@ -105,6 +110,6 @@ def log_weights(terms: Terms, beta: float = 1.0) -> Array:
 
 
 BOUNDS = {
-    "elbo": Bound("elbo", elbo_loss, elbo_loss_backward, reads_log_ratio=False),
-    "iwae": Bound("iwae", iwae_loss, iwae_loss_backward, reads_log_ratio=True),
+    "elbo": Bound("elbo", elbo_loss, elbo_loss_backward),
+    "iwae": Bound("iwae", iwae_loss, iwae_loss_backward),
 }

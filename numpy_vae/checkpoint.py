@@ -102,7 +102,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     checkpoint.kept.save(
         path,
         {name: params.flat for name, params in others}
-        | {"adam.m": adam.m.flat, "adam.v": adam.v.flat}
+        | {"adam.m": adam.M.flat, "adam.v": adam.V.flat}
         | {"history": _table(history, HISTORY), "clock": _table(history, CLOCK)}
         | {"training": np.array(json.dumps(training))},
     )
@@ -121,7 +121,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     model, arrays = read_model(path)  # once: a run that is being trained may replace the file
     try:
-        vae = VAE._build(model, arrays["params"])
+        vae = VAE(**model, params=arrays["params"])
         training = json.loads(str(arrays["training"]))
         if training["version"] != VERSION:
             raise ValueError(f"its version is {training['version']!r}, must be {VERSION}")
@@ -141,9 +141,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         found = Checkpoint(vae, adam, streams, history, average, best, dict(training["run"]))
         # The last of them is a copy of what VAE.load has read, or the trained ones themselves.
         *others, _ = found.vectors.items()
-        for name, params in [*others, ("adam.m", adam.m), ("adam.v", adam.v)]:
+        for name, params in [*others, ("adam.m", adam.M), ("adam.v", adam.V)]:
             _fill(name, params, arrays)
-        for name, params in {**found.vectors, "adam.m": adam.m, "adam.v": adam.v}.items():
+        for name, params in {**found.vectors, "adam.m": adam.M, "adam.v": adam.V}.items():
             if not np.isfinite(params.flat).all() or (name == "adam.v" and params.flat.min() < 0):
                 raise ValueError(f"{name} holds values that no training leaves")
         for name, params in found.vectors.items():

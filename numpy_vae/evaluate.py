@@ -41,6 +41,7 @@ from .bounds import log_weights
 from .checks import check_choice, check_whole, overflow_raises
 from .data import batch
 from .likelihood import check_values
+from .memory import keep_freed_memory
 from .params import Array
 from .vae import VAE
 
@@ -95,6 +96,7 @@ def evaluate_elbo(
     if len(images) == 0:
         raise ValueError("images are empty, must be at least one")
     check_values(vae.likelihood, images, "the images")
+    keep_freed_memory()
     # Not the children from which a run of the same seed draws its weights and its order.
     noise, pixels = np.random.default_rng(rng).spawn(6)[4:]
     reconstruction = kl = 0.0
@@ -206,6 +208,7 @@ def evaluate_likelihood(
     if len(images) == 0:
         raise ValueError("images are empty, must be at least one")
     check_values(vae.likelihood, images, "the images")
+    keep_freed_memory()
     noise, pixels = np.random.default_rng(rng).spawn(6)[4:]  # as in `evaluate_elbo`
     chunks = []
     for start in range(0, len(images), IMAGES_AT_ONCE):

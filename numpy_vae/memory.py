@@ -1,4 +1,4 @@
-"""What becomes of the memory of arrays that are freed: it should be there for the next step.
+"""Keep freed memory in the process, for the next step.
 
 A step allocates some MB of arrays and frees them. glibc asks the system for each block above a
 threshold, 128 KiB at first, and gives it back when it is freed; the next step gets it anew and

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .bounds import BOUNDS
+from .bounds import BOUNDS, Terms
 from .checks import check_choice
 from .gradcheck import Report, gradcheck
 from .optim import Adam
@@ -230,7 +230,7 @@ def function_of(
         terms = twin.terms(twin.forward(arrays["x"], arrays["eps"]))
         if term == "objective":
             return BOUNDS[bound].forward(terms, beta)
-        weights = weights_of(term, terms.reconstruction.shape)
+        weights: tuple[Any, ...] = weights_of(term, terms.reconstruction.shape)
         return sum((d * values).sum() for d, values in zip(weights, terms, strict=True))
 
     return f
@@ -243,16 +243,17 @@ def gradient_of(
     trace = vae.forward(x, eps)
     alone = weights_of(term, trace.logits.shape[:-1])
     weights = BOUNDS[bound].backward(vae.terms(trace), beta) if term == "objective" else alone
-    dx, deps = vae.loss_backward_inputs(trace, *weights)
-    return {**vae.loss_backward(trace, *weights), "x": dx, "eps": deps}
+    dx, deps = vae.backward_inputs(trace, weights)
+    return {**vae.terms_backward(trace, weights), "x": dx, "eps": deps}
 
 
-def weights_of(term: str, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
+def weights_of(term: str, shape: tuple[int, ...]) -> Terms:
     """Return dnll, dkl, (B,), and dratio, of this shape (B,) or (K, B): unequal, or zero."""
     rng = np.random.default_rng(0)
     dnll, dratio = rng.uniform(0.5, 1.5, (2, *shape)) / math.prod(shape)
     dkl = rng.uniform(0.5, 1.5, shape[-1]) / shape[-1]
-    return dnll * (term == "reconstruction"), dkl * (term == "KL"), dratio * (term == "log ratio")
+    alone = term == "reconstruction", term == "KL", term == "log ratio"
+    return Terms(dnll * alone[0], dkl * alone[1], dratio * alone[2])
 
 
 def randomise(vae: VAE, rng: np.random.Generator) -> None:
@@ -272,7 +273,7 @@ def train(
     for _ in range(STEPS):
         trace = vae.forward(x, rng.standard_normal(eps.shape))
         weights = BOUNDS[bound].backward(vae.terms(trace), beta)
-        adam.step(vae.loss_backward(trace, *weights))
+        adam.step(vae.terms_backward(trace, weights))
 
 
 def saturate(vae: VAE, x: Array, eps: Array, most: float, bound: str = "elbo") -> None:

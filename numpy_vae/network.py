@@ -1,96 +1,127 @@
-"""The layers of a variational autoencoder: their names, shapes and initial values.
+"""The variational autoencoder on one page: forward, and backward read upwards.
 
-    encoder.0, encoder.1, ...    the trunk from x to h
-    mu, logvar                   two heads on the same h
-    decoder.0, decoder.1, ...    the trunk from z, of the encoder's widths in reverse
-    output                       the affine map to what the likelihood reads
-    likelihood                   which may have parameters of its own
+Letters of this page: B examples, D pixels, H hidden, Z latent, K samples. dy stands for ∂L/∂y.
 
-Each but the last is a `Dense` with two blocks, such as ``mu.W`` and ``mu.b``.
+    forward                                   backward, read upwards
+    h      = encoder(x)              (B, H)   dh      = dmu W_muᵀ + dlogvar W_logvarᵀ
+    mu     = h W_mu + b_mu           (B, Z)   dmu     = dz               + dkl mu
+    logvar = h W_logvar + b_logvar   (B, Z)   dlogvar = dz eps sigma / 2 + dkl (sigma² - 1) / 2
+    sigma  = exp(logvar / 2)         (B, Z)
+    z      = mu + sigma eps          (B, Z)   dz      = dlogits back through output and decoder
+    logits = output(decoder(z))      (B, D)   dlogits = dnll (p - x),        p = sigmoid(logits)
+
+    nll    = -log p(x | z)           (B,)     dnll    = 1/B
+    kl     = KL(q(z | x) || N(0, I)) (B,)     dkl     = beta/B
+    L      = 1/B Σ_b (nll + beta kl)
+
+(nll and p are those of the Bernoulli likelihood, others are in `likelihood`; L is minus the ELBO
+[1, equation 10] for beta = 1, and `bounds` has another.) h is read by two heads, mu and logvar are
+read by the sample and by the KL: where a value forks, its gradients are added on the way back.
+
+References
+----------
+[1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", arXiv:1312.6114, 2013.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Self
 
-import numpy as np
-
-from .checks import check_whole
+from . import posterior
+from .bounds import Terms
 from .layers import Activation, Dense, Trunk
 from .likelihood import Likelihood
-from .params import Params
-
-MAX_WIDTH = 1 << 16
-MAX_PARAMETERS = (
-    1 << 28
-)  # 1 GiB of float32; with Adam's sums and a gradient for each thread four times that, or more
+from .params import Array, Params
 
 
-class Network(NamedTuple):
-    """The layers laid over one `Params`: the parameters, or a gradient."""
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What one forward pass computed, under the names of the derivation; backward reads it.
 
-    encoder: Trunk
-    mu_head: Dense
-    logvar_head: Dense
-    decoder: Trunk
-    output: Dense
-    likelihood: Likelihood
-
-    @classmethod
-    def on(cls, params: Params, activation: Activation, likelihood: Likelihood) -> Network:
-        """Return the layers as views into `params`."""
-        return cls(
-            Trunk.on(params, "encoder", activation),
-            Dense.on(params, "mu"),
-            Dense.on(params, "logvar"),
-            Trunk.on(params, "decoder", activation),
-            Dense.on(params, "output"),
-            likelihood.on(params),
-        )
-
-
-def block_shapes(
-    data_dim: int, hidden: Sequence[int], latent_dim: int
-) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of each block, in the order in which they lie in the vector.
-
-    Raises
-    ------
-    ValueError
-        If a width is not a whole number in range, or there would be too many parameters.
+    With K samples of each example, `eps`, `z`, `decoder` and `logits` have a leading axis K.
     """
-    for name, width in ("data_dim", data_dim), ("latent_dim", latent_dim):
-        check_whole(name, width, 1, MAX_WIDTH)
-    for width in hidden:
-        check_whole("a width in hidden", width, 1, MAX_WIDTH)
-    encoder, decoder = (data_dim, *hidden), (latent_dim, *reversed(hidden))
-    maps = {f"encoder.{i}": sizes for i, sizes in enumerate(pairwise(encoder))}
-    maps |= {"mu": (encoder[-1], latent_dim), "logvar": (encoder[-1], latent_dim)}
-    maps |= {f"decoder.{i}": sizes for i, sizes in enumerate(pairwise(decoder))}
-    maps |= {"output": (decoder[-1], data_dim)}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, (n, m) in maps.items():
-        shapes |= {f"{name}.W": (n, m), f"{name}.b": (m,)}
-    size = sum(map(math.prod, shapes.values()))
-    check_whole("the number of parameters", size, 1, MAX_PARAMETERS)
-    return shapes
+
+    x: Array  # (B, D) the images
+    eps: Array  # (B, Z) the noise
+    encoder: tuple[Array, ...]  # x, then the encoder's hidden layers, (B, H)
+    h: Array  # (B, H) the last of them, which both heads read
+    mu: Array  # (B, Z)
+    logvar: Array  # (B, Z)
+    sigma: Array  # (B, Z)
+    z: Array  # (B, Z)
+    decoder: tuple[Array, ...]  # z, then the decoder's hidden layers, (B, H)
+    logits: Array  # (B, D) the output layer, which the likelihood calls l
 
 
-def initialise(params: Params, activation: str, rng: np.random.Generator) -> None:
-    """Draw the initial weights, of mean 0 and variance gain / n, n the inputs; biases stay zero.
+class Network:
+    """All layers, over the parameters or over a gradient of them: itself a layer like `Dense`."""
 
-    The gain is 2 before a relu and 1 elsewhere, so that the size of a signal is kept from layer to
-    layer; 1/10 where mu is made and where z is read, since at first z is noise, which would drive
-    the decoder and carries nothing; and 0 in the log-variance head: q starts at sigma = 1.
-    """
-    reads_z = "decoder.0" if "decoder.0.W" in params else "output"
-    gains = {"mu": 0.1, reads_z: 0.1, "logvar": 0.0}
-    for block, W in params.items():
-        name, kind = block.rsplit(".", 1)
-        if kind == "W":
-            in_trunk = name.startswith(("encoder", "decoder"))
-            gain = gains.get(name, 2.0 if in_trunk and activation == "relu" else 1.0)
-            W[:] = rng.normal(0, (gain / len(W)) ** 0.5, W.shape)
+    def __init__(self, params: Params, activation: Activation, likelihood: Likelihood) -> None:
+        self.encoder = Trunk.on(params, "encoder", activation)
+        self.mu_head = Dense.on(params, "mu")
+        self.logvar_head = Dense.on(params, "logvar")
+        self.decoder = Trunk.on(params, "decoder", activation)
+        self.output = Dense.on(params, "output")
+        self.likelihood = likelihood.on(params)  # which may have parameters, too
+
+    def over(self, params: Params) -> Self:
+        """Return the same layers over other parameters, or over a gradient."""
+        return type(self)(params, self.encoder.activation, self.likelihood)
+
+    def forward(self, x: Array, eps: Array) -> Trace:
+        """Encode, sample, decode."""
+        encoder = self.encoder.forward(x)
+        h = encoder[-1]
+        mu, logvar = self.heads(h)
+        sigma = posterior.standard_deviation(logvar)
+        z = posterior.sample(mu, sigma, eps)
+        decoder = self.decoder.forward(z)
+        logits = self.output.forward(decoder[-1])
+        return Trace(x, eps, encoder, h, mu, logvar, sigma, z, decoder, logits)
+
+    def heads(self, h: Array) -> tuple[Array, Array]:
+        """Return mu and logvar, both (B, Z)."""
+        mu = self.mu_head.forward(h)
+        logvar = self.logvar_head.forward(h)  # the same h, other weights
+        return mu, logvar
+
+    def heads_backward(self, h: Array, dmu: Array, dlogvar: Array, grad: Self) -> Array:
+        """dh, (B, H); the gradients of the heads are assigned to `grad`."""
+        # h is read twice, by the two heads: its gradients add.
+        dh = self.mu_head.backward(h, dmu, grad.mu_head)
+        return dh + self.logvar_head.backward(h, dlogvar, grad.logvar_head)
+
+    def terms(self, trace: Trace) -> Terms:
+        """nll, kl, and the log ratio log q(z | x) - log p(z) at each sample: nats per example."""
+        t = trace
+        nll = self.likelihood.nll(t.x, t.logits)
+        kl = posterior.kl(t.mu, t.logvar, t.sigma)
+        return Terms(nll, kl, posterior.log_ratio(t.logvar, t.eps, t.z))
+
+    def backward(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
+        """Assign the gradient of every parameter to `grad`; return dh and deps."""
+        t, (dnll, dkl, dratio) = trace, dterms
+        self.likelihood.nll_backward_params(t.x, t.logits, dnll, grad.likelihood)
+        dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)
+        dh_decoder = self.output.backward(t.decoder[-1], dlogits, grad.output)
+        dz = self.decoder.backward(t.decoder, dh_decoder, grad.decoder)
+        # mu and logvar are read twice, by the sample and by the KL: their gradients add.
+        dmu_sample, dlogvar_sample, deps = posterior.sample_backward(t.eps, t.sigma, dz)
+        dmu_kl, dlogvar_kl = posterior.kl_backward(t.mu, t.sigma, dkl)
+        dmu = dmu_sample + dmu_kl
+        dlogvar = dlogvar_sample + dlogvar_kl
+        if dratio is not None:  # and a third time by the log ratio
+            of_ratio = posterior.log_ratio_backward(t.eps, t.sigma, t.z, dratio)
+            dmu, dlogvar, deps = dmu + of_ratio[0], dlogvar + of_ratio[1], deps + of_ratio[2]
+        dh = self.heads_backward(t.h, dmu, dlogvar, grad)
+        self.encoder.backward_params(t.encoder, dh, grad.encoder)
+        return dh, deps
+
+    def backward_inputs(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
+        """`backward`, and on to the inputs: return dx, (B, D), and deps, of the shape of eps."""
+        dh, deps = self.backward(trace, dterms, grad)
+        # x is read twice, as what is encoded and as what is to be explained.
+        dx = self.encoder.backward(trace.encoder, dh, grad.encoder)
+        dtarget = self.likelihood.nll_backward_x(trace.x, trace.logits, dterms.reconstruction)
+        return dx + dtarget.reshape(-1, *trace.x.shape).sum(axis=0), deps

@@ -7,7 +7,7 @@ For each parameter θ with gradient g, at step t = 1, 2, ... [1, algorithm 1]:
 
 m and v start at zero, so after t steps of a constant g they are (1 - βᵗ) times g and g²: the
 hats divide that out. Said otherwise, m̂ and v̂ are means of all g and g² so far, in which one that is
-i steps old has the weight βⁱ. So it does to add up with these weights, and to divide by their sum:
+i steps old has the weight βⁱ. It suffices to sum with these weights and divide by their sum:
 
     M ← β₁ M + g                     V ← β₂ V + g²
     m̂ = M / n₁                       v̂ = V / n₂           nᵢ = 1 + βᵢ + ... = (1 - βᵢᵗ) / (1 - βᵢ)
@@ -51,13 +51,12 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from .checks import check_real
 from .params import Params
-from .team import ALONE, Team
 
 # Entries: 2 MiB of float32. Five blocks in use fit the last cache; smaller ones need more calls,
 # and the calls of threads wait for one another.
@@ -80,8 +79,8 @@ class Adam:
 
     Attributes
     ----------
-    m, v : Params
-        The sums M and V, of the layout of `params`; (1 - β₁) M and (1 - β₂) V are the moments.
+    M, V : Params
+        The sums of the equations above, of the layout of `params`.
     t : int
         Steps taken.
 
@@ -107,73 +106,53 @@ class Adam:
         self.beta2 = check_real("beta2", beta2, 0, 0.999_999, open_below=False)
         self.eps = check_real("eps", eps, MIN_EPS, 1, open_below=False)
         self.params = params
-        self.m, self.v = params.zeros_like(), params.zeros_like()
+        self.M, self.V = params.zeros_like(), params.zeros_like()
         self.t = 0
         # A sum above this is not denormal before the next flush if β₁ >= 0.84 (0.84¹⁰⁰ = 3e-8).
         # In float32 it is 1.2e-30. An M below it moves θ by less than lr 2e-18 a step, and the √V
         # of a V below it is less than 1.1e-15: at most about a thousandth of ε √n₂ >= MIN_EPS √n₂.
         self._tiny = np.finfo(params.dtype).tiny * 1e8
 
-    def step(
-        self, grads: Params | Sequence[Params], factor: float = 1.0, team: Team = ALONE
-    ) -> None:
+    def step(self, grads: Params, factor: float = 1.0) -> None:
         """Take one step down the gradient, with factor lr.
-
-        Parameters
-        ----------
-        grads : Params, or sequence of Params, of the layout of `params`
-            The gradient, or parts of it; the first part then becomes their sum.
-        factor : float
-        team : Team
-            Threads, each of which takes a share of the vector.
 
         Raises
         ------
-        RuntimeError
-            If the team has not been entered; nothing is then changed.
         FloatingPointError
-            Where `np.errstate` asks for it, if a value overflows, such as the sum of the parts.
-            Some of the parameters have then been moved; `t` is as it was.
+            Where `np.errstate` asks for it, if a value overflows. Some of the parameters have then
+            been moved; `t` is as it was.
         """
-        parts = [grads] if isinstance(grads, Params) else grads
+        self.update(slice(0, self.params.flat.size), grads, factor)
+        self.t += 1
+
+    def update(self, share: slice, grads: Params, factor: float = 1.0) -> None:
+        """Take the step of the entries in `share` alone, with factor lr; `t` is left as it was.
+
+        When every entry has had its step, count it: ``adam.t += 1``.
+        """
         t = self.t + 1
         n1 = (1 - self.beta1**t) / (1 - self.beta1)
         n2 = (1 - self.beta2**t) / (1 - self.beta2)
         step_size = factor * self.lr * math.sqrt(n2) / n1
         eps = self.eps * math.sqrt(n2)
-        flush = t % FLUSH_EVERY == 0
-
-        def update(member: int) -> None:
-            share = team.share(self.params.flat.size, member)
-            self._update(share, parts, step_size, eps, flush)
-
-        team.run(update)
-        self.t = t
-
-    def _update(
-        self, share: slice, parts: Sequence[Params], step_size: float, eps: float, flush: bool
-    ) -> None:
-        """The step of the entries in `share`, with step_size lr √n₂/n₁ and eps ε √n₂."""
         scratch = np.empty_like(self.params.flat[share][:BLOCK])
         for start in range(share.start, share.stop, BLOCK):
             block = slice(start, min(start + BLOCK, share.stop))
-            theta, g = self.params.flat[block], parts[0].flat[block]
-            m, v = self.m.flat[block], self.v.flat[block]
+            theta, g = self.params.flat[block], grads.flat[block]
+            M, V = self.M.flat[block], self.V.flat[block]
             u = scratch[: len(g)]
-            for part in parts[1:]:
-                g += part.flat[block]
-            m *= self.beta1  # M ← β₁ M + g
-            m += g
-            v *= self.beta2  # V ← β₂ V + g²
+            M *= self.beta1  # M ← β₁ M + g
+            M += g
+            V *= self.beta2  # V ← β₂ V + g²
             np.multiply(g, g, out=u)
-            v += u
-            np.sqrt(v, out=u)  # u = lr √n₂/n₁ M / (√V + ε √n₂)
+            V += u
+            np.sqrt(V, out=u)  # u = lr √n₂/n₁ M / (√V + ε √n₂)
             u += eps
-            np.divide(m, u, out=u)
+            np.divide(M, u, out=u)
             u *= step_size
             theta -= u
-            if flush:
-                for total in m, v:
+            if t % FLUSH_EVERY == 0:
+                for total in M, V:
                     np.abs(total, out=u)
                     total[u < self._tiny] = 0
 

@@ -45,7 +45,7 @@ class Params(Mapping[str, Array]):
     array([0., 7., 0., 0., 0., 0., 0., 0., 0.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_flat", "_views")
+    __slots__ = ("_flat", "_views")
 
     def __init__(
         self,

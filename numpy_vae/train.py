@@ -4,7 +4,7 @@
         for each minibatch x of the shuffled training set:
             eps ~ N(0, I)                       K draws of it for each image
             trace = vae.forward(x, eps)
-            grads = vae.loss_backward(trace, *bound.backward(vae.terms(trace), beta))
+            grads = vae.terms_backward(trace, bound.backward(vae.terms(trace), beta))
             adam.step(grads, factor)            of the learning rate, by its schedule
 
 Four streams of random numbers, spawned from one seed, serve the four things that are drawn: the
@@ -27,11 +27,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .bounds import BOUNDS
+from .bounds import BOUNDS, Terms
 from .checks import check_choice, check_real, check_whole, overflow_raises
 from .data import Dataset, batch, binarized, left_to_draw, minibatches, to_float
 from .evaluate import Elbo, elbo_of, evaluate_elbo
 from .likelihood import check_values
+from .memory import keep_freed_memory
 from .optim import SCHEDULES, Adam, Average
 from .params import Array, Params
 from .team import ALONE, Team, suitable_threads
@@ -169,7 +170,7 @@ def train_step(
     adam: Adam,
     x: Array,
     eps: Array,
-    grads: Params | Sequence[Params],
+    grads: Sequence[Params],
     beta: float = 1.0,
     *,
     bound: str = "elbo",
@@ -182,9 +183,8 @@ def train_step(
     ----------
     x : ndarray, shape (B, D)
     eps : ndarray, shape (B, Z) or (K, B, Z)
-    grads : Params, or sequence of Params
-        Memory for the gradient; where a team shares the work, one for each member, of which the
-        first holds the gradient afterwards.
+    grads : sequence of Params
+        Memory for the gradient of each member of the team; the first holds their sum afterwards.
     beta : float
         Coefficient of the KL, or of the log ratio.
     bound : {"elbo", "iwae"}
@@ -202,9 +202,8 @@ def train_step(
         If a value overflows or is not a number. The parameters are then as they were, unless it
         was the step itself that overflowed.
     """
-    parts = [grads] if isinstance(grads, Params) else grads
-    if len(parts) != team.size:
-        raise ValueError(f"grads are {len(parts)}, must be {team.size}: one for each thread")
+    if len(grads) != team.size:
+        raise ValueError(f"grads are {len(grads)}, must be {team.size}: one for each thread")
     if x.ndim != 2 or len(x) == 0 or eps.ndim not in (2, 3) or eps.shape[-2] != len(x):
         raise ValueError(  # before a share of one is taken, which could fit by accident
             f"x has shape {x.shape} and eps {eps.shape}, must be (B, D) and (B, Z) or (K, B, Z)"
@@ -212,11 +211,18 @@ def train_step(
 
     def gradient(member: int) -> BatchSums:
         rows = team.share(len(x), member)
-        return _gradient(vae, x[rows], eps[..., rows, :], parts[member], beta, bound, len(x))
+        return _gradient(vae, x[rows], eps[..., rows, :], grads[member], beta, bound, len(x))
+
+    def update(member: int) -> None:
+        share = team.share(vae.params.flat.size, member)
+        for part in grads[1:]:
+            grads[0].flat[share] += part.flat[share]
+        adam.update(share, grads[0], factor)
 
     with overflow_raises():
         sums = team.run(gradient)
-        adam.step(parts, factor, team)
+        team.run(update)
+    adam.t += 1
     return BatchSums(*map(sum, zip(*sums, strict=True)))
 
 
@@ -232,12 +238,11 @@ def _gradient(
         return BatchSums(0.0, 0.0, 0.0)
     weight = len(x) / n
     trace = vae.forward(x, eps)
-    maximised = BOUNDS[bound]
-    terms = vae.terms(trace, maximised.reads_log_ratio)
-    loss = float(maximised.forward(terms, beta))
-    dnll, dkl, dratio = maximised.backward(terms, beta)  # of the mean loss of these alone
+    terms = vae.terms(trace)
+    loss = float(BOUNDS[bound].forward(terms, beta))
+    dnll, dkl, dratio = BOUNDS[bound].backward(terms, beta)  # of the mean loss of these alone
     dratio = None if dratio is None else weight * dratio
-    vae.loss_backward(trace, weight * dnll, weight * dkl, dratio, out=grads)
+    vae.terms_backward(trace, Terms(weight * dnll, weight * dkl, dratio), out=grads)
     # A NaN that comes in raises no flag, and flags of BLAS threads may be lost. With a finite Σ g²
     # no g² overflows; what overflows in a sum of parts, or of steps, Adam raises.
     if not math.isfinite(loss):
@@ -355,6 +360,7 @@ def train_epochs(
     grads = [vae.params.zeros_like() for _ in range(team.size)]
     n, dtype = len(data.train), vae.params.dtype
     batches = math.ceil(n / batch_size)
+    keep_freed_memory()
 
     for epoch in range(done + 1, epochs + 1):
         # Before an epoch, and by what a checkpoint holds: a resumed run stops where this one does.

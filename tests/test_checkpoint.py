@@ -34,8 +34,8 @@ def test_all_that_was_saved_comes_back(run):
     assert found.vae.settings == vae.settings and found.history == history
     for one, two in [
         (found.vae.params, vae.params),
-        (found.adam.m, adam.m),
-        (found.adam.v, adam.v),
+        (found.adam.M, adam.M),
+        (found.adam.V, adam.V),
     ]:
         np.testing.assert_array_equal(one.flat, two.flat)
         assert one.dtype == two.dtype
@@ -158,7 +158,7 @@ def test_a_history_with_a_gap_is_refused(run, tmp_path, epochs, message):
 
 
 def test_moments_of_another_dtype_are_refused(run, tmp_path):
-    rewrite(run[0], tmp_path / "odd.npz", **{"adam.m": run[3].m.flat.astype(np.float64)})
+    rewrite(run[0], tmp_path / "odd.npz", **{"adam.m": run[3].M.flat.astype(np.float64)})
     with pytest.raises(ValueError, match=r"adam\.m is float64 \(\d+,\), must be float32 \(\d+,\)"):
         load_checkpoint(tmp_path / "odd.npz")
 
@@ -271,7 +271,7 @@ def test_any_byte_may_be_damaged(run, tmp_path, rng):
         try:
             found = load_checkpoint(path)
             assert found.history == intact.history  # it was a byte that nobody reads
-            for one, two in (found.vae.params, intact.vae.params), (found.adam.v, intact.adam.v):
+            for one, two in (found.vae.params, intact.vae.params), (found.adam.V, intact.adam.V):
                 np.testing.assert_array_equal(one.flat, two.flat)
         except ValueError as error:
             assert "\n" not in str(error) and str(error).startswith(str(path))

@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_bits(folder):
     for name, seed in [("a", "1"), ("b", "1"), ("c", "2")]:
         assert train("--epochs", "2", "--out", name, "--seed", seed) == 0
     a, b, c = (load_checkpoint(f"{name}/checkpoint.npz") for name in "abc")
-    for one, two in [(a.vae.params, b.vae.params), (a.adam.m, b.adam.m), (a.adam.v, b.adam.v)]:
+    for one, two in [(a.vae.params, b.vae.params), (a.adam.M, b.adam.M), (a.adam.V, b.adam.V)]:
         assert one.flat.tobytes() == two.flat.tobytes()
     assert a.vae.params.flat.tobytes() != c.vae.params.flat.tobytes()
     results = [json.loads((folder / name / "metrics.json").read_text()) for name in "ab"]

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from command_line import metrics_of
 
+from numpy_vae import VAE, evaluate_elbo, evaluate_likelihood, fit
+from numpy_vae.data import Dataset
+
 MIB = 1 << 20
 KNOWN = Path("/proc/self/status").exists()
 
@@ -93,12 +96,13 @@ def test_the_peak_is_that_of_the_training_and_not_of_the_process_that_started_it
 FAULTS = """
 import resource
 import numpy as np
-from numpy_vae import VAE
+from numpy_vae import VAE, Adam
+from numpy_vae.memory import keep_freed_memory
 from numpy_vae.train import train_step
-from numpy_vae import Adam
+keep_freed_memory()
 vae = VAE(784, (40,), 4, rng=0)
 x, eps = np.zeros((1500, 784), np.float32), np.zeros((1500, 4), np.float32)
-adam, grads = Adam(vae.params), vae.params.zeros_like()
+adam, grads = Adam(vae.params), [vae.params.zeros_like()]
 for _ in range(5):
     train_step(vae, adam, x, eps, grads)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -117,3 +121,17 @@ def test_a_step_uses_the_memory_that_the_one_before_has_freed():
         [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 100
+
+
+def test_training_and_evaluation_let_the_process_keep_freed_memory(monkeypatch):
+    calls = []
+    for name in "train", "evaluate":
+        monkeypatch.setattr(f"numpy_vae.{name}.keep_freed_memory", lambda n=name: calls.append(n))
+    images = np.zeros((4, 5), np.float32)
+    vae = VAE(5, (), 1, rng=0)
+    assert calls == []
+    evaluate_elbo(vae, images, rng=0)
+    evaluate_likelihood(vae, images, samples=1, rng=0)
+    assert calls == ["evaluate"] * 2
+    fit(vae, Dataset("few", images, images), epochs=1, rng=0)
+    assert calls == ["evaluate"] * 2 + ["train", "evaluate"]

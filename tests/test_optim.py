@@ -9,7 +9,6 @@ from scipy import special
 
 from numpy_vae import Adam, Params, optim
 from numpy_vae.optim import AVERAGE_EVERY, SCHEDULES, Average, burda, cosine
-from numpy_vae.team import Team
 
 
 def literal_adam(theta, gradients, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
@@ -45,46 +44,32 @@ def test_adam_is_the_printed_algorithm(rng, size):
 
 
 @pytest.mark.mathematics
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_the_step_is_that_of_the_sum_of_the_parts_whatever_the_shares(rng, monkeypatch, threads):
+@pytest.mark.parametrize("shares", [1, 2, 3])
+def test_the_step_is_the_same_in_shares(rng, monkeypatch, shares):
     monkeypatch.setattr(optim, "BLOCK", 5)
-    theta = rng.standard_normal(37)
-    gradients = [rng.standard_normal((threads, 37)) for _ in range(4)]
+    theta, gradients = rng.standard_normal(37), rng.standard_normal((4, 37))
     params = vector(theta)
     adam = Adam(params)
-    with Team(threads) as team:
-        for parts in gradients:
-            adam.step([vector(part) for part in parts], 0.5, team)
-    expected = literal_adam(theta, [parts.sum(axis=0) for parts in gradients], lr=0.5e-3)
+    ends = np.linspace(0, 37, shares + 1).astype(int).tolist()
+    for t, g in enumerate(gradients):
+        for start, stop in itertools.pairwise(ends):
+            adam.update(slice(start, stop), vector(g), 0.5)
+        assert adam.t == t  # it is for the caller to count
+        adam.t += 1
+    expected = literal_adam(theta, gradients, lr=0.5e-3)
     np.testing.assert_allclose(params.flat, expected, rtol=1e-12)
-    assert adam.t == 4
 
 
-def test_a_step_with_a_team_that_is_not_at_work_is_not_counted():
-    params = vector([1.0, 2.0])
-    adam, parts = Adam(params), [vector([1.0, 1.0]) for _ in range(2)]
-    with pytest.raises(RuntimeError, match="not at work"):
-        adam.step(parts, team=Team(2))
-    assert adam.t == 0 and params.flat.tolist() == [1.0, 2.0]
-    assert not adam.m.flat.any() and not adam.v.flat.any()
-
-
-@pytest.mark.parametrize("part", [3e38, 1.5e19], ids=["sum", "square-of-the-sum"])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_parts_that_overflow_only_together_raise_in_whichever_share(monkeypatch, part, threads):
+@pytest.mark.parametrize("entry", [0, 19])
+def test_a_square_that_overflows_is_raised_from_whichever_block(monkeypatch, entry):
     monkeypatch.setattr(optim, "BLOCK", 5)
-    for entry in 0, 19:  # of the first member and of the last, in its last block
-        g = np.zeros(20)
-        g[entry] = part
-        params = vector(np.ones(20), np.float32)
-        adam = Adam(params)
-        with (
-            Team(threads) as team,
-            np.errstate(over="raise"),
-            pytest.raises(FloatingPointError, match="overflow"),
-        ):
-            adam.step([vector(g, np.float32) for _ in range(2)], team=team)
-        assert adam.t == 0 and np.isfinite(params.flat).all()
+    g = np.zeros(20)
+    g[entry] = 3e19
+    params = vector(np.ones(20), np.float32)
+    adam = Adam(params)
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
+        adam.step(vector(g, np.float32))
+    assert adam.t == 0 and np.isfinite(params.flat).all()
 
 
 @pytest.mark.mathematics
@@ -102,7 +87,7 @@ def test_steps_are_taken_in_place_in_the_dtype_of_the_parameters(rng):
     adam = Adam(params, lr=np.float64(1e-3))
     adam.step(grads)
     assert params.flat is memory
-    assert {a.dtype for a in (params.flat, adam.m.flat, adam.v.flat)} == {np.dtype(np.float32)}
+    assert {a.dtype for a in (params.flat, adam.M.flat, adam.V.flat)} == {np.dtype(np.float32)}
     assert all(a.dtype == np.float32 for a in vars(adam).values() if isinstance(a, np.ndarray))
     np.testing.assert_array_equal(grads.flat, before)
 
@@ -123,9 +108,9 @@ def test_moments_whose_gradient_has_died_never_become_denormal():
     tiny = np.finfo(np.float32).tiny
     for _ in range(3000):
         adam.step(vector(np.zeros(4), np.float32))
-        for moment in (adam.m.flat, adam.v.flat):
+        for moment in (adam.M.flat, adam.V.flat):
             assert not np.any((moment != 0) & (np.abs(moment) < tiny))
-    assert not adam.m.flat.any()  # without the flush they would lie at 0.9^3000, denormal, for ever
+    assert not adam.M.flat.any()  # without the flush they would lie at 0.9^3000, denormal, for ever
 
 
 @pytest.mark.purity
@@ -137,7 +122,7 @@ def test_the_flush_reaches_every_block_and_both_moments():
     zeros = vector(np.zeros(size), np.float32)
     for _ in range(600):
         adam.step(zeros)
-    assert not adam.m.flat.any() and not adam.v.flat.any()
+    assert not adam.M.flat.any() and not adam.V.flat.any()
 
 
 @pytest.mark.mathematics
@@ -195,11 +180,11 @@ def test_complex_parameters_are_refused():
 def test_the_flush_comes_when_it_is_due_and_not_before():
     params = vector([1.0], np.float32)
     adam = Adam(params)
-    adam.m.flat[:] = 1e-30  # not denormal, and too small to matter
+    adam.M.flat[:] = 1e-30  # not denormal, and too small to matter
     for _ in range(optim.FLUSH_EVERY):
-        assert adam.m.flat.any()
+        assert adam.M.flat.any()
         adam.step(vector([0.0], np.float32))
-    assert not adam.m.flat.any()
+    assert not adam.M.flat.any()
 
 
 def test_a_block_fits_the_cache_and_outweighs_the_loop():
@@ -285,8 +270,8 @@ def test_a_factor_is_another_lr(rng, dtype):
         adam.step(g, factor)
         other.step(g)
         assert params.flat.tobytes() == twin.flat.tobytes()
-    assert adam.m.flat.tobytes() == other.m.flat.tobytes() and adam.lr == 1e-2
-    assert {a.dtype for a in (params.flat, adam.m.flat, adam.v.flat)} == {np.dtype(dtype)}
+    assert adam.M.flat.tobytes() == other.M.flat.tobytes() and adam.lr == 1e-2
+    assert {a.dtype for a in (params.flat, adam.M.flat, adam.V.flat)} == {np.dtype(dtype)}
 
 
 # The average ------------------------------------------------------------------------------------

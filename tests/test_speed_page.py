@@ -195,7 +195,7 @@ def test_without_the_flush_the_sums_become_denormal(script, monkeypatch):
     found = []
     for make in contestants.NumpyVAE, contestants.Unflushed:
         contestant = make(1, threads=1)
-        contestant.adam.m.flat[:] = 1e-39  # as of a dark pixel
+        contestant.adam.M.flat[:] = 1e-39  # as of a dark pixel
         contestant.adam.t = 99
         contestant.step(x, eps)
         found.append(contestant.denormals()["M"])

@@ -209,8 +209,8 @@ def test_parts_that_overflow_only_together_are_refused_and_not_trained_on():
     class Steep(VAE):
         """Each share gives a gradient whose square is finite; that of their sum is not."""
 
-        def loss_backward(self, *arguments, out):
-            super().loss_backward(*arguments, out=out)
+        def terms_backward(self, *arguments, out):
+            super().terms_backward(*arguments, out=out)
             out.flat[-1] = 1.5e19
             return out
 
@@ -229,7 +229,7 @@ def test_a_team_needs_a_gradient_for_each_member():
         Team(2) as members,
         pytest.raises(ValueError, match="grads are 1, must be 2: one for each thread"),
     ):
-        train_step(vae, Adam(vae.params), x, eps, vae.params.zeros_like(), team=members)
+        train_step(vae, Adam(vae.params), x, eps, [vae.params.zeros_like()], team=members)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -9,6 +9,7 @@ from scipy import special, stats
 
 from numpy_vae import VAE, Adam, fit, load_digits, train_epochs
 from numpy_vae import train as train_module
+from numpy_vae.bounds import Terms
 from numpy_vae.data import Dataset, binarized, split_validation
 from numpy_vae.evaluate import Elbo, evaluate_elbo
 from numpy_vae.optim import Average
@@ -229,16 +230,16 @@ def test_an_optimiser_goes_on_where_it_was(digits):
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_either_check_alone_stops_the_step(where, bound, monkeypatch):
     vae = small()
-    adam, grads = Adam(vae.params), vae.params.zeros_like()
+    adam, grads = Adam(vae.params), [vae.params.zeros_like()]
     if where == "gradient":
 
-        def loss_backward(*_, out):
+        def terms_backward(*_, out):
             out.flat[-1] = np.nan  # one entry of many
 
-        monkeypatch.setattr(vae, "loss_backward", loss_backward)
+        monkeypatch.setattr(vae, "terms_backward", terms_backward)
     else:
-        nll = np.array([1, np.nan])
-        monkeypatch.setattr(vae, "loss", lambda trace: (nll, np.zeros(2)))
+        terms = Terms(np.array([1, np.nan]), np.zeros(2), np.zeros(2))
+        monkeypatch.setattr(vae, "terms", lambda trace: terms)
     with pytest.raises(FloatingPointError, match=f"the {where} is not finite"):
         train_step(vae, adam, np.zeros((2, 784)), np.zeros((2, 2)), grads, bound=bound)
     assert adam.t == 0
@@ -247,7 +248,7 @@ def test_either_check_alone_stops_the_step(where, bound, monkeypatch):
 @pytest.mark.parametrize("where", ["params", "x", "gradient"])
 def test_a_value_that_is_not_finite_stops_before_the_step(where):
     vae = small()
-    adam, grads = Adam(vae.params), vae.params.zeros_like()
+    adam, grads = Adam(vae.params), [vae.params.zeros_like()]
     x, eps = np.full((3, 784), 0.5, np.float32), np.ones((3, 2), np.float32)
     if where == "params":
         vae.params["mu.W"][0, 0] = np.nan
@@ -259,7 +260,7 @@ def test_a_value_that_is_not_finite_stops_before_the_step(where):
     with pytest.raises(FloatingPointError):
         train_step(vae, adam, x, eps, grads, beta=1e6)
     np.testing.assert_array_equal(vae.params.flat, before)
-    assert adam.t == 0 and not adam.m.flat.any()
+    assert adam.t == 0 and not adam.M.flat.any()
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_a_step_looks_at_every_flag(monkeypatch, function, value, error):
         return terms(*args)
 
     monkeypatch.setattr(vae, "terms", flagged)
-    grads = vae.params.zeros_like()
+    grads = [vae.params.zeros_like()]
     with pytest.raises(FloatingPointError, match=error):
         train_step(vae, Adam(vae.params), np.zeros((3, 784)), np.zeros((3, 2)), grads)
 
@@ -286,7 +287,7 @@ def test_a_step_refuses_an_image_that_is_no_row():
         ValueError, match=r"^x has shape \(784,\) and eps \(784, 2\), must be \(B, D"
     ):
         train_step(
-            vae, Adam(vae.params), np.zeros(784), np.zeros((784, 2)), vae.params.zeros_like()
+            vae, Adam(vae.params), np.zeros(784), np.zeros((784, 2)), [vae.params.zeros_like()]
         )
 
 
@@ -294,7 +295,7 @@ def test_the_sums_over_a_minibatch_are_python_floats():
     # Those of an epoch are taken in float64, whatever the dtype of the model.
     vae = small()
     x, eps = np.zeros((3, 784), np.float32), np.zeros((3, 2), np.float32)
-    sums = train_step(vae, Adam(vae.params), x, eps, vae.params.zeros_like())
+    sums = train_step(vae, Adam(vae.params), x, eps, [vae.params.zeros_like()])
     assert [type(value) for value in sums] == [float] * 3
 
 
@@ -450,7 +451,7 @@ def test_an_epoch_of_either_bound_is_the_loop_written_out(digits, bound):
             dnll, dratio, dkl = (None if w is None else w.astype(np.float32) / n for w in weights)
             dratio = None if dratio is None else betas[-1] * dratio
             adam.lr = lr * (1 + np.cos(np.pi * behind / epochs)) / 2
-            adam.step(twin.loss_backward(t, dnll, betas[-1] * dkl, dratio))
+            adam.step(twin.terms_backward(t, Terms(dnll, betas[-1] * dkl, dratio)))
             sums += nll.mean(axis=0).sum(), kl.sum(), loss.sum()
         means = record.train_reconstruction, record.train_kl, -record.train_bound
         assert means == pytest.approx(tuple(sums / 500), rel=1e-5)
@@ -482,14 +483,14 @@ def test_one_sample_of_the_elbo_is_the_step_that_it_was(digits):
     x = digits.train[:50].astype(np.float32) / 255
     eps = np.random.default_rng(0).standard_normal((50, 2), np.float32)
     vae, twin, third = small(), small(), small()
-    terms = train_step(vae, Adam(vae.params), x, eps, vae.params.zeros_like(), 2.0)
+    terms = train_step(vae, Adam(vae.params), x, eps, [vae.params.zeros_like()], 2.0)
     trace = twin.forward(x, eps)
     Adam(twin.params).step(twin.backward(trace, beta=2.0))
     assert vae.params.flat.tobytes() == twin.params.flat.tobytes()
     reconstruction, kl = (float(term.sum()) for term in small().loss(trace))
     assert terms == pytest.approx((reconstruction, kl, reconstruction + 2 * kl), rel=1e-6)
     # With an axis of one sample it is the same, to the rounding of the products.
-    train_step(third, Adam(third.params), x, eps[np.newaxis], third.params.zeros_like(), 2.0)
+    train_step(third, Adam(third.params), x, eps[np.newaxis], [third.params.zeros_like()], 2.0)
     np.testing.assert_allclose(third.params.flat, vae.params.flat, rtol=1e-4, atol=1e-6)
 
 

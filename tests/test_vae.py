@@ -4,7 +4,6 @@ import copy
 import pickle
 import threading
 import tracemalloc
-import weakref
 from dataclasses import FrozenInstanceError, dataclass
 from typing import ClassVar
 
@@ -12,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from numpy_vae import VAE, Adam, gradcheck, network, posterior
-from numpy_vae.bounds import BOUNDS
+from numpy_vae import VAE, Adam, gradcheck
+from numpy_vae.bounds import BOUNDS, Terms
 from numpy_vae.likelihood import (
     LIKELIHOODS,
     Bernoulli,
@@ -22,9 +21,7 @@ from numpy_vae.likelihood import (
     LearnedGaussian,
     Likelihood,
 )
-from numpy_vae.modelcheck import check_model
-from numpy_vae.train import train_step
-from numpy_vae.vae import Trace
+from numpy_vae.network import Trace
 
 B, D, H, Z, K = 5, 11, 6, 3, 2  # all different, B > 1: at B = 1 a missing 1/B is invisible
 KINDS = [Bernoulli(), ContinuousBernoulli(), Gaussian(0.3), LearnedGaussian(np.array([-1.5]))]
@@ -78,7 +75,7 @@ def test_gradient_of_the_objective(rng, activation, hidden, likelihood, beta, le
     x, eps = inputs(rng, lead=lead)
     trace = vae.forward(x, eps)
     grads = vae.backward(trace, beta)
-    dx, deps = vae.backward_inputs(trace, beta)
+    dx, deps = vae.backward_inputs(trace, BOUNDS["elbo"].backward(vae.terms(trace), beta))
     arrays = {**vae.params, "x": x, "eps": eps}
     report = gradcheck(objective_of(vae, beta), {**grads, "x": dx, "eps": deps}, arrays)
     assert {row.name for row in report} == {*vae.params, "x", "eps"}
@@ -104,8 +101,8 @@ def test_gradient_of_the_importance_weighted_bound(rng, activation, hidden, like
         return iwae.forward(clone.terms(clone.forward(arrays["x"], arrays["eps"])), 0.7)
 
     weights = iwae.backward(vae.terms(trace), 0.7)
-    dx, deps = vae.loss_backward_inputs(trace, *weights)
-    gradient = {**vae.loss_backward(trace, *weights), "x": dx, "eps": deps}
+    dx, deps = vae.backward_inputs(trace, weights)
+    gradient = {**vae.terms_backward(trace, weights), "x": dx, "eps": deps}
     assert {*gradient} == {*vae.params, "x", "eps"}
     if len(lead) == 2:  # no sample has all the weight of its image
         assert (weights.reconstruction * B).max(axis=0).min() < 0.95
@@ -126,7 +123,7 @@ def test_gradient_of_the_terms_of_each_example(rng, likelihood, term, lead):
     dnll = rng.standard_normal(lead) * (term in ("reconstruction", "all"))
     dkl = rng.standard_normal(B) * (term in ("kl", "all"))
     dratio = rng.standard_normal(lead) * (term in ("log-ratio", "all"))
-    weights = (dnll, dkl, dratio) if term in ("log-ratio", "all") else (dnll, dkl)
+    weights = Terms(dnll, dkl, dratio if term in ("log-ratio", "all") else None)
 
     def f(arrays):
         clone = clone_at(vae, arrays)
@@ -134,8 +131,8 @@ def test_gradient_of_the_terms_of_each_example(rng, likelihood, term, lead):
         return (dnll * nll).sum() + (dkl * kl).sum() + (dratio * ratio).sum()
 
     trace = vae.forward(x, eps)
-    dx, deps = vae.loss_backward_inputs(trace, *weights)
-    gradient = {**vae.loss_backward(trace, *weights), "x": dx, "eps": deps}
+    dx, deps = vae.backward_inputs(trace, weights)
+    gradient = {**vae.terms_backward(trace, weights), "x": dx, "eps": deps}
     report = gradcheck(f, gradient, {**vae.params, "x": x, "eps": eps})
     assert report.ok, f"\n{report}"
     if term in ("kl", "log-ratio"):
@@ -154,9 +151,9 @@ def test_gradient_of_the_terms_of_each_example(rng, likelihood, term, lead):
 def test_weights_of_another_shape_are_refused(rng, dnll, dkl, dratio, message):
     vae = make(rng)
     trace = vae.forward(*inputs(rng, lead=(K, B)))
-    for backward in vae.loss_backward, vae.loss_backward_inputs:
+    for backward in vae.terms_backward, vae.backward_inputs:
         with pytest.raises(ValueError, match=message):
-            backward(trace, dnll, dkl, dratio)
+            backward(trace, Terms(dnll, dkl, dratio))
 
 
 @pytest.mark.purity
@@ -168,9 +165,9 @@ def test_the_whole_gradient_is_assigned(rng, likelihood, bound):
     weights = bound.backward(vae.terms(trace), 0.7)
     out = vae.params.zeros_like()
     out.flat[:] = np.nan
-    assert vae.loss_backward(trace, *weights, out=out) is out
+    assert vae.terms_backward(trace, weights, out=out) is out
     assert np.isfinite(out.flat).all()
-    np.testing.assert_array_equal(out.flat, vae.loss_backward(trace, *weights).flat)
+    np.testing.assert_array_equal(out.flat, vae.terms_backward(trace, weights).flat)
 
 
 @pytest.mark.mathematics
@@ -182,21 +179,6 @@ def test_the_terms_are_the_losses_and_the_log_ratio_of_the_densities(rng):
         np.testing.assert_array_equal(found, expected)
     log_q = stats.norm.logpdf(trace.z, trace.mu, np.exp(trace.logvar / 2)).sum(axis=-1)
     np.testing.assert_allclose(ratio, log_q - stats.norm.logpdf(trace.z).sum(axis=-1), rtol=1e-10)
-    *same, none = vae.terms(trace, with_log_ratio=False)
-    np.testing.assert_array_equal(same[0], nll)
-    np.testing.assert_array_equal(same[1], kl)
-    assert none is None
-
-
-@pytest.mark.purity
-def test_a_step_on_the_elbo_computes_no_log_ratio(rng, monkeypatch):
-    monkeypatch.delattr(posterior, "log_ratio")
-    vae = make(rng, dtype=np.float32)
-    x, eps = inputs(rng, np.float32)
-    adam, grads = Adam(vae.params), vae.params.zeros_like()
-    train_step(vae, adam, x, eps, grads)
-    with pytest.raises(AttributeError, match="log_ratio"):
-        train_step(vae, adam, x, eps, grads, bound="iwae")
 
 
 @pytest.mark.parametrize("lead", [(B,), (K, B)], ids=["one-sample", "K-samples"])
@@ -343,9 +325,9 @@ def test_one_dtype_from_end_to_end(rng, dtype, likelihood):
     trace = vae.forward(rng.random((B, D)), rng.standard_normal((K, B, Z)))
     arrays = [*vars(trace).values(), *vae.terms(trace), *vae.backward(trace, 0.5).values()]
     weights = BOUNDS["iwae"].backward(vae.terms(trace), 0.5)
-    arrays += [*weights, *vae.loss_backward(trace, *weights).values()]
-    arrays += vae.loss_backward_inputs(trace, *weights)
-    arrays += [*vae.backward_inputs(trace), *vae.encode(trace.x), vae.reconstruct(trace.x)]
+    arrays += [*weights, *vae.terms_backward(trace, weights).values()]
+    arrays += vae.backward_inputs(trace, weights)
+    arrays += [*vae.encode(trace.x), vae.reconstruct(trace.x)]
     for array in arrays:
         for part in array if isinstance(array, tuple) else [array]:
             assert part.dtype == dtype
@@ -376,7 +358,7 @@ def test_nothing_is_remembered_and_nothing_is_written_to(rng):
     second = vae.backward(trace, out=out)
     assert second is out and first is not out
     np.testing.assert_array_equal(first.flat, second.flat)
-    vae.backward_inputs(trace)
+    vae.backward_inputs(trace, BOUNDS["iwae"].backward(vae.terms(trace), 1.0))
     for array, same in zip((x, eps, vae.params.flat), before, strict=True):
         np.testing.assert_array_equal(array, same)
     for name, value in vars(kept).items():
@@ -395,21 +377,6 @@ def test_two_traces_and_two_gradients_are_alive_at_once(rng):
     memory = [vae.params.flat, *(grad.flat for grad in grads)]
     for i, a in enumerate(memory):
         assert not any(np.shares_memory(a, b) for b in memory[i + 1 :])
-
-
-def test_the_layers_are_laid_over_a_gradient_once_and_do_not_keep_it(rng, monkeypatch):
-    vae = make(rng)
-    trace, grads = vae.forward(*inputs(rng)), vae.params.zeros_like()
-    expected = vae.backward(trace, out=grads).flat.copy()
-    with monkeypatch.context() as patch:
-        patch.setattr(network.Network, "on", None)  # cannot be called
-        grads.flat[:] = 7
-        np.testing.assert_array_equal(vae.backward(trace, out=grads).flat, expected)
-    of_another = make(rng).backward(trace, out=grads).flat
-    assert not np.array_equal(of_another, expected)
-    alive = weakref.ref(grads.flat)
-    del grads, of_another
-    assert alive() is None
 
 
 @pytest.mark.purity
@@ -708,8 +675,6 @@ def test_the_weight_of_the_kl_is_one_where_none_is_given(rng):
     reconstruction, kl = vae.loss(trace)
     assert vae.objective(trace) == pytest.approx((reconstruction + kl).mean(), rel=1e-13)
     np.testing.assert_array_equal(vae.backward(trace).flat, vae.backward(trace, 1.0).flat)
-    for one, two in zip(vae.backward_inputs(trace), vae.backward_inputs(trace, 1.0), strict=True):
-        np.testing.assert_array_equal(one, two)
 
 
 def test_a_trace_is_frozen(rng):
@@ -774,54 +739,18 @@ def test_a_likelihoods_own_gradient_gets_images_and_logits_in_that_order(rng):
     assert seen[0][0] is trace.x and seen[0][1] is trace.logits
 
 
-class OneHead(VAE):
-    """log sigma = mu, by the weights of mu: other heads than those of the package."""
-
-    def heads(self, net, h):
-        mu = net.mu_head.forward(h)
-        return mu, 2 * mu
-
-    def heads_backward(self, net, grad, h, dmu, dlogvar):
-        grad.logvar_head.W[:], grad.logvar_head.b[:] = 0, 0
-        return net.mu_head.backward(h, dmu + 2 * dlogvar, grad.mu_head)
+def test_the_gradient_of_terms_may_leave_the_log_ratio_out(rng):
+    vae = make(rng)
+    trace = vae.forward(*inputs(rng))
+    dnll, dkl = rng.standard_normal((2, B))
+    zero = vae.terms_backward(trace, Terms(dnll, dkl, np.zeros(B)))
+    np.testing.assert_array_equal(vae.terms_backward(trace, Terms(dnll, dkl)).flat, zero.flat)
 
 
-@pytest.mark.parametrize(
-    "duplicate",
-    [copy.copy, copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v)),
-     lambda v: v.astype(np.float32), lambda v: v.over(v.params.copy())],
-    ids=["copy", "deepcopy", "pickle", "astype", "over"],
-)  # fmt: skip
-@pytest.mark.purity
-def test_a_subclass_with_other_heads_is_used_everywhere_and_stays_itself(rng, duplicate):
-    twin = duplicate(OneHead(D, (H,), Z, rng=rng))
-    assert type(twin) is OneHead
-    mu, logvar = twin.encode(rng.random((B, D)))
-    np.testing.assert_array_equal(logvar, 2 * mu)
-    trace = twin.forward(rng.random((B, D)), rng.standard_normal((B, Z)))
-    np.testing.assert_array_equal(trace.logvar, 2 * trace.mu)
-
-
-@pytest.mark.gradient
-def test_the_gradient_of_a_subclass_with_other_heads_is_checked_like_any(rng):
-    checks = list(check_model(OneHead(D, (H,), Z, "tanh", rng=rng)))
-    assert checks and all(check.report.ok for check in checks)
-
-
-class Named(VAE):
-    """A VAE that differs in nothing that matters."""
-
-
-def test_other_heads_are_not_saved_as_what_they_are_not(rng, tmp_path):
-    with pytest.raises(ValueError, match=r"^the heads are those of OneHead, must be VAE's to be"):
-        OneHead(D, (H,), Z, rng=rng).save(tmp_path / "vae.npz")
-    assert not list(tmp_path.iterdir())
-    Named(D, (H,), Z, rng=rng).save(tmp_path / "vae.npz")
-    assert VAE.load(tmp_path / "vae.npz").latent_dim == Z
-
-
-def test_a_model_lets_the_process_keep_freed_memory(monkeypatch):
-    calls = []
-    monkeypatch.setattr("numpy_vae.vae.keep_freed_memory", lambda: calls.append(1))
-    VAE(5, (), 1, rng=0)
-    assert calls == [1]
+def test_a_model_takes_parameters_that_are_there_and_shares_them(rng):
+    vae = make(rng)
+    for params in vae.params, vae.params.flat:
+        twin = VAE(D, (H, H + 1), Z, dtype=np.float32, params=params)
+        assert twin.params.flat is vae.params.flat
+    with pytest.raises(ValueError, match=r"flat has shape .*, must be contiguous"):
+        VAE(D, (H,), Z, params=vae.params.flat)

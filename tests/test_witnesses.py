@@ -207,14 +207,13 @@ def ours(vae, x, eps, beta, bound="elbo"):
     """Return all that is compared, by name: the terms of the loss, and each gradient."""
     trace = vae.forward(x, eps)
     terms = vae.terms(trace)
+    weights = BOUNDS[bound].backward(terms, beta)
+    dx, deps = vae.backward_inputs(trace, weights)
     if bound == "elbo":
         objective, gradient = vae.objective(trace, beta), vae.backward(trace, beta)
-        dx, deps = vae.backward_inputs(trace, beta)
     else:
         objective = BOUNDS[bound].forward(terms, beta)
-        weights = BOUNDS[bound].backward(terms, beta)
-        gradient = vae.loss_backward(trace, *weights)
-        dx, deps = vae.loss_backward_inputs(trace, *weights)
+        gradient = vae.terms_backward(trace, weights)
     found = {**terms._asdict(), "objective": objective}
     found |= {f"d{name}": grad for name, grad in gradient.items()}
     return {name: np.asarray(term) for name, term in (found | {"dx": dx, "deps": deps}).items()}

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Callable
 from typing import TypeAlias
 
+from ..blocks import MAX_WIDTH
 from ..bounds import BOUNDS
 from ..checks import check_real, check_whole
 from ..layers import ACTIVATIONS
 from ..likelihood import LIKELIHOODS
-from ..network import MAX_WIDTH
 from ..train import MAX_BETA
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"

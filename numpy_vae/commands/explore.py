@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import posterior
+from ..blocks import MAX_WIDTH
 from ..data import batch, value_range
 from ..explorer import MAX_POINTS, explorer_page
-from ..network import MAX_WIDTH
 from ..owned import OwnFiles
 from ..progress import say
 from ..runs import open_run

@@ -6,8 +6,8 @@ import argparse
 import time
 from itertools import groupby
 
+from ..blocks import MAX_WIDTH
 from ..modelcheck import EXAMPLES, Check, check_model, point_table, summary
-from ..network import MAX_WIDTH
 from ..progress import say_result
 from ..vae import VAE
 from .arguments import Subparsers, add_command, add_model_arguments, add_seed, whole

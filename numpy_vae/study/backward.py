@@ -20,8 +20,8 @@ encoder, one in the decoder, a Bernoulli likelihood, the loss L = 1/B Σ_b (nll_
 and dW = (input)ᵀ d(output), db = Σ_b d(output) for each of the five affine maps. `EXAMPLE` is so
 small that all of it fits on a sheet of paper. `forward_by_hand` and `backward_by_hand` compute it
 as the derivation says it in indices, with loops over Python floats; `forward_of_the_package` and
-`backward_of_the_package` do so with its functions, in the order of `VAE.forward` and
-`VAE.backward`.
+`backward_of_the_package` do so with its functions, in the order of `Network.forward` and
+`Network.backward`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,10 @@ import numpy as np
 from .. import posterior
 from ..bounds import elbo_loss_backward
 from ..gradcheck import Report, gradcheck
-from ..layers import ACTIVATIONS
 from ..modelcheck import function_of
-from ..network import Network
+from ..network import Trace
 from ..params import Array
-from ..vae import VAE, Trace
+from ..vae import VAE
 from .report import Claim, Column, Setting, Study, Table
 
 if TYPE_CHECKING:
@@ -211,7 +210,7 @@ def model(given: Mapping[str, Numbers]) -> VAE:
 
 def forward_of_the_package(vae: VAE, trace: Trace) -> dict[str, Array]:
     """`FORWARD` as `VAE` has it: its trace, and what that leaves out."""
-    t, net = trace, Network.on(vae.params, ACTIVATIONS[vae.activation], vae.likelihood)
+    t, net = trace, vae.network
     a, a_dec = net.encoder.layers[0].forward(t.x), net.decoder.layers[0].forward(t.z)
     p, (nll, kl) = vae.likelihood.mean(t.logits), vae.loss(t)
     loss = np.asarray(vae.objective(t))
@@ -220,15 +219,14 @@ def forward_of_the_package(vae: VAE, trace: Trace) -> dict[str, Array]:
 
 
 def backward_of_the_package(vae: VAE, trace: Trace, without: str = "") -> dict[str, Array]:
-    """`BACKWARD`, line by line as `VAE.backward` does it; one of `SUMMANDS` may be left out."""
+    """`BACKWARD`, line by line as `Network.backward` does it; one of `SUMMANDS` may be left out."""
 
     def kept(name: str, value: Array) -> Array:
         found[name] = value * (name != without)
         return found[name]
 
-    t, activation = trace, ACTIVATIONS[vae.activation]
-    grads = vae.params.zeros_like()
-    net, grad = (Network.on(p, activation, vae.likelihood) for p in (vae.params, grads))
+    t, net, grads = trace, vae.network, vae.params.zeros_like()
+    grad, activation = net.over(grads), net.encoder.activation
     found: dict[str, Array] = dict(grads)  # views, filled as the pass goes on
     dnll, dkl, _ = elbo_loss_backward(vae.terms(t), 1.0)
     dlogits = net.likelihood.nll_backward(t.x, t.logits, dnll)

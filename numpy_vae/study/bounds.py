@@ -38,9 +38,7 @@ import numpy as np
 from ..bounds import log_weights
 from ..data import Dataset, binarized, to_float
 from ..evaluate import standard_error
-from ..layers import ACTIVATIONS
 from ..likelihood import Gaussian
-from ..network import Network
 from ..params import Array
 from ..train import fit, start_output_bias
 from ..vae import VAE
@@ -185,8 +183,7 @@ def grid(step: float) -> Array:
 
 def grid_joint(vae: VAE, x: Array, z: Array) -> Array:
     """log p(x, z) of each z and image, (G, N). Bernoulli's log p(x | z) is affine in x."""
-    net = Network.on(vae.params, ACTIVATIONS[vae.activation], vae.likelihood)
-    logits = net.output.forward(net.decoder.forward(z)[-1])  # (G, D)
+    logits = vae.network.output.forward(vae.network.decoder.forward(z)[-1])  # (G, D)
     log_black = -vae.likelihood.nll(np.zeros(vae.data_dim), logits)[:, np.newaxis]
     return log_black + logits @ x.T - z * z / 2 - math.log(2 * math.pi) / 2
 

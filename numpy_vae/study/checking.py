@@ -21,15 +21,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import posterior
-from ..bounds import Terms, elbo_loss
+from ..bounds import elbo_loss
 from ..gradcheck import gradcheck
-from ..layers import ACTIVATIONS
 from ..likelihood import Bernoulli
 from ..modelcheck import clearance, function_of, gradient_of, randomise
 from ..network import Network
@@ -134,29 +133,25 @@ class Found(NamedTuple):
         return next(c for c in self.curves if (c.method, c.dtype) == (method, dtype))
 
 
-class Deaf(VAE):
-    """A VAE whose log-variance head gets no gradient."""
+class Deaf(Network):
+    """A network whose log-variance head gets no gradient."""
 
-    def heads_backward(
-        self, net: Network, grad: Network, h: Array, dmu: Array, dlogvar: Array
-    ) -> Array:
+    def heads_backward(self, h: Array, dmu: Array, dlogvar: Array, grad: Self) -> Array:
         """dlogvar is dropped."""
-        return super().heads_backward(net, grad, h, dmu, 0 * dlogvar)
+        return super().heads_backward(h, dmu, 0 * dlogvar, grad)
 
 
-class Doubled(VAE):
-    """A VAE whose head gives log sigma: logvar = 2 a."""
+class Doubled(Network):
+    """A network whose second head gives log sigma: logvar = 2 a."""
 
-    def heads(self, net: Network, h: Array) -> tuple[Array, Array]:
+    def heads(self, h: Array) -> tuple[Array, Array]:
         """logvar = 2 a."""
-        mu, a = super().heads(net, h)
+        mu, a = super().heads(h)
         return mu, 2 * a
 
-    def heads_backward(
-        self, net: Network, grad: Network, h: Array, dmu: Array, dlogvar: Array
-    ) -> Array:
+    def heads_backward(self, h: Array, dmu: Array, dlogvar: Array, grad: Self) -> Array:
         """da = 2 dlogvar."""
-        return super().heads_backward(net, grad, h, dmu, 2 * dlogvar)
+        return super().heads_backward(h, dmu, 2 * dlogvar, grad)
 
 
 @dataclass(frozen=True)
@@ -169,17 +164,6 @@ class Guarded(Bernoulli):
         """-Σ_d [x log(p + 1e-8) + (1 - x) log(1 - p + 1e-8)]."""
         p = self.mean(l)
         return -(x * np.log(p + 1e-8) + (1 - x) * np.log(1 - p + 1e-8)).sum(axis=-1)
-
-
-def objective(params: Params, x: Array, eps: Array, activation: str) -> Any:
-    """-ELBO in the dtype of the parameters, whichever: `VAE` has no complex64."""
-    net = Network.on(params, ACTIVATIONS[activation], Bernoulli())
-    h = net.encoder.forward(x)[-1]
-    mu, logvar = net.mu_head.forward(h), net.logvar_head.forward(h)
-    sigma = posterior.standard_deviation(logvar)
-    logits = net.output.forward(net.decoder.forward(posterior.sample(mu, sigma, eps))[-1])
-    kl = posterior.kl(mu, logvar, sigma)
-    return elbo_loss(Terms(net.likelihood.nll(x, logits), kl, None), 1.0)
 
 
 def draw_point(rng: np.random.Generator, activation: str) -> tuple[VAE, Array, Array]:
@@ -219,7 +203,7 @@ def errors(rng: np.random.Generator) -> list[Curve]:
     for dtype, of_complex in DTYPES.items():
         for method in METHODS:
             found = [
-                [difference(vae.params, x, eps, v, h, method, dtype, of_complex) for v in vs]
+                [difference(vae, x, eps, v, h, method, dtype, of_complex) for v in vs]
                 for h in STEPS.tolist()
             ]
             off = np.sqrt(((np.array(found) - slopes) ** 2).mean(axis=1))
@@ -228,7 +212,7 @@ def errors(rng: np.random.Generator) -> list[Curve]:
 
 
 def difference(
-    params: Params,
+    vae: VAE,
     x: Array,
     eps: Array,
     v: Array,
@@ -240,11 +224,12 @@ def difference(
     """The derivative along v by one method; every number is of this dtype, but for the quotient."""
 
     def f(t: complex, dtype: DTypeLike) -> Any:
-        moved = params.astype(dtype)
+        moved = vae.params.astype(dtype)
         moved.flat[:] += (t * v).astype(dtype)
-        return objective(moved, x.astype(moved.flat.real.dtype), eps, "tanh")
+        net = vae.network.over(moved)  # a `VAE` itself has no complex64
+        return elbo_loss(net.terms(net.forward(x, eps)), 1.0)
 
-    eps = eps.astype(dtype)
+    x, eps = x.astype(dtype), eps.astype(dtype)
     if method == "complex":
         return float(f(1j * h, of_complex).imag) / h
     if method == "central":
@@ -354,7 +339,7 @@ def judge(rng: np.random.Generator) -> list[Verdict]:
     for name, block in small.items():
         if name.endswith(".W"):
             block[:] = TINY * rng.standard_normal(block.shape)
-    right, tiny, doubled = model(VAE, params), model(VAE, small), model(Doubled, params)
+    right, tiny, doubled = model(Network, params), model(Network, small), model(Doubled, params)
     plants = (
         Plant("none", right, right),
         Plant("1/B missing in the KL, one image", right, right, 1, 1),
@@ -362,21 +347,22 @@ def judge(rng: np.random.Generator) -> list[Verdict]:
         Plant("sign of the KL", right, right, -1),
         Plant("no reconstruction in dlogvar", right, model(Deaf, params)),
         Plant("no reconstruction in dlogvar, weights of 0.001", tiny, model(Deaf, small)),
-        Plant("log(p + 1e-8) in the value", model(VAE, params, Guarded()), right),
+        Plant("log(p + 1e-8) in the value", model(Network, params, Guarded()), right),
         Plant("the sampler takes logvar for log σ", doubled, doubled),
     )
     return [verdict(plant, x, eps) for plant in plants]
 
 
-def model(kind: type[VAE], params: Params, likelihood: str | Bernoulli = "bernoulli") -> VAE:
-    """Return a model of this kind over these parameters."""
-    return kind(PIXELS, (HIDDEN,), LATENT, "tanh", likelihood, np.float64).over(params)
+def model(network: type[Network], params: Params, likelihood: str | Bernoulli = "bernoulli") -> VAE:
+    """Return the model of this network over these parameters."""
+    sizes = PIXELS, (HIDDEN,), LATENT
+    return VAE(*sizes, "tanh", likelihood, params=params, network_type=network)
 
 
 def verdict(plant: Plant, x: Array, eps: Array) -> Verdict:
     """Ask the three methods of `gradcheck`, and the rule of PyTorch's."""
     x, eps = x[: plant.images].astype(np.float64), eps[: plant.images].astype(np.float64)
-    of_kl = model(VAE, plant.value.params)
+    of_kl = model(Network, plant.value.params)
     nll, kl = function_of(plant.value, "reconstruction", 1.0), function_of(of_kl, "KL", 1.0)
     dnll = gradient_of(plant.gradient, x, eps, "reconstruction", 1.0)
     dkl = gradient_of(of_kl, x, eps, "KL", 1.0)
@@ -426,12 +412,12 @@ def monte_carlo(rng: np.random.Generator) -> list[MonteCarlo]:
     """Estimate the KL by what the sampler draws, of the right model and of the wrong one."""
     vae, x, _ = draw_point(rng, "tanh")
     params = vae.params.astype(np.float64)
-    mu, logvar = model(VAE, params).encode(x)
+    mu, logvar = model(Network, params).encode(x)
     sigma = posterior.standard_deviation(logvar)
     kl = float(posterior.kl(mu, logvar, sigma).mean())
     eps = rng.standard_normal((DRAWS, *mu.shape))
     estimates = []
-    for name, kind in ("right", VAE), ("the sampler takes logvar for log σ", Doubled):
+    for name, kind in ("right", Network), ("the sampler takes logvar for log σ", Doubled):
         of_sampler = posterior.standard_deviation(model(kind, params).encode(x)[1])
         z = posterior.sample(mu, of_sampler, eps)
         ratios = posterior.log_ratio(logvar, (z - mu) / sigma, z).mean(axis=1)  # (DRAWS,)

@@ -21,25 +21,25 @@ of a relu has its a = h W + b within it of zero, and is on in one model and off 
 the gradients of its weights differ by all that they are, and Adam makes a step of the size of lr of
 any difference.
 
-`OneHead` keeps the block of 2Z columns as one array, with an optimiser of its own, and is trained
-beside the model with two heads: on the same images, with the same noise, from the same weights.
+`OneHead` has one block of 2Z columns, and is trained beside the model with two heads: on the same
+images, with the same noise, from the same weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..data import Dataset, batch, to_float
 from ..evaluate import Elbo, evaluate_elbo
-from ..layers import Dense
-from ..network import Network
+from ..layers import Activation, Dense
+from ..likelihood import Likelihood
+from ..network import Network, Trace
 from ..optim import Adam
 from ..params import Array, Params
-from ..vae import VAE, Trace
+from ..vae import VAE
 from .pictures import draw_rows, shape_of
 from .report import Claim, Column, Setting, Study, Table
 
@@ -53,75 +53,47 @@ MAX_NORM = 1.0  # the norm that the gradient of an array is clipped to
 EARLY = 10  # steps
 RECORDED = 40  # steps of a walk at which the two are compared
 HEADS = "mu", "logvar"
-NO_COPY = "OneHead has a head of its own, which a copy of a VAE leaves behind: build another"
 
 
-class OneHead(VAE):
-    """The VAE of a model with two heads, which are one `Dense` (H, 2Z) in a `Params` of its own.
+class OneHead(Network):
+    """One `Dense` (H, 2Z), the block ``heads``, in place of two, whose blocks are never read."""
 
-    That is state which the settings and `params` of a VAE do not hold: it cannot be copied.
+    def __init__(self, params: Params, activation: Activation, likelihood: Likelihood) -> None:
+        super().__init__(params, activation, likelihood)
+        self.head = Dense.on(params, "heads")
 
-    Attributes
-    ----------
-    head, head_grad : Params
-        heads.W and heads.b, and what the last backward pass found for them. The blocks of the two
-        heads in `params` are zero, and never read.
-    """
-
-    def __init__(self, two: VAE) -> None:
-        super().__init__(**two.settings, dtype=two.params.dtype, rng=0)
-        self.params.flat[:] = two.params.flat
-        W, b = (np.hstack([two.params[f"{head}.{block}"] for head in HEADS]) for block in "Wb")
-        self.head = Params({"heads.W": W.shape, "heads.b": b.shape}, W.dtype)
-        self.head["heads.W"][:], self.head["heads.b"][:] = W, b
-        self.head_grad = self.head.zeros_like()
-        for head in HEADS:
-            self.params[f"{head}.W"][:], self.params[f"{head}.b"][:] = 0, 0
-
-    def heads(self, net: Network, h: Array) -> tuple[Array, Array]:
+    def heads(self, h: Array) -> tuple[Array, Array]:
         """[mu | logvar] = h W + b, cut in halves."""
-        y = Dense.on(self.head, "heads").forward(h)  # (B, 2Z)
-        return y[:, : self.latent_dim], y[:, self.latent_dim :]
+        y = self.head.forward(h)  # (B, 2Z)
+        mu, logvar = np.split(y, 2, axis=-1)
+        return mu, logvar
 
-    def heads_backward(
-        self, net: Network, grad: Network, h: Array, dmu: Array, dlogvar: Array
-    ) -> Array:
+    def heads_backward(self, h: Array, dmu: Array, dlogvar: Array, grad: Self) -> Array:
         """dh = [dmu | dlogvar] Wᵀ: the two gradients of h are added by the product."""
         for unread in grad.mu_head, grad.logvar_head:
             unread.W[:], unread.b[:] = 0, 0
         dy = np.hstack([dmu, dlogvar])  # (B, 2Z)
-        head, head_grad = (Dense.on(params, "heads") for params in (self.head, self.head_grad))
-        return head.backward(h, dy, head_grad)
-
-    def astype(self, dtype: DTypeLike) -> Self:
-        """Refuse, as all that copies: it would leave the head behind."""
-        raise TypeError(NO_COPY)
-
-    def over(self, params: Params) -> Self:
-        """Refuse."""
-        raise TypeError(NO_COPY)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(NO_COPY)
+        return self.head.backward(h, dy, grad.head)
 
 
-def vectors(vae: VAE) -> list[Params]:
-    """What is optimised: one vector, or two where the head is apart."""
-    return [vae.params, vae.head] if isinstance(vae, OneHead) else [vae.params]
-
-
-def gradient(vae: VAE, trace: Trace) -> list[Params]:
-    """The gradient, of the layout of `vectors`."""
-    grads = vae.backward(trace)
-    return [grads, vae.head_grad] if isinstance(vae, OneHead) else [grads]
-
-
-def as_two(parts: Sequence[Params]) -> dict[str, Array]:
-    """The blocks by the names of the model with two heads; one head is cut in halves."""
-    blocks = dict(parts[0])
+def one_head(two: VAE) -> VAE:
+    """Return a model with one head, and with the weights of one with two."""
+    blocks = dict(two.params)
     for kind in "Wb":
-        for one in parts[1:]:
-            blocks[f"mu.{kind}"], blocks[f"logvar.{kind}"] = np.split(one[f"heads.{kind}"], 2, -1)
+        blocks[f"heads.{kind}"] = np.hstack([blocks[f"{head}.{kind}"] for head in HEADS])
+    params = Params({name: block.shape for name, block in blocks.items()}, two.params.dtype)
+    for name, block in blocks.items():
+        params[name][:] = 0 if name.startswith(HEADS) else block
+    return VAE(**two.settings | {"network_type": OneHead}, params=params)
+
+
+def as_two(params: Params) -> dict[str, Array]:
+    """The blocks by the names of the model with two heads; one head is cut in halves."""
+    blocks = dict(params)
+    if "heads.W" in blocks:
+        for kind in "Wb":
+            halves = np.split(blocks.pop(f"heads.{kind}"), 2, axis=-1)
+            blocks[f"mu.{kind}"], blocks[f"logvar.{kind}"] = halves
     return blocks
 
 
@@ -134,11 +106,10 @@ def distance(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
     return float(np.max(apart))  # NaN, if there is one
 
 
-def clip(parts: Sequence[Params], limit: float) -> None:
+def clip(grads: Params, limit: float) -> None:
     """Shrink each block that is longer than `limit` to that length."""
-    for params in parts:
-        for block in params.values():
-            block *= min(1.0, limit / float(np.linalg.norm(block)) if block.any() else 1.0)
+    for block in grads.values():
+        block *= min(1.0, limit / float(np.linalg.norm(block)) if block.any() else 1.0)
 
 
 class Walk(NamedTuple):
@@ -193,13 +164,12 @@ def draw_batch(vae: VAE, data: Dataset, rng: np.random.Generator) -> tuple[Array
     return x, rng.standard_normal((BATCH, vae.latent_dim))
 
 
-def take_step(vae: VAE, adams: Sequence[Adam], trace: Trace, limit: float | None) -> None:
+def take_step(vae: VAE, adam: Adam, trace: Trace, limit: float | None) -> None:
     """Take a step of Adam, down a gradient that may be clipped array by array."""
-    grads = gradient(vae, trace)
+    grads = vae.backward(trace)
     if limit is not None:
         clip(grads, limit)
-    for adam, part in zip(adams, grads, strict=True):
-        adam.step(part)
+    adam.step(grads)
 
 
 def walk(
@@ -212,7 +182,7 @@ def walk(
 ) -> list[Walk]:
     """Train all on the same draws, and compare each with the first, which has two heads."""
     models = [two, *others.values()]
-    adams = [[Adam(part, LR) for part in vectors(vae)] for vae in models]
+    adams = [Adam(vae.params, LR) for vae in models]
     rng = np.random.default_rng(seed)
     at = np.unique([EARLY, *np.geomspace(1, steps, RECORDED).round()]).astype(int)
     apart_by: list[list[float]] = [[] for _ in others]
@@ -224,12 +194,12 @@ def walk(
         for i, mask in enumerate(off[1:]):
             flipped = two.activation == "relu" and bool((mask != off[0]).any())
             flips[i] = flips[i] or t * flipped
-        for vae, own, trace in zip(models, adams, traces, strict=True):
-            take_step(vae, own, trace, limit)
+        for vae, adam, trace in zip(models, adams, traces, strict=True):
+            take_step(vae, adam, trace, limit)
         if t in at:
-            here = as_two(vectors(two))
+            here = as_two(two.params)
             for distances, vae in zip(apart_by, models[1:], strict=True):
-                distances.append(distance(here, as_two(vectors(vae))))
+                distances.append(distance(here, as_two(vae.params)))
     elbo, *elbos = (
         evaluate_elbo(vae, data.test, binarize="dynamic", rng=seed).elbo for vae in models
     )
@@ -243,12 +213,12 @@ def from_the_same_weights(two: VAE, data: Dataset, seed: int) -> Same:
     """Compare outputs, gradient and a first step of Adam; the models are copies."""
     x, eps = draw_batch(two, data, np.random.default_rng(seed))
     outputs, gradients, stepped = [], [], []
-    for vae in two.astype(two.params.dtype), OneHead(two):
+    for vae in two.astype(two.params.dtype), one_head(two):
         trace = vae.forward(x, eps)
         outputs.append({"mu": trace.mu, "logvar": trace.logvar})
-        gradients.append(as_two(gradient(vae, trace)))
-        take_step(vae, [Adam(part, LR) for part in vectors(vae)], trace, None)
-        stepped.append(as_two(vectors(vae)))
+        gradients.append(as_two(vae.backward(trace)))
+        take_step(vae, Adam(vae.params, LR), trace, None)
+        stepped.append(as_two(vae.params))
     unit = float(np.finfo(two.params.dtype).eps)
     return Same(
         two.params.dtype.name,
@@ -266,14 +236,13 @@ def readings(latent: int) -> dict[str, Array]:
     }
 
 
-def read(one: OneHead, columns: Array) -> VAE:
+def read(one: VAE, columns: Array) -> VAE:
     """Return the model whose two heads are those columns, (2, Z), of the one head."""
-    two = VAE(**one.settings, dtype=one.params.dtype, rng=0)
-    two.params.flat[:] = one.params.flat
+    params = one.params.copy()  # in which "heads" is then the block that nobody reads
     for name, which in zip(HEADS, columns, strict=True):
-        two.params[f"{name}.W"][:] = one.head["heads.W"][:, which]
-        two.params[f"{name}.b"][:] = one.head["heads.b"][which]
-    return two
+        params[f"{name}.W"][:] = params["heads.W"][:, which]
+        params[f"{name}.b"][:] = params["heads.b"][which]
+    return VAE(**one.settings | {"network_type": Network}, params=params)
 
 
 def rounded(vae: VAE, rng: np.random.Generator) -> VAE:
@@ -295,22 +264,22 @@ def run(setting: Setting) -> Found:
 
     two, single = two_heads("float64"), two_heads("float32")
     smooth, held = two_heads("float32", "tanh"), two_heads("float32")
-    one = OneHead(two)
+    one = one_head(two)
     walks = walk(two, {"one, float64": one}, data, steps, seed)
     beside = {
-        "one, float32": OneHead(single),
+        "one, float32": one_head(single),
         "two, float32, first weights rounded": rounded(single, np.random.default_rng(seed)),
     }
     walks += walk(single, beside, data, steps, seed)
-    walks += walk(smooth, {"one, float32, tanh": OneHead(smooth)}, data, steps, seed)
-    (clipped,) = walk(held, {"one, float32, clipped": OneHead(held)}, data, steps, seed, MAX_NORM)
+    walks += walk(smooth, {"one, float32, tanh": one_head(smooth)}, data, steps, seed)
+    (clipped,) = walk(held, {"one, float32, clipped": one_head(held)}, data, steps, seed, MAX_NORM)
     readers = {name: read(one, which) for name, which in readings(latent).items()}
     x = to_float(data.test[:6], np.float64)
     return Found(
         same=[from_the_same_weights(vae, data, seed) for vae in (two, single)],
         walks=walks,
         clipped=clipped,
-        head=one.head["heads.W"],
+        head=one.params["heads.W"],
         readings={
             name: evaluate_elbo(reader, data.test, binarize="dynamic", rng=seed)
             for name, reader in readers.items()

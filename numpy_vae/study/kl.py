@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .. import posterior
+from ..bounds import Terms
 from ..data import Dataset, batch
 from ..optim import Adam
 from ..params import Array
@@ -215,7 +216,7 @@ def noise(model: str, vae: VAE, x: Array, rng: np.random.Generator) -> Noise:
         nll, kl, r = vae.terms(trace)
         assert r is not None
         one, sigma = np.ones_like(nll), np.broadcast_to(trace.sigma, eps.shape)
-        _, deps = vae.loss_backward_inputs(trace, one, np.zeros_like(kl))
+        _, deps = vae.backward_inputs(trace, Terms(one, np.zeros_like(kl)))
         # With sigma of each draw, the draws are not summed.
         dmu, dlogvar, _ = posterior.sample_backward(eps, sigma, deps / sigma)
         exact = posterior.kl_backward(trace.mu, trace.sigma, np.ones_like(kl))
@@ -250,7 +251,7 @@ def first_steps(sign: int, data: Dataset, hidden: int, latent: int, seed: int) -
         if kls[-1] > 1e9:  # before anything overflows
             break
         each = np.full_like(nll, 1 / len(x))
-        adam.step(vae.loss_backward(trace, each, sign * each, out=grads))
+        adam.step(vae.terms_backward(trace, Terms(each, sign * each), out=grads))
     return Training(sign, np.array(kls), np.array(losses))
 
 

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -106,31 +106,28 @@ MEANINGS = (
 ANY_SIGN = tuple(meaning.name for meaning in MEANINGS[2:])
 
 
-class Head(VAE):
-    """A VAE whose second head gives s, with logvar = g(s)."""
+class Head(Network):
+    """A second head that gives s, with logvar = g(s)."""
 
     meaning: ClassVar[Meaning]
 
-    def heads(self, net: Network, h: Array) -> tuple[Array, Array]:
+    def heads(self, h: Array) -> tuple[Array, Array]:
         """mu, and logvar = g(s)."""
-        return net.mu_head.forward(h), self.meaning.g(net.logvar_head.forward(h))
+        return self.mu_head.forward(h), self.meaning.g(self.logvar_head.forward(h))
 
-    def heads_backward(
-        self, net: Network, grad: Network, h: Array, dmu: Array, dlogvar: Array
-    ) -> Array:
+    def heads_backward(self, h: Array, dmu: Array, dlogvar: Array, grad: Self) -> Array:
         """ds = dlogvar g'(s)."""
-        ds = dlogvar * self.meaning.slope(net.logvar_head.forward(h))
-        dh = net.mu_head.backward(h, dmu, grad.mu_head)
-        return dh + net.logvar_head.backward(h, ds, grad.logvar_head)
+        ds = dlogvar * self.meaning.slope(self.logvar_head.forward(h))
+        return super().heads_backward(h, dmu, ds, grad)
 
 
 def head_of(s: Meaning) -> type[Head]:
-    """Return the model in which s has this meaning; it is made here, so it cannot be pickled."""
+    """Return the network in which s has this meaning."""
 
-    class Model(Head):
+    class HeadOfThis(Head):
         meaning = s
 
-    return Model
+    return HeadOfThis
 
 
 class Outcome(NamedTuple):
@@ -195,7 +192,8 @@ def run(setting: Setting) -> Found:
     for meaning in MEANINGS:
         for rate in LEARNING_RATES:
             for seed in setting.seed, setting.seed + 1:
-                vae = head_of(meaning)(data.train.shape[1], (hidden,), latent, rng=seed)
+                sizes = data.train.shape[1], (hidden,), latent
+                vae = VAE(*sizes, rng=seed, network_type=head_of(meaning))
                 vae.params["logvar.b"][:] = meaning.s(np.ones(latent))  # sigma = 1
                 elbo = train(vae, data, epochs, batch_size, rate, seed)
                 outcomes.append(Outcome(meaning.name, rate, seed, elbo))

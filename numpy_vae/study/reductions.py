@@ -29,12 +29,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import posterior
+from ..bounds import Terms
 from ..data import Dataset, batch, to_float
 from ..evaluate import Elbo, active_dimensions, evaluate_elbo
 from ..likelihood import Bernoulli, Gaussian
+from ..network import Trace
 from ..optim import Adam
 from ..params import Array
-from ..vae import VAE, Trace
+from ..vae import VAE
 from .pictures import draw_rows, shape_of
 from .report import Claim, Column, Setting, Study, Table
 from .training import train_and_test
@@ -176,8 +178,8 @@ def measured_beta(code: Code, seed: int) -> float:
     x, eps = rng.random((4, code.values)), rng.standard_normal((4, code.size))
     trace = vae.forward(x, eps)
     mean, none = np.full(4, 1 / 4), np.zeros(4)
-    of_nll = vae.loss_backward(trace, mean, none).flat
-    g = vae.loss_backward(trace, none, mean).flat
+    of_nll = vae.terms_backward(trace, Terms(mean, none)).flat
+    g = vae.terms_backward(trace, Terms(none, mean)).flat
     moved = vae.astype(np.complex128)
     moved.params.flat[:] += 1e-30j * g
     slope = reduced_loss(code, moved.forward(x, eps)).imag / 1e-30
@@ -196,7 +198,7 @@ def walk(optimiser: str, data: Dataset, seed: int) -> Walk:
             x = batch(data.train, rows, binarize="dynamic", rng=rng, dtype=np.float64)
             trace = vae.forward(x, rng.standard_normal((BATCH, 8)))
             weights = np.full(BATCH, factor / BATCH)
-            grads = vae.loss_backward(trace, weights, weights)
+            grads = vae.terms_backward(trace, Terms(weights, weights))
             if optimiser == "Adam":
                 adam.step(grads)
             else:

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .. import posterior
+from ..bounds import Terms
 from ..data import Dataset, batch, minibatches
 from ..optim import Adam
 from ..params import Array
@@ -174,7 +175,7 @@ def estimators(vae: VAE, x: Array, k: int, rng: np.random.Generator) -> list[Est
         eps = rng.standard_normal((100, len(x), vae.latent_dim), np.float32)
         trace = vae.forward(x, eps)
         nll, kl = vae.loss(trace)
-        _, deps = vae.loss_backward_inputs(trace, np.ones_like(nll), np.zeros_like(kl))
+        _, deps = vae.backward_inputs(trace, Terms(np.ones_like(nll), np.zeros_like(kl)))
         values.append(nll.astype(np.float64))
         slopes.append(deps / trace.sigma.astype(np.float64))  # dz = deps / sigma
         drawn.append(eps.astype(np.float64))
@@ -201,7 +202,7 @@ def estimator(name: str, estimates: Array, path: Array) -> Estimator:
 def train(noise: float, data: Dataset, hidden: int, latent: int, epochs: int, seed: int) -> VAE:
     """Train as ever, but with z = mu + noise sigma eps; the objective knows nothing of it."""
     vae = VAE(data.train.shape[1], (hidden,), latent, rng=seed)
-    adam, grads, streams = Adam(vae.params, lr=2e-3), vae.params.zeros_like(), spawn_streams(seed)
+    adam, grads, streams = Adam(vae.params, lr=2e-3), [vae.params.zeros_like()], spawn_streams(seed)
     for _ in range(epochs):
         for rows in minibatches(len(data.train), 100, streams.order):
             x = batch(data.train, rows, binarize="dynamic", rng=streams.pixels)

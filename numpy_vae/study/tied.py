@@ -14,7 +14,7 @@ Then logvar = 2 mu, and what flows back into mu comes from both of its uses:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -32,23 +32,21 @@ if TYPE_CHECKING:
 SHOWN = 500  # test images in the figure
 
 
-class Tied(VAE):
-    """A VAE with log sigma = mu; the log-variance head is there and never read."""
+class Tied(Network):
+    """log sigma = mu; the log-variance head is there and never read."""
 
-    def heads(self, net: Network, h: Array) -> tuple[Array, Array]:
+    def heads(self, h: Array) -> tuple[Array, Array]:
         """logvar = 2 mu, since log sigma² = 2 log sigma."""
-        mu = net.mu_head.forward(h)
+        mu = self.mu_head.forward(h)
         return mu, 2 * mu
 
-    def heads_backward(
-        self, net: Network, grad: Network, h: Array, dmu: Array, dlogvar: Array
-    ) -> Array:
-        """mu is read twice, as the mean and as the log-deviation: the gradients add."""
+    def heads_backward(self, h: Array, dmu: Array, dlogvar: Array, grad: Self) -> Array:
+        """mu is read twice, as the mean and as log sigma: the gradients add."""
         grad.logvar_head.W[:], grad.logvar_head.b[:] = 0, 0
-        return net.mu_head.backward(h, dmu + 2 * dlogvar, grad.mu_head)
+        return self.mu_head.backward(h, dmu + 2 * dlogvar, grad.mu_head)
 
 
-KINDS: dict[str, type[VAE]] = {"free": VAE, "tied": Tied}
+KINDS: dict[str, type[Network]] = {"free": Network, "tied": Tied}
 
 
 class Run(NamedTuple):
@@ -86,7 +84,7 @@ def run(setting: Setting) -> Found:
     hidden, latent, epochs, count = (100, 8, 12, 3) if setting.quick else (400, 20, 3, 2)
     data, seeds = setting.data, range(setting.seed, setting.seed + count)
     models = {
-        (name, seed): kind(data.train.shape[1], (hidden,), latent, rng=seed)
+        (name, seed): VAE(data.train.shape[1], (hidden,), latent, rng=seed, network_type=kind)
         for seed in seeds
         for name, kind in KINDS.items()
     }

@@ -10,8 +10,8 @@ EQUIVALENT = {
     " -> zip(shapes.items(), ends, ends[1:])": "False is what zip takes by default",
     "layers.rows: x.reshape(-1, x.shape[-1])"
     " -> x.reshape(-2, x.shape[-1])": "NumPy infers a length that is negative, whichever it is",
-    "vae.VAE.loss_backward_inputs: dx_target.reshape(-1, *trace.x.shape)"
-    " -> dx_target.reshape(-2, *trace.x.shape)": "NumPy infers a length that is negative",
+    "network.Network.backward_inputs: dtarget.reshape(-1, *trace.x.shape)"
+    " -> dtarget.reshape(-2, *trace.x.shape)": "NumPy infers a length that is negative",
     "layers.rows: x.ndim == 2 -> x.ndim == -2": "time only: a matrix gets the shape that it has",
     "layers.Dense.forward: x.ndim == 2 -> x.ndim == -2": "time only: the shape that it has",
     "layers.Dense.backward: x.ndim == 2 -> x.ndim == -2": "time only: the shape that it has",
@@ -65,7 +65,7 @@ EQUIVALENT = {
     "bounds.iwae_loss_backward: v.shape[-1] -> v.shape[1]": "v is (K, B): axis 1 is the last",
     "bounds.log_weights: log_w.reshape(-1, log_w.shape[-1])"
     " -> log_w.reshape(-2, log_w.shape[-1])": "NumPy infers a length that is negative",
-    "vae.VAE.forward: posterior.sample(mu, sigma, eps)"
+    "network.Network.forward: posterior.sample(mu, sigma, eps)"
     " -> posterior.sample(mu, eps, sigma)": "sigma eps = eps sigma, to the last bit",
     "vae.VAE.resample: posterior.sample(trace.mu, trace.sigma, eps)"
     " -> posterior.sample(trace.mu, eps, trace.sigma)": "sigma eps = eps sigma, to the last bit",
@@ -83,11 +83,11 @@ EQUIVALENT = {
     " -> t / AVERAGE_EVERY": "t is a multiple there, or less than one",
     "optim.Average.update: t < AVERAGE_EVERY"
     " -> t <= AVERAGE_EVERY": "at t = AVERAGE_EVERY the first condition holds",
-    "optim.Adam.__init__: (self.m, self.v)"
-    " -> (self.v, self.m)": "two vectors of zeros of the same layout are exchanged",
+    "optim.Adam.__init__: (self.M, self.V)"
+    " -> (self.V, self.M)": "two vectors of zeros of the same layout are exchanged",
     "optim.Adam.__init__: np.finfo(params.dtype).tiny * 100000000.0"
     " -> np.finfo(params.dtype).tiny * 200000000.0": "a threshold with room on both sides",
-    "optim.Adam._update: u < self._tiny"
+    "optim.Adam.update: u < self._tiny"
     " -> u <= self._tiny": "a threshold with room on both sides: that number may go or stay",
     "data._parse_idx: len(data) < promised"
     " -> len(data) <= promised": "they are not equal, by the line above",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from numpy_vae import VAE, Bernoulli, Gaussian, gradcheck
-from numpy_vae.bounds import BOUNDS
+from numpy_vae.bounds import BOUNDS, Terms
 from numpy_vae.likelihood import ContinuousBernoulli, LearnedGaussian
 
 B, D, H, Z, K = 3, 6, 4, 2, 5  # all different: a transposed shape cannot pass
@@ -78,14 +78,14 @@ def objective(beta, bound="elbo"):
         return vae.objective(trace, beta)
 
     def gradient_of(vae, trace, of_inputs):
-        return vae.backward_inputs(trace, beta) if of_inputs else vae.backward(trace, beta)
+        return gradient_of_bound(vae, trace, True) if of_inputs else vae.backward(trace, beta)
 
     def measure_bound(vae, trace):
         return BOUNDS[bound].forward(vae.terms(trace), beta)
 
     def gradient_of_bound(vae, trace, of_inputs):
         weights = BOUNDS[bound].backward(vae.terms(trace), beta)
-        return (vae.loss_backward_inputs if of_inputs else vae.loss_backward)(trace, *weights)
+        return (vae.backward_inputs if of_inputs else vae.terms_backward)(trace, weights)
 
     return (measure, gradient_of) if bound == "elbo" else (measure_bound, gradient_of_bound)
 
@@ -94,11 +94,11 @@ def terms(*weights):
     """Return the terms of the examples, weighed one by one, and their gradient."""
 
     def measure(vae, trace):
-        return sum((d * term).sum() for d, term in zip(weights, vae.terms(trace), strict=False))
+        return sum((d * term).sum() for d, term in zip(weights, vae.terms(trace), strict=True))
 
     def gradient_of(vae, trace, of_inputs):
-        backward = vae.loss_backward_inputs if of_inputs else vae.loss_backward
-        return backward(trace, *weights)
+        backward = vae.backward_inputs if of_inputs else vae.terms_backward
+        return backward(trace, Terms(*weights))
 
     return measure, gradient_of
 
@@ -139,14 +139,15 @@ def test_objective(rng, activation, likelihood, bound, lead, method):
     ids=["bernoulli-K", "gaussian-one", "continuous-bernoulli-one", "learned-gaussian-K"],
 )
 def test_reconstruction_alone(rng, likelihood, lead, method):
-    point, weights = draw_point(rng, lead, likelihood), (rng.standard_normal(lead), np.zeros(B))
+    point = draw_point(rng, lead, likelihood)
+    weights = rng.standard_normal(lead), np.zeros(B), np.zeros(lead)
     report = put(point, *terms(*weights), method, likelihood=likelihood)
     assert report.ok, f"\n{report}"
 
 
 @each_method
 def test_kl_alone(rng, method):
-    report = put(draw_point(rng), *terms(np.zeros(B), rng.standard_normal(B)), method)
+    report = put(draw_point(rng), *terms(np.zeros(B), rng.standard_normal(B), np.zeros(B)), method)
     assert report.ok, f"\n{report}"
 
 

@@ -22,12 +22,14 @@ from typing import NamedTuple
 import planting
 from equivalent import EQUIVALENT
 
-MATHEMATICS = ("params", "layers", "posterior", "likelihood", "network", "bounds", "vae", "optim")
+MATHEMATICS = (
+    "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae", "optim"
+)  # fmt: skip
 TRAINING = ("data", "evaluate", "train")
 MODULES = MATHEMATICS + TRAINING
 OTHERS = (  # the test files that use the mathematics
-    "vae", "linear", "bounds", "layers", "posterior", "likelihood", "params", "network", "optim",
-    "gradcheck", "evaluate", "checkpoint", "train", "files", "runs", "readme", "package",
+    "vae", "network", "linear", "bounds", "layers", "posterior", "likelihood", "params", "blocks",
+    "optim", "gradcheck", "evaluate", "checkpoint", "train", "files", "runs", "readme", "package",
 )  # fmt: skip
 OTHERS_OF_TRAINING = (
     "output_bias", "team", "evaluate", "train", "data", "runs", "command_evaluate", "checkpoint",

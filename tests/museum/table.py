@@ -27,6 +27,7 @@ PROOFS = {
     "posterior": ("posterior", "bounds", "vae", "linear", "evaluate"),
     "likelihood": ("likelihood", "vae", "linear", "evaluate"),
     "bounds": ("bounds", "vae", "evaluate"),
+    "blocks": ("blocks", "vae", "linear", "evaluate"),
     "network": ("network", "vae", "linear", "evaluate"),
     "vae": ("vae", "network", "linear", "evaluate", "checkpoint"),
     "optim": ("optim", "train"),

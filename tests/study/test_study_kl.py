@@ -196,7 +196,7 @@ def test_the_flipped_training_starts_from_the_same_step(digits):
 
 def test_the_right_sign_is_the_training_of_the_package(digits):
     vae, streams = VAE(784, (6,), 3, rng=0), spawn_streams(0)
-    adam, grads = Adam(vae.params), vae.params.zeros_like()
+    adam, grads = Adam(vae.params), [vae.params.zeros_like()]
     expected = []
     for _ in range(3):
         rows = streams.order.integers(len(digits.train), size=100)

@@ -8,7 +8,7 @@ import pytest
 from claims import failing
 from scipy import integrate, stats
 
-from numpy_vae import Dataset, gradcheck, posterior
+from numpy_vae import VAE, Dataset, gradcheck, posterior
 from numpy_vae.modelcheck import draw, function_of, gradient_of
 from numpy_vae.study.logvar import (
     CLAIMS,
@@ -103,7 +103,8 @@ def test_a_claim_fails_when_it_is_false(number, numbers):
 @pytest.mark.parametrize("method", ["central", "complex", "taylor"])
 @each_meaning
 def test_the_gradient_is_that_of_the_objective(meaning, method, rng):
-    vae = head_of(meaning)(7, (5,), 3, "tanh", dtype=np.float64, rng=rng)
+    sizes, network = (7, (5,), 3), head_of(meaning)
+    vae = VAE(*sizes, "tanh", dtype=np.float64, rng=rng, network_type=network)
     # A head that has to stay positive does: the weights are small beside the bias.
     vae.params["logvar.W"][:] = 0.03 * rng.standard_normal((5, 3))
     vae.params["logvar.b"][:] = meaning.s(np.array([0.5, 1.0, 2.0]))
@@ -163,11 +164,11 @@ def test_the_derivatives_of_the_kl_are_those_of_the_page():
 
 @each_meaning
 def test_a_model_starts_at_sigma_one_and_its_copies_mean_the_same(meaning, rng):
-    vae = head_of(meaning)(7, (5,), 3, rng=rng)
+    vae = VAE(7, (5,), 3, rng=rng, network_type=head_of(meaning))
     vae.params["logvar.b"][:] = meaning.s(np.ones(3))
     x = rng.random((4, 7)).astype(np.float32)
     for twin in vae, copy.copy(vae), vae.astype(np.float64), vae.over(vae.params.copy()):
-        assert twin.meaning is meaning
+        assert twin.network.meaning is meaning
         np.testing.assert_allclose(twin.encode(x)[1], 0, atol=1e-6)
     assert vae.encode(x)[1].dtype == np.float32
 
@@ -175,7 +176,7 @@ def test_a_model_starts_at_sigma_one_and_its_copies_mean_the_same(meaning, rng):
 def test_a_training_that_leaves_the_positive_numbers_has_no_elbo(rng):
     images = (rng.random((60, 16)) < 0.5).astype(np.float32)
     for name, fails in ("σ²", True), ("log σ²", False):
-        vae = head_of(BY_NAME[name])(16, (8,), 2, rng=0)
+        vae = VAE(16, (8,), 2, rng=0, network_type=head_of(BY_NAME[name]))
         vae.params["logvar.b"][:] = BY_NAME[name].s(np.ones(2))
         assert math.isnan(train(vae, Dataset("", images, images), 3, 20, 0.5, 0)) == fails
 

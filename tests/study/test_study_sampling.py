@@ -6,6 +6,7 @@ from claims import failing
 from scipy import stats
 
 from numpy_vae import VAE, fit, gradcheck, load_digits, posterior
+from numpy_vae.bounds import Terms
 from numpy_vae.study.sampling import (
     CLAIMS,
     DRAWS,
@@ -116,8 +117,8 @@ def test_the_pathwise_draws_add_up_to_what_training_gets(rng):
     vae.params.flat[:] += 0.3 * rng.standard_normal(vae.params.flat.size)
     trace = vae.forward(rng.random((5, 11)), rng.standard_normal((4, 5, 3)))
     dnll, dkl = np.ones((4, 5)), np.zeros(5)
-    grads = vae.loss_backward(trace, dnll, dkl)
-    slope = vae.loss_backward_inputs(trace, dnll, dkl)[1] / trace.sigma
+    grads = vae.terms_backward(trace, Terms(dnll, dkl))
+    slope = vae.backward_inputs(trace, Terms(dnll, dkl))[1] / trace.sigma
     by_mu, by_logvar = pathwise(slope, trace.eps, trace.sigma).sum(axis=(1, 2))
     np.testing.assert_allclose(by_mu, grads["mu.b"], rtol=1e-10)
     np.testing.assert_allclose(by_logvar, grads["logvar.b"], rtol=1e-10)

@@ -1,0 +1,69 @@
+"""The blocks of parameters: their names, shapes and initial values.
+
+    encoder.0, encoder.1, ...    the trunk from x to h
+    mu, logvar                   two heads on the same h
+    decoder.0, decoder.1, ...    the trunk from z, of the encoder's widths in reverse
+    output                       the affine map to what the likelihood reads
+
+Each is a `Dense` with two blocks, such as ``mu.W`` and ``mu.b``; a likelihood may add its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from .checks import check_whole
+from .params import Params
+
+MAX_WIDTH = 1 << 16
+MAX_PARAMETERS = (
+    1 << 28
+)  # 1 GiB of float32; with Adam's sums and a gradient for each thread four times that, or more
+
+
+def block_shapes(
+    data_dim: int, hidden: Sequence[int], latent_dim: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of each block, in the order in which they lie in the vector.
+
+    Raises
+    ------
+    ValueError
+        If a width is not a whole number in range, or there would be too many parameters.
+    """
+    for name, width in ("data_dim", data_dim), ("latent_dim", latent_dim):
+        check_whole(name, width, 1, MAX_WIDTH)
+    for width in hidden:
+        check_whole("a width in hidden", width, 1, MAX_WIDTH)
+    encoder, decoder = (data_dim, *hidden), (latent_dim, *reversed(hidden))
+    maps = {f"encoder.{i}": sizes for i, sizes in enumerate(pairwise(encoder))}
+    maps |= {"mu": (encoder[-1], latent_dim), "logvar": (encoder[-1], latent_dim)}
+    maps |= {f"decoder.{i}": sizes for i, sizes in enumerate(pairwise(decoder))}
+    maps |= {"output": (decoder[-1], data_dim)}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (n, m) in maps.items():
+        shapes |= {f"{name}.W": (n, m), f"{name}.b": (m,)}
+    size = sum(map(math.prod, shapes.values()))
+    check_whole("the number of parameters", size, 1, MAX_PARAMETERS)
+    return shapes
+
+
+def initialise(params: Params, activation: str, rng: np.random.Generator) -> None:
+    """Draw the initial weights, of mean 0 and variance gain / n, n the inputs; biases stay zero.
+
+    The gain is 2 before a relu and 1 elsewhere, so that the size of a signal is kept from layer to
+    layer; 1/10 where mu is made and where z is read, since at first z is noise, which would drive
+    the decoder and carries nothing; and 0 in the log-variance head: q starts at sigma = 1.
+    """
+    reads_z = "decoder.0" if "decoder.0.W" in params else "output"
+    gains = {"mu": 0.1, reads_z: 0.1, "logvar": 0.0}
+    for block, W in params.items():
+        name, kind = block.rsplit(".", 1)
+        if kind == "W":
+            in_trunk = name.startswith(("encoder", "decoder"))
+            gain = gains.get(name, 2.0 if in_trunk and activation == "relu" else 1.0)
+            W[:] = rng.normal(0, (gain / len(W)) ** 0.5, W.shape)
