@@ -83,7 +83,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     Raises
     ------
     ValueError
-        If the likelihood is not in `LIKELIHOODS`, or the heads are a subclass's: see `VAE.save`.
+        If the likelihood or the network is not the package's: see `VAE.save`.
     OSError
         If the file cannot be written.
     """
