@@ -14,8 +14,8 @@ An activation acts on each entry, y = f(a), so da = dy f'(a). Both f' here can b
     relu  y = a [a > 0]    da = dy [y > 0]       (0 at the kink a = 0)
     tanh  y = tanh a       da = dy (1 - y²)      since (sinh/cosh)' = (cosh² - sinh²)/cosh²
 
-A backward pass gets what its formula reads as arguments and assigns, never adds: nothing is
-remembered between calls, and calling it twice gives the same result.
+A backward pass takes all that its formula needs as arguments, and overwrites `grad`, never adds to
+it: nothing is remembered between calls, and calling it twice gives the same result.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Dense(NamedTuple):
         return dx if x.ndim == 2 else dx.reshape(x.shape)
 
     def backward_params(self, x: Array, dy: Array, grad: Dense) -> None:
-        """`backward` without dx, for a layer whose input nobody differentiates."""
+        """`backward` without dx, for a layer whose input needs no gradient."""
         np.matmul(rows(x).T, rows(dy), out=grad.W)  # (n, B) (B, m)
         rows(dy).sum(axis=0, out=grad.b)
 
 
 def rows(x: Array) -> Array:
-    """x as a matrix, all axes but the last as rows: of K samples NumPy would make K products."""
+    """x as a matrix, all axes but the last as rows: else K samples would be K separate products."""
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
@@ -137,7 +137,7 @@ class Trunk(NamedTuple):
         return dh
 
     def backward_params(self, hs: tuple[Array, ...], dh: Array, grad: Trunk) -> None:
-        """`backward` without ∂L/∂x: for an image, that product would be a tenth of a step."""
+        """`backward` without ∂L/∂x, which is a tenth of the time of a training step on images."""
         for i in reversed(range(len(self.layers))):
             da = self.activation.backward(hs[i + 1], dh)
             if i > 0:

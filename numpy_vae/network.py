@@ -2,25 +2,24 @@
 
 Letters of this page: B examples, D pixels, H hidden, Z latent, K samples. dy stands for ∂L/∂y.
 
-    forward                                   backward, read upwards
-    h      = encoder(x)              (B, H)   dh      = dmu W_muᵀ + dlogvar W_logvarᵀ
-    mu     = h W_mu + b_mu           (B, Z)   dmu     = dz               + dkl mu
-    logvar = h W_logvar + b_logvar   (B, Z)   dlogvar = dz eps sigma / 2 + dkl (sigma² - 1) / 2
-    sigma  = exp(logvar / 2)         (B, Z)
-    z      = mu + sigma eps          (B, Z)   dz      = dlogits back through output and decoder
-    logits = output(decoder(z))      (B, D)   dlogits = dnll (p - x),        p = sigmoid(logits)
-
-    nll    = -log p(x | z)           (B,)     dnll    = 1/B
-    kl     = KL(q(z | x) || N(0, I)) (B,)     dkl     = beta/B
+    forward                                     backward, read upwards
+    h      = encoder(x)                (B, H)   dh      = dmu W_muᵀ + dlogvar W_logvarᵀ
+    mu     = h W_mu + b_mu             (B, Z)   dmu     = dz               + dkl mu
+    logvar = h W_logvar + b_logvar     (B, Z)   dlogvar = dz eps sigma / 2 + dkl (sigma² - 1) / 2
+    sigma  = exp(logvar / 2)           (B, Z)
+    z      = mu + sigma eps            (B, Z)   dz      = dh_dec back through the decoder
+    h_dec  = decoder(z)                (B, H)   dh_dec  = dlogits W_outputᵀ
+    logits = h_dec W_output + b_output (B, D)   dlogits = dnll (p - x),   p = sigmoid(logits)
+    nll    = Σ_d softplus(logits) - x logits    dnll    = 1/B,      (B,): one for each example
+    kl     = Σ_z (mu² + sigma² - 1 - logvar)/2  dkl     = beta/B,   (B,)
     L      = 1/B Σ_b (nll + beta kl)
 
-(nll and p are those of the Bernoulli likelihood, others are in `likelihood`; L is minus the ELBO
-[1, equation 10] for beta = 1, and `bounds` has another.) h is read by two heads, mu and logvar are
-read by the sample and by the KL: where a value forks, its gradients are added on the way back.
-
-References
-----------
-[1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", arXiv:1312.6114, 2013.
+Every affine map y = x W + b also gives dW = xᵀ dy and db = Σ_b dy, and every relu h = max(a, 0) of
+the encoder and the decoder da = dh [h > 0] (see `layers`). nll = -log p(x | z) is Bernoulli's here
+(see `likelihood` for the others). With beta = 1, L is minus the ELBO, with one draw of eps for each
+example (Kingma and Welling, arXiv:1312.6114, equation 10); see `bounds` for another L, and for K
+samples, where nll and dnll are (K, B). Where a value is read twice, its two gradients add: h by the
+two heads, mu and logvar by the sample and by kl, x by the encoder and by nll.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Trace:
 
 
 class Network:
-    """All layers, over the parameters or over a gradient of them: itself a layer like `Dense`."""
+    """All layers, as views into the parameters or into a gradient of them."""
 
     def __init__(self, params: Params, activation: Activation, likelihood: Likelihood) -> None:
         self.encoder = Trunk.on(params, "encoder", activation)
@@ -63,7 +62,7 @@ class Network:
         self.logvar_head = Dense.on(params, "logvar")
         self.decoder = Trunk.on(params, "decoder", activation)
         self.output = Dense.on(params, "output")
-        self.likelihood = likelihood.on(params)  # which may have parameters, too
+        self.likelihood = likelihood.on(params)  # a copy: it may have parameters, too
 
     def over(self, params: Params) -> Self:
         """Return the same layers over other parameters, or over a gradient."""
@@ -100,12 +99,15 @@ class Network:
         return Terms(nll, kl, posterior.log_ratio(t.logvar, t.eps, t.z))
 
     def backward(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
-        """Assign the gradient of every parameter to `grad`; return dh and deps."""
+        """Assign ∂L/∂θ of every block to `grad`, the same layers over a gradient; return dh, deps.
+
+        `dterms` holds dnll, dkl and, for a bound that reads it, the derivative by the log ratio.
+        """
         t, (dnll, dkl, dratio) = trace, dterms
         self.likelihood.nll_backward_params(t.x, t.logits, dnll, grad.likelihood)
         dlogits = self.likelihood.nll_backward(t.x, t.logits, dnll)
-        dh_decoder = self.output.backward(t.decoder[-1], dlogits, grad.output)
-        dz = self.decoder.backward(t.decoder, dh_decoder, grad.decoder)
+        dh_dec = self.output.backward(t.decoder[-1], dlogits, grad.output)
+        dz = self.decoder.backward(t.decoder, dh_dec, grad.decoder)
         # mu and logvar are read twice, by the sample and by the KL: their gradients add.
         dmu_sample, dlogvar_sample, deps = posterior.sample_backward(t.eps, t.sigma, dz)
         dmu_kl, dlogvar_kl = posterior.kl_backward(t.mu, t.sigma, dkl)
@@ -119,9 +121,10 @@ class Network:
         return dh, deps
 
     def backward_inputs(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
-        """`backward`, and on to the inputs: return dx, (B, D), and deps, of the shape of eps."""
-        dh, deps = self.backward(trace, dterms, grad)
-        # x is read twice, as what is encoded and as what is to be explained.
-        dx = self.encoder.backward(trace.encoder, dh, grad.encoder)
-        dtarget = self.likelihood.nll_backward_x(trace.x, trace.logits, dterms.reconstruction)
-        return dx + dtarget.reshape(-1, *trace.x.shape).sum(axis=0), deps
+        """`backward`, and on from dh: return dx, (B, D), and deps, of the shape of eps."""
+        t, (dnll, _, _) = trace, dterms
+        dh, deps = self.backward(t, dterms, grad)
+        # x is read twice, by the encoder and by the likelihood: its gradients add.
+        dx = self.encoder.backward(t.encoder, dh, grad.encoder)
+        dtarget = self.likelihood.nll_backward_x(t.x, t.logits, dnll)
+        return dx + dtarget.reshape(-1, *t.x.shape).sum(axis=0), deps  # the sum over K samples

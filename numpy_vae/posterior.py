@@ -1,4 +1,4 @@
-"""The approximate posterior q(z | x) = N(mu, diag(sigma²)): all that knows the log-variance.
+"""The approximate posterior q(z | x) = N(mu, diag(sigma²)): the one module that uses logvar.
 
 Letters of this module: B examples, Z latent dimensions, K samples.
 
@@ -21,9 +21,9 @@ eps, which no parameter touches, so z is a smooth function of mu and logvar [1, 
                = E[-(log 2π + logvar + eps²) / 2 + (log 2π + z²) / 2]
                = (mu² + sigma² - 1 - logvar) / 2         as E[eps²] = 1, E[z²] = mu² + sigma²
 
-    dmu = mu                                     dlogvar = (sigma² - 1) / 2
+    dmu = dkl mu                                 dlogvar = dkl (sigma² - 1) / 2
 
-**The log ratio** log q(z | x) - log p(z) at one sample, whose expectation the divergence is. The
+**The log ratio** log q(z | x) - log p(z) at one sample, whose expectation is the divergence. The
 importance-weighted bound needs it, sample by sample. With (z - mu) / sigma = eps,
 
     r = Σ_z [-(log 2π + logvar + eps²) / 2 + (log 2π + z²) / 2] = Σ_z (z² - eps² - logvar) / 2
@@ -32,7 +32,7 @@ where z moves with mu and logvar, as in the sample, and eps does not:
 
     dmu = dratio z                               dlogvar = dratio (z sigma eps - 1) / 2
 
-The sampler and the divergence stand in one file and take the same sigma. Where they are kept apart,
+The sampler and the divergence live in one file and take the same sigma. Where they are kept apart,
 one takes exp(logvar) for the deviation while the other takes it for the variance, and no gradient
 check sees it: each is the true derivative of a wrong function.
 

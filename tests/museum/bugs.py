@@ -866,7 +866,7 @@ BUGS = (
         COMMON,
         plant(
             "network",
-            "return dx + dtarget.reshape(-1, *trace.x.shape).sum(axis=0), deps",
+            "return dx + dtarget.reshape(-1, *t.x.shape).sum(axis=0), deps",
             "return dx, deps",
         ),
         "test_vae.py::test_gradient_of_the_objective[relu-1-bernoulli-1-one-sample]",

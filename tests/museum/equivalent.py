@@ -10,8 +10,8 @@ EQUIVALENT = {
     " -> zip(shapes.items(), ends, ends[1:])": "False is what zip takes by default",
     "layers.rows: x.reshape(-1, x.shape[-1])"
     " -> x.reshape(-2, x.shape[-1])": "NumPy infers a length that is negative, whichever it is",
-    "network.Network.backward_inputs: dtarget.reshape(-1, *trace.x.shape)"
-    " -> dtarget.reshape(-2, *trace.x.shape)": "NumPy infers a length that is negative",
+    "network.Network.backward_inputs: dtarget.reshape(-1, *t.x.shape)"
+    " -> dtarget.reshape(-2, *t.x.shape)": "NumPy infers a length that is negative",
     "layers.rows: x.ndim == 2 -> x.ndim == -2": "time only: a matrix gets the shape that it has",
     "layers.Dense.forward: x.ndim == 2 -> x.ndim == -2": "time only: the shape that it has",
     "layers.Dense.backward: x.ndim == 2 -> x.ndim == -2": "time only: the shape that it has",
