@@ -14,12 +14,12 @@ Letters of this page: B examples, D pixels, H hidden, Z latent, K samples. dy st
     kl     = Σ_z (mu² + sigma² - 1 - logvar)/2  dkl     = beta/B,   (B,)
     L      = 1/B Σ_b (nll + beta kl)
 
-Every affine map y = x W + b also gives dW = xᵀ dy and db = Σ_b dy, and every relu h = max(a, 0) of
-the encoder and the decoder da = dh [h > 0] (see `layers`). nll = -log p(x | z) is Bernoulli's here
-(see `likelihood` for the others). With beta = 1, L is minus the ELBO, with one draw of eps for each
-example (Kingma and Welling, arXiv:1312.6114, equation 10); see `bounds` for another L, and for K
-samples, where nll and dnll are (K, B). Where a value is read twice, its two gradients add: h by the
-two heads, mu and logvar by the sample and by kl, x by the encoder and by nll.
+Each affine map y = x W + b also gives dW = xᵀ dy and db = Σ_b dy; encoder and decoder are affine
+maps with a relu after each, h = max(a, 0) and da = dh [h > 0] (see `layers`). This -log p(x | z) is
+Bernoulli's; `likelihood` has others. With beta = 1, L is minus the ELBO with one draw of eps for
+each example (Kingma and Welling, arXiv:1312.6114, equation 10). Averaged over K draws, dnll is
+1/(K B), of shape (K, B); `bounds` has another L. Where a value is read twice, its two gradients
+add: h by the two heads, mu and logvar by the sample and by kl, x by the encoder and by nll.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .params import Array, Params
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What one forward pass computed, under the names of the derivation; backward reads it.
+    """What one forward pass computed, named as in the derivation; backward reads it.
 
     With K samples of each example, `eps`, `z`, `decoder` and `logits` have a leading axis K.
     """
@@ -54,7 +54,7 @@ class Trace:
 
 
 class Network:
-    """All layers, as views into the parameters or into a gradient of them."""
+    """All layers, as views into the parameters or into their gradient."""
 
     def __init__(self, params: Params, activation: Activation, likelihood: Likelihood) -> None:
         self.encoder = Trunk.on(params, "encoder", activation)
@@ -62,7 +62,7 @@ class Network:
         self.logvar_head = Dense.on(params, "logvar")
         self.decoder = Trunk.on(params, "decoder", activation)
         self.output = Dense.on(params, "output")
-        self.likelihood = likelihood.on(params)  # a copy: it may have parameters, too
+        self.likelihood = likelihood.on(params)  # a copy, if it has parameters of its own
 
     def over(self, params: Params) -> Self:
         """Return the same layers over other parameters, or over a gradient."""
@@ -101,7 +101,7 @@ class Network:
     def backward(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
         """Assign ∂L/∂θ of every block to `grad`, the same layers over a gradient; return dh, deps.
 
-        `dterms` holds dnll, dkl and, for a bound that reads it, the derivative by the log ratio.
+        `dterms` holds dnll, dkl and, for a bound that reads it, that with respect to the log ratio.
         """
         t, (dnll, dkl, dratio) = trace, dterms
         self.likelihood.nll_backward_params(t.x, t.logits, dnll, grad.likelihood)
@@ -121,7 +121,7 @@ class Network:
         return dh, deps
 
     def backward_inputs(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
-        """`backward`, and on from dh: return dx, (B, D), and deps, of the shape of eps."""
+        """`backward`, continued from dh: return dx, (B, D), and deps, of the shape of eps."""
         t, (dnll, _, _) = trace, dterms
         dh, deps = self.backward(t, dterms, grad)
         # x is read twice, by the encoder and by the likelihood: its gradients add.
