@@ -35,13 +35,14 @@ PAGES = Path(__file__).resolve().parent.parent / "docs" / "study"
 END = "<!-- end -->"
 
 
-def quick_tables(study: Study, tables: Sequence[Table]) -> str:
+def quick_tables(study: Study, found: Any) -> str:
     """Return what stands on the page for the quick size."""
     told = f"On the drawn digits: `numpy-vae study {study.name}`, seed 0. The tests make these "
     if not study.images:
         told = f"`numpy-vae study {study.name}`, seed 0. The tests make these "
     told += "numbers again; what they may be off on another machine stands below each table."
-    return "\n".join([told, "", *[f"{t.markdown()}\n{tolerance(t)}\n" for t in tables]]).rstrip()
+    tables = [f"{table.markdown(found)}\n{tolerance(table)}\n" for table in study.tables]
+    return "\n".join([told, "", *tables]).rstrip()
 
 
 def tolerance(table: Table) -> str:
@@ -59,12 +60,12 @@ def together(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def mnist_tables(study: Study, tables: Sequence[Table], seconds: float) -> str:
+def mnist_tables(study: Study, found: Any, seconds: float) -> str:
     """Return what stands on the page for MNIST."""
     command = f"`numpy-vae study {study.name} --data mnist`, seed 0"
     told = f"{command}; {datetime.date.today()}, {seconds:.0f} s on {machine()}."
     head = f"On MNIST, like the figure: {told}"
-    return "\n".join([head, "", *[table.markdown() for table in tables]]).rstrip()
+    return "\n".join([head, "", *[table.markdown(found) for table in study.tables]]).rstrip()
 
 
 def machine() -> str:
@@ -100,24 +101,24 @@ def filled(text: str, marker: str, content: str) -> str:
     return f"{before}{begin}\n\n{content}\n\n{END}{after}"
 
 
-def perform(study: Study, setting: Setting) -> tuple[Any, list[Table], float, bool]:
-    """Run one experiment; return its numbers, its tables, its seconds, and if all claims hold."""
+def perform(study: Study, setting: Setting) -> tuple[Any, float, bool]:
+    """Run one experiment; return its numbers, its seconds, and whether all claims hold."""
     start = time.perf_counter()
     found = study.run(setting)
     seconds = time.perf_counter() - start
     failed = [claim.text for claim in study.claims if not claim.holds(found)]
     size = "quick" if setting.quick else "mnist"
     print(f"{study.name}, {size}: {seconds:.1f} s", *[f"\n  FAILS {c}" for c in failed], flush=True)
-    return found, study.tables(found), seconds, not failed
+    return found, seconds, not failed
 
 
 def write_page(study: Study, quick: Setting, mnist: Setting | None) -> bool:
     """Write the tables and the figure of one page; return whether all its claims hold."""
-    found, tables, _, holds = perform(study, quick)
-    written = {"quick": quick_tables(study, tables)}
+    found, _, holds = perform(study, quick)
+    written = {"quick": quick_tables(study, found)}
     if study.images and mnist is not None:
-        found, tables, seconds, also = perform(study, mnist)
-        written["mnist"] = mnist_tables(study, tables, seconds)
+        found, seconds, also = perform(study, mnist)
+        written["mnist"] = mnist_tables(study, found, seconds)
         holds &= also
     if holds:
         path = PAGES / page_of(study)

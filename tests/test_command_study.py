@@ -26,7 +26,7 @@ def small(name, holds=True, images=True, error=None):
         name,
         f"Question {name}?",
         run,
-        lambda found: [Table("Nats", (Column("what"), Column("value", ".2f")), [(name, found)])],
+        (Table("Nats", (Column("what"), Column("value", ".2f")), lambda found: [(name, found)]),),
         (Claim("Above zero.", lambda found: found > 0), Claim("Right.", lambda found: holds)),
         lambda figure, found: figure.subplots().plot([found]),
         images=images,

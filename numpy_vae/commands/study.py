@@ -102,8 +102,8 @@ def answer(study: Study, setting: Setting, data: str, figure: Path, *, overwrite
     on = data if study.images else "no images"
     say_result(f"{study.question}\n{on}, seed {setting.seed}; docs/study/{page_of(study)}\n")
     found = study.run(setting)
-    for table in study.tables(found):
-        say_result(table.text() + "\n")
+    for table in study.tables:
+        say_result(table.text(found) + "\n")
     held = [claim.holds(found) for claim in study.claims]
     for number, (claim, holds) in enumerate(zip(study.claims, held, strict=True), start=1):
         say_result(f"{number}. {'holds' if holds else 'FAILS'}  {claim.text}")

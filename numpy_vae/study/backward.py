@@ -317,55 +317,39 @@ def shown(shape: str, array: Array) -> tuple[str, str]:
     return first, second
 
 
-def table_of_lines(title: str, lines: tuple[Line, ...], values: Mapping[str, Array]) -> Table:
-    """Return the lines of a pass with their numbers."""
-    return Table(
-        title,
-        tuple(map(Column, ("name", "shape", "formula", "row 1", "row 2"))),
-        [
-            (f"d {name}" if name in SHAPES else name, shape, formula, *shown(shape, values[name]))
-            for name, shape, formula in lines
-        ],
-    )
-
-
-def tables(found: Found) -> list[Table]:
-    """What is given, the lines of both passes, and how they were checked."""
+def numbers(lines: tuple[Line, ...], values: Mapping[str, Array]) -> list[tuple[str, ...]]:
+    """The lines of a pass with their numbers."""
     return [
-        table_of_what_is_given(),
-        table_of_lines(
-            "Forward; row b belongs to image b where the shape begins with B",
-            FORWARD,
-            found.by_hand,
-        ),
-        table_of_lines("Backward, from the loss to the image", BACKWARD, found.gradients_by_hand),
-        table_of_distances(found.distances()),
-        table_of_checks(found.central, found.complex_step),
-        table_of_refused(found.refused),
+        (f"d {name}" if name in SHAPES else name, shape, formula, *shown(shape, values[name]))
+        for name, shape, formula in lines
     ]
 
 
-def table_of_what_is_given() -> Table:
-    """The numbers of `EXAMPLE`."""
-    return Table(
+LINE = tuple(map(Column, ("name", "shape", "formula", "row 1", "row 2")))
+TABLES = (
+    Table(
         "Given: two images of two pixels, the noise, and 22 parameters",
         tuple(map(Column, ("name", "shape", "row 1", "row 2"))),
-        [(name, shape, *shown(shape, np.array(EXAMPLE[name]))) for name, shape in SHAPES.items()],
-    )
-
-
-def table_of_distances(distances: dict[str, float]) -> Table:
-    """How far the package is from what is computed by hand."""
-    return Table(
+        lambda _: [
+            (name, shape, *shown(shape, np.array(EXAMPLE[name]))) for name, shape in SHAPES.items()
+        ],
+    ),
+    Table(
+        "Forward; row b belongs to image b where the shape begins with B",
+        LINE,
+        lambda found: numbers(FORWARD, found.by_hand),
+    ),
+    Table(
+        "Backward, from the loss to the image",
+        LINE,
+        lambda found: numbers(BACKWARD, found.gradients_by_hand),
+    ),
+    Table(
         "By hand in Python floats against the package: the largest difference of two numbers",
         (Column("of"), Column("difference", ".0e", within=1e-14)),
-        list(distances.items()),
-    )
-
-
-def table_of_checks(central: Report, complex_step: Report) -> Table:
-    """What two checks say of each block."""
-    return Table(
+        lambda found: list(found.distances().items()),
+    ),
+    Table(
         "The gradient against the function: the largest error over the largest entry of the block",
         (
             Column("block"),
@@ -374,21 +358,19 @@ def table_of_checks(central: Report, complex_step: Report) -> Table:
             Column("complex step", ".0e", within=1e-13),
             Column("verdict"),
         ),
-        [
+        lambda found: [
             (one.name, one.entries, one.error, other.error, one.verdict)
-            for one, other in zip(central, complex_step, strict=True)
+            for one, other in zip(found.central, found.complex_step, strict=True)
         ],
-    )
-
-
-def table_of_refused(refused: dict[str, list[str]]) -> Table:
-    """What the check refuses without a summand."""
-    return Table(
+    ),
+    Table(
         "One summand of a fork left out",
         (Column("left out"), Column("gradients that the check then refuses")),
-        [(name, ", ".join(blocks) or "none") for name, blocks in refused.items()],
-    )
-
+        lambda found: [
+            (name, ", ".join(blocks) or "none") for name, blocks in found.refused.items()
+        ],
+    ),
+)
 
 CLAIMS = (
     Claim(
@@ -555,7 +537,7 @@ STUDY = Study(
     "backward",
     "One backward pass, line by line",
     run,
-    tables,
+    TABLES,
     CLAIMS,
     draw,
     (8.0, 4.2),

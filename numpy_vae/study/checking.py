@@ -447,35 +447,17 @@ SLOPES = {"forward": (1e-1, 1e-4), "central": (1e-1, 1e-3), "complex": (1e-1, 1e
 PASSES = {True: "passes", False: "FAILS"}
 
 
-def tables(found: Found) -> list[Table]:
-    """Errors, best steps, slopes; the kink; the bugs; the Monte Carlo KL."""
-    return [
-        table_of_errors(found.curves),
-        table_of_best_steps(found.curves),
-        table_of_slopes(found),
-        table_of_the_kink(found.at_kink),
-        table_of_verdicts_at_the_kink(found.kinks),
-        table_of_verdicts(found.verdicts),
-        table_of_estimates(found.estimates),
-    ]
-
-
-def table_of_errors(curves: list[Curve]) -> Table:
-    """The error of each method at some of the steps."""
-    return Table(
+TABLES = (
+    Table(
         "Relative error of a derivative along a line, by step h",
         (
             Column("numbers"),
             Column("method"),
             *(Column(f"h = {h:.0e}", ".0e", factor=10) for h in SHOWN),
         ),
-        [(c.dtype, c.method, *(c.at(h) for h in SHOWN)) for c in curves],
-    )
-
-
-def table_of_best_steps(curves: list[Curve]) -> Table:
-    """Where the error of a difference is least, and how small."""
-    return Table(
+        lambda found: [(c.dtype, c.method, *map(c.at, SHOWN)) for c in found.curves],
+    ),
+    Table(
         "The best step",
         (
             Column("numbers"),
@@ -483,38 +465,27 @@ def table_of_best_steps(curves: list[Curve]) -> Table:
             Column("h", ".0e", factor=10),
             Column("relative error", ".0e", factor=10),
         ),
-        [(c.dtype, c.method, *c.best) for c in curves if c.method != "complex"],
-    )
-
-
-def table_of_slopes(found: Found) -> Table:
-    """How the error falls with the step."""
-    return Table(
+        lambda found: [(c.dtype, c.method, *c.best) for c in found.curves if c.method != "complex"],
+    ),
+    Table(
         "The slope of the error in the large steps, float64: powers of ten for each of h",
         (Column("method"), Column("slope", ".2f", within=0.03)),
-        [(method, found.curve(method, "float64").slope(*SLOPES[method])) for method in METHODS],
-    )
-
-
-def table_of_the_kink(at_kink: Curve) -> Table:
-    """The error across a kink beside the theory."""
-    return Table(
+        lambda found: [
+            (method, found.curve(method, "float64").slope(*SLOPES[method])) for method in METHODS
+        ],
+    ),
+    Table(
         f"A kink {DELTA:.0e} away: what a central difference is off by, in jumps of the slope",
         (
             Column("h", ".0e"),
             Column("measured", "z.3f", within=0.01),
             Column("(1 - δ/h) / 2, or 0", ".3f"),
         ),
-        [
-            (h, at_kink.at(h), (1 - DELTA / h) / 2 if h > DELTA else 0.0)
-            for h in (1e-4, 1e-6, 1e-8, 1e-10)
+        lambda found: [
+            (h, found.at_kink.at(h), max(1 - DELTA / h, 0) / 2) for h in (1e-4, 1e-6, 1e-8, 1e-10)
         ],
-    )
-
-
-def table_of_verdicts_at_the_kink(kinks: list[Kink]) -> Table:
-    """What the check says there."""
-    return Table(
+    ),
+    Table(
         "What gradcheck says at the kink, by central differences",
         (
             Column("gradient"),
@@ -523,13 +494,9 @@ def table_of_verdicts_at_the_kink(kinks: list[Kink]) -> Table:
             Column("entries at a kink", "d", within=4),
             Column("of", "d"),
         ),
-        [(k.gradient, k.takes, PASSES[k.ok], k.kinks, k.entries) for k in kinks],
-    )
-
-
-def table_of_verdicts(verdicts: list[Verdict]) -> Table:
-    """What the checks say of each bug."""
-    return Table(
+        lambda found: [(k.gradient, k.takes, PASSES[k.ok], *k[3:]) for k in found.kinks],
+    ),
+    Table(
         "Planted bugs and what four checks say",
         (
             Column("bug"),
@@ -538,13 +505,9 @@ def table_of_verdicts(verdicts: list[Verdict]) -> Table:
             Column("Taylor"),
             Column("PyTorch's rule"),
         ),
-        [(v.bug, *(PASSES[ok] for ok in v[1:])) for v in verdicts],
-    )
-
-
-def table_of_estimates(estimates: list[MonteCarlo]) -> Table:
-    """The KL of the right model and of the wrong one."""
-    return Table(
+        lambda found: [(v.bug, *(PASSES[ok] for ok in v[1:])) for v in found.verdicts],
+    ),
+    Table(
         "The KL and its Monte Carlo estimate, nats",
         (
             Column("model"),
@@ -553,8 +516,9 @@ def table_of_estimates(estimates: list[MonteCarlo]) -> Table:
             Column("standard error", ".4f", within=1e-3),
             Column("standard errors apart", ".1f", within=0.2, factor=1.01),
         ),
-        [(*m, m.apart) for m in estimates],
-    )
+        lambda found: [(*m, m.apart) for m in found.estimates],
+    ),
+)
 
 
 def inside(best: tuple[float, float], h: tuple[float, float], error: tuple[float, float]) -> bool:
@@ -669,5 +633,5 @@ def draw(figure: Figure, found: Found) -> None:
 
 
 STUDY = Study(
-    "checking", "How to check a gradient", run, tables, CLAIMS, draw, (8.0, 3.5), images=False
+    "checking", "How to check a gradient", run, TABLES, CLAIMS, draw, (8.0, 3.5), images=False
 )

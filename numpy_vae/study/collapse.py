@@ -227,18 +227,8 @@ def kl_of(vae: VAE, x: Array) -> tuple[Array, int, float]:
     return np.sort(kl)[::-1], int(active.sum()), float(np.max(kl[~active], initial=0))
 
 
-def tables(found: Found) -> list[Table]:
-    """Predicted and found of the linear models; the nonlinear ones."""
-    return [
-        table_of_small(found.small),
-        table_of_images(found.images),
-        table_of_curved(found.curved, found.mean_image),
-    ]
-
-
-def table_of_small(small: list[Linear]) -> Table:
-    """The linear models of the data with a known spectrum."""
-    return Table(
+TABLES = (
+    Table(
         "Linear model with 8 latent dimensions, data with λ = 8, 4, 2, 1, ... 2⁻¹⁶",
         (
             Column("likelihood"),
@@ -252,27 +242,23 @@ def table_of_small(small: list[Linear]) -> Table:
             Column("largest error of a dimension", ".3f", within=0.02, factor=3),
             Column("gradient at the closed form", ".0e", within=1e-10),
         ),
-        [
+        lambda found: [
             (
                 m.likelihood,
                 m.beta,
                 m.variance,
                 m.threshold,
-                int((m.values > m.threshold).sum()),
+                (m.values > m.threshold).sum(),
                 m.active,
                 m.predicted().sum(),
                 m.kl.sum(),
                 np.abs(m.kl - m.predicted()).max(),
                 m.gradient,
             )
-            for m in small
+            for m in found.small
         ],
-    )
-
-
-def table_of_images(m: Linear) -> Table:
-    """The first dimensions of the linear model of the images."""
-    return Table(
+    ),
+    Table(
         f"Linear model with {IMAGE_LATENT} latent dimensions on the images, v = {IMAGE_VARIANCE}, "
         f"β = {IMAGE_BETA:.0f}: KL in nats, largest first",
         (
@@ -281,13 +267,12 @@ def table_of_images(m: Linear) -> Table:
             Column("predicted", ".3f", within=0.005),
             Column("found", ".3f", within=0.02),
         ),
-        [(j + 1, m.values[j], m.predicted()[j], m.kl[j]) for j in range(10)],
-    )
-
-
-def table_of_curved(curved: list[Curved], mean: float) -> Table:
-    """The nonlinear models, and what the mean image alone is worth."""
-    return Table(
+        lambda found: [
+            (j + 1, found.images.values[j], found.images.predicted()[j], found.images.kl[j])
+            for j in range(10)
+        ],
+    ),
+    Table(
         "Nonlinear Bernoulli model, test images, nats per image",
         (
             Column("β"),
@@ -301,21 +286,27 @@ def table_of_curved(curved: list[Curved], mean: float) -> Table:
             Column(f"KL > {USED}", "d", within=4),
             Column("largest KL of an inactive one, 0 if none is", ".4f", within=0.003),
         ),
-        [
+        lambda found: [
+            *(
+                (
+                    f"{run.beta:.0f}",
+                    "yes" if run.warmup else "no",
+                    run.seed,
+                    *run.test,
+                    run.loss,
+                    run.active,
+                    run.used,
+                    run.idle,
+                )
+                for run in found.curved
+            ),
             (
-                f"{run.beta:.0f}",
-                "yes" if run.warmup else "no",
-                str(run.seed),
-                *run.test,
-                run.loss,
-                run.active,
-                run.used,
-                run.idle,
-            )
-            for run in curved
-        ]
-        + [("the mean image", "", "", -mean, mean, 0.0, mean, 0, 0, 0.0)],
-    )
+                *("the mean image", "", ""),
+                *(-found.mean_image, found.mean_image, 0.0, found.mean_image, 0, 0, 0.0),
+            ),
+        ],
+    ),
+)
 
 
 def active_as_predicted(found: Found) -> bool:
@@ -438,7 +429,7 @@ STUDY = Study(
     "collapse",
     "Posterior collapse: why are some dimensions dead?",
     run,
-    tables,
+    TABLES,
     CLAIMS,
     draw,
     (8.0, 3.2),

@@ -320,19 +320,8 @@ def run(setting: Setting) -> Found:
     )
 
 
-def tables(found: Found) -> list[Table]:
-    """From the same weights, side by side, clipped; and the wrong readings."""
-    return [
-        table_of_same(found.same),
-        table_of_walks(found.walks),
-        table_of_clipped(found.clipped),
-        table_of_readings(found.readings),
-    ]
-
-
-def table_of_same(same: list[Same]) -> Table:
-    """Distances from the same weights."""
-    return Table(
+TABLES = (
+    Table(
         "Two heads against one, from the same trained weights: distance over length, the largest "
         "of all arrays, in units of the rounding of the dtype",
         (
@@ -341,15 +330,11 @@ def table_of_same(same: list[Same]) -> Table:
             Column("gradient", ".1f", within=50),
             Column("weights after a step of Adam", ".1f", within=200),
         ),
-        same,
-    )
-
-
-def table_of_walks(walks: list[Walk]) -> Table:
-    """How far apart side by side, and how good in the end."""
-    return Table(
-        f"Trained beside two heads for {walks[0].steps[-1]} steps: distance over length of "
-        "the weights; and the ELBO on test images, nats per image",
+        lambda found: found.same,
+    ),
+    Table(
+        "Trained beside two heads: distance over length of the weights; and the ELBO on test "
+        "images, nats per image",
         (
             Column("heads"),
             Column("after 1 step", ".0e", within=1e-14, factor=100),
@@ -358,22 +343,18 @@ def table_of_walks(walks: list[Walk]) -> Table:
             Column("ELBO", ".2f", within=0.6),
             Column("ELBO of the two beside it", ".2f", within=0.6),
         ),
-        [
+        lambda found: [
             (
                 walk.what,
                 walk.after(1),
                 walk.after(EARLY),
-                float(walk.before.max(initial=0)),
+                walk.before.max(initial=0),
                 *reversed(walk.elbos),
             )
-            for walk in walks
+            for walk in found.walks
         ],
-    )
-
-
-def table_of_clipped(walk: Walk) -> Table:
-    """The same where the gradient is clipped."""
-    return Table(
+    ),
+    Table(
         f"The same with the gradient of each array clipped to length {MAX_NORM:g}",
         (
             Column("heads"),
@@ -382,13 +363,12 @@ def table_of_clipped(walk: Walk) -> Table:
             Column("ELBO", ".1f", within=1),
             Column("ELBO of the two beside it", ".1f", within=1),
         ),
-        [(walk.what, walk.after(EARLY), float(walk.apart[-1]), *reversed(walk.elbos))],
-    )
-
-
-def table_of_readings(readings: dict[str, Elbo]) -> Table:
-    """What each reading of the one head is worth."""
-    return Table(
+        lambda found: [
+            (walk.what, walk.after(EARLY), walk.apart[-1], *reversed(walk.elbos))
+            for walk in [found.clipped]
+        ],
+    ),
+    Table(
         "The head of float64 read in three ways, on test images, nats per image",
         (
             Column("its 2Z outputs are"),
@@ -396,9 +376,9 @@ def table_of_readings(readings: dict[str, Elbo]) -> Table:
             Column("reconstruction", ".1f", within=0.5),
             Column("KL", ".1f", within=0.5),
         ),
-        [(name, *elbo) for name, elbo in readings.items()],
-    )
-
+        lambda found: [(name, *elbo) for name, elbo in found.readings.items()],
+    ),
+)
 
 CLAIMS = (
     Claim(
@@ -477,5 +457,5 @@ def draw_head(ax: Axes, head: Array) -> None:
 
 
 STUDY = Study(
-    "concatenated", "One concatenated head or two?", run, tables, CLAIMS, draw, (8.0, 3.4)
+    "concatenated", "One concatenated head or two?", run, TABLES, CLAIMS, draw, (8.0, 3.4)
 )

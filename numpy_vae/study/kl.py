@@ -259,21 +259,8 @@ def first_above(kls: Array, limit: float) -> int:
     return int(np.argmax(kls > limit)) + 1 if (kls > limit).any() else 0
 
 
-def tables(found: Found) -> list[Table]:
-    """The KL in three ways; what is copied; the noise of both estimates; the flipped sign."""
-    return [
-        table_of_points(found.points),
-        table_of_errors(found.errors),
-        table_of_forms(found.forms),
-        table_of_noise(found.noises),
-        table_of_ratios(found.noises),
-        table_of_signs(found.trainings),
-    ]
-
-
-def table_of_points(points: list[Point]) -> Table:
-    """The KL in three ways, and how often a draw is below zero."""
-    return Table(
+TABLES = (
+    Table(
         f"The KL in nats; {DRAWS} draws",
         (
             Column("mu", "g"),
@@ -284,13 +271,9 @@ def table_of_points(points: list[Point]) -> Table:
             Column("its standard error", ".4f", within=2e-4),
             Column("draws below zero, %", ".1f", within=0.1),
         ),
-        [(*each[:-1], 100 * each.negative) for each in points],
-    )
-
-
-def table_of_errors(errors: Array) -> Table:
-    """The error of a mean of n draws beside the theory."""
-    return Table(
+        lambda found: [(*each[:-1], 100 * each.negative) for each in found.points],
+    ),
+    Table(
         f"Error of the mean of n draws at mu = {PLACE[0]:g}, logvar = {PLACE[1]:g}, in nats, root "
         f"mean square of {REPEATS}",
         (
@@ -298,40 +281,32 @@ def table_of_errors(errors: Array) -> Table:
             Column("error", ".4f", within=2e-4),
             Column("deviation of one draw / sqrt(n)", ".4f", within=1e-4),
         ),
-        [
-            (n, float(error), deviation(*PLACE) / math.sqrt(n))
-            for n, error in zip(SIZES, errors, strict=True)
+        lambda found: [
+            (n, error, deviation(*PLACE) / math.sqrt(n))
+            for n, error in zip(SIZES, found.errors, strict=True)
         ],
-    )
-
-
-def table_of_forms(forms: dict[str, Array]) -> Table:
-    """Each form at one point, and where it is least."""
-    return Table(
+    ),
+    Table(
         "What is copied, in nats, s = sigma²; mu from -3 to 3, logvar from -4 to 4",
         (
             Column("form"),
             Column("at mu = 1, logvar = 1", ".4f", within=1e-4),
-            Column("least on the grid", ".4f", within=1e-4),
+            Column("least on the grid", "z.4f", within=1e-4),
             Column("mu of the least", "g"),
             Column("logvar of the least", "g"),
         ),
-        [
+        lambda found: [
             (
                 name,
-                float(values[(MU == 1) & (LOGVAR == 1)][0]),
-                float(values.min()) + 0.0,  # no -0
-                float(MU.flat[values.argmin()]),
-                float(LOGVAR.flat[values.argmin()]),
+                values[(MU == 1) & (LOGVAR == 1)][0],
+                values.min(),
+                MU.flat[values.argmin()],
+                LOGVAR.flat[values.argmin()],
             )
-            for name, values in forms.items()
+            for name, values in found.forms.items()
         ],
-    )
-
-
-def table_of_noise(noises: list[Noise]) -> Table:
-    """Value and gradient, with the closed form and with the log ratio."""
-    return Table(
+    ),
+    Table(
         "Deviation over draws of one estimate of -ELBO, median over images (and dimensions)",
         (
             Column("model"),
@@ -340,34 +315,24 @@ def table_of_noise(noises: list[Noise]) -> Table:
             Column("derivative by mu", ".3g", factor=1.2),
             Column("derivative by logvar", ".3g", factor=1.2),
         ),
-        [
-            (
-                each.model,
-                ("closed form", "log ratio")[which],
-                *(float(np.median(pair[which])) for pair in each[1:4]),
-            )
-            for each in noises
-            for which in range(2)
+        lambda found: [
+            (each.model, name, *(np.median(pair[which]) for pair in each[1:4]))
+            for each in found.noises
+            for which, name in enumerate(("closed form", "log ratio"))
         ],
-    )
-
-
-def table_of_ratios(noises: list[Noise]) -> Table:
-    """How often a single log ratio is below zero."""
-    return Table(
+    ),
+    Table(
         "Single log ratios below zero, %",
         (
             Column("model"),
             Column("of an image", ".2f", within=0.2),
             Column("of one of its dimensions", ".1f", within=2),
         ),
-        [(each.model, *(100 * share for share in each.negative)) for each in noises],
-    )
-
-
-def table_of_signs(trainings: list[Training]) -> Table:
-    """What becomes of the KL with either sign."""
-    return Table(
+        lambda found: [
+            (each.model, *(100 * share for share in each.negative)) for each in found.noises
+        ],
+    ),
+    Table(
         "Training on reconstruction + KL, and on reconstruction - KL; steps from 1, 0 for never",
         (
             Column("sign of the KL", "+d"),
@@ -375,17 +340,17 @@ def table_of_signs(trainings: list[Training]) -> Table:
             *(Column(f"first step with a KL above {limit:g}", "d", within=3) for limit in LIMITS),
             Column("loss at the last step", ".2g", factor=10),
         ),
-        [
+        lambda found: [
             (
                 each.sign,
                 each.kl_at(20),
                 *(first_above(each.kls, limit) for limit in LIMITS),
-                float(each.losses[-1]),
+                each.losses[-1],
             )
-            for each in trainings
+            for each in found.trainings
         ],
-    )
-
+    ),
+)
 
 CLAIMS = (
     Claim(
@@ -465,7 +430,7 @@ STUDY = Study(
     "kl",
     "The KL: where does it come from, and what is its sign?",
     run,
-    tables,
+    TABLES,
     CLAIMS,
     draw,
     (8.0, 3.0),

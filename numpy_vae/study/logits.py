@@ -273,55 +273,35 @@ def roughness(images: Array, shape: tuple[int, int]) -> float:
     return float(sum(np.square(np.diff(tiles, axis=axis)).mean() for axis in (1, 2)))
 
 
-def tables(found: Found) -> list[Table]:
-    """Cost and slope by code; the floor; the integrals; the Gaussian models."""
-    return [
-        table_of_prices("What a pixel costs, nats, in float32", found, "cost"),
-        table_of_prices("The derivative of that by its logit", found, "slope"),
-        table_of_errors(found.worst),
-        table_of_the_floor(found),
-        table_of_densities(found.densities),
-        table_of_models(found.models),
-    ]
+PRICES = (
+    Column("l", "d"),
+    *(Column(f"x = {x}: {name}", "z.3f", within=0.01) for x in (0, 1) for name in CODES),
+)
 
 
-def table_of_prices(title: str, found: Found, what: str) -> Table:
-    """The cost or the slope of a pixel, by logit and code."""
-    prices = [getattr(found.priced[name][x], what) for x in (0, 1) for name in CODES]
-    return Table(
-        title,
-        (
-            Column("l", "d"),
-            *(Column(f"x = {x}: {name}", "z.3f", within=0.01) for x in (0, 1) for name in CODES),
-        ),
-        [(l, *map(float, row)) for l, row in zip(LOGITS, np.transpose(prices), strict=True)],
-    )
+def prices(found: Found, what: str) -> list[tuple[Any, ...]]:
+    """The rows for the cost or the slope of a pixel, by logit and code."""
+    columns = [getattr(found.priced[name][x], what) for x in (0, 1) for name in CODES]
+    return list(zip(LOGITS, *columns, strict=True))
 
 
-def table_of_errors(worst: tuple[float, float]) -> Table:
-    """How wrong the cost and the slope are from logits."""
-    return Table(
+TABLES = (
+    Table("What a pixel costs, nats, in float32", PRICES, lambda found: prices(found, "cost")),
+    Table("The derivative of that by its logit", PRICES, lambda found: prices(found, "slope")),
+    Table(
         "From logits, |l| up to 10 000: the largest error in float32",
         (Column("of cost / (1 + |l|)", ".0e", factor=10), Column("of slope", ".0e", factor=10)),
-        [worst],
-    )
-
-
-def table_of_the_floor(found: Found) -> Table:
-    """What grey images cost at the least."""
-    return Table(
+        lambda found: [found.worst],
+    ),
+    Table(
         "Cross-entropy of the grey test images, nats per image",
         (
             Column("at p = x, the floor", ".2f", within=0.01),
             Column("the logits 1/2 beside", ".2f", within=0.01),
         ),
-        [(found.floor, found.beside)],
-    )
-
-
-def table_of_densities(densities: list[Density]) -> Table:
-    """What integrates to 1, and what does not."""
-    return Table(
+        lambda found: [(found.floor, found.beside)],
+    ),
+    Table(
         "Integrals over x from 0 to 1, by quadrature; the last two columns by formula",
         (
             Column("l", "d"),
@@ -331,13 +311,9 @@ def table_of_densities(densities: list[Density]) -> Table:
             Column("its mean A'(l)", ".5f", within=1e-5),
             Column("sigmoid(l)", ".5f", within=1e-5),
         ),
-        densities,
-    )
-
-
-def table_of_models(models: list[Trained]) -> Table:
-    """The Gaussian models, by their variance."""
-    return Table(
+        lambda found: found.densities,
+    ),
+    Table(
         "Gaussian models of the grey images; test images, nats (of a density) per image",
         (
             Column("variance"),
@@ -349,7 +325,7 @@ def table_of_models(models: list[Trained]) -> Table:
             Column("mean squared error", ".4f", factor=1.05),
             Column("sharpness, data = 1", ".3f", within=0.03),
         ),
-        [
+        lambda found: [
             (
                 model.name.partition(",")[0],
                 model.variance,
@@ -358,9 +334,10 @@ def table_of_models(models: list[Trained]) -> Table:
                 model.error,
                 model.sharpness,
             )
-            for model in models
+            for model in found.models
         ],
-    )
+    ),
+)
 
 
 def only_the_logits_learn(found: Found) -> bool:
@@ -472,7 +449,7 @@ STUDY = Study(
     "logits",
     "Why logits, and what is cross-entropy on grey pixels?",
     run,
-    tables,
+    TABLES,
     CLAIMS,
     draw,
     (8.0, 3.0),

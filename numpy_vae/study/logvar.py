@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -251,60 +251,47 @@ def mix(lambda_: float, x: float = 1.0) -> Mixture:
     )
 
 
-def tables(found: Found) -> list[Table]:
-    """What became of the trainings, the derivatives of the KL, and the linear model."""
-    return [
-        table_of_failures(found),
-        table_of_elbos(found),
-        table_of_derivatives("First", found.slopes),
-        table_of_derivatives("Second", found.curvatures),
-        table_of_mixtures(found),
-    ]
+DERIVATIVES = (
+    Column("s is"),
+    *(Column(f"σ = {s:g}", "z.3g", factor=1.01) for s in SIGMAS[SHOWN]),
+)
 
 
-def table_of_failures(found: Found) -> Table:
-    """How many trainings failed, by meaning and learning rate."""
-    first, *others = LEARNING_RATES
-    return Table(
-        f"Trainings that failed, of {found.trainings()} with each learning rate",
+def derivatives_shown(of_each: Array) -> list[tuple[Any, ...]]:
+    """The rows for derivatives of the KL of each meaning at each of SIGMAS, (M, S)."""
+    return [(m.name, *values[SHOWN]) for m, values in zip(MEANINGS, of_each, strict=True)]
+
+
+TABLES = (
+    Table(
+        "Trainings that failed, of 2 with each learning rate",
         (
             Column("s is"),
-            Column(f"lr {first:g}", "d", within=1),
-            *(Column(f"lr {rate:g}", "d") for rate in others),
+            Column(f"lr {LEARNING_RATES[0]:g}", "d", within=1),
+            *(Column(f"lr {rate:g}", "d") for rate in LEARNING_RATES[1:]),
         ),
-        [(meaning.name, *map(int, found.failed(meaning.name))) for meaning in MEANINGS],
-    )
-
-
-def table_of_elbos(found: Found) -> Table:
-    """How good the models are whose s may have either sign."""
-    elbos = (map(float, found.elbos(name)) for name in ANY_SIGN)
-    return Table(
+        lambda found: [(meaning.name, *found.failed(meaning.name)) for meaning in MEANINGS],
+    ),
+    Table(
         "Mean ELBO of the test images, nats per image, where s may have either sign",
         (
             Column("lr", "g"),
             Column(f"s is {ANY_SIGN[0]}", ".1f", within=25),  # a jump over 0 is chance
             *(Column(name, ".1f", within=2) for name in ANY_SIGN[1:]),
         ),
-        list(zip(LEARNING_RATES, *elbos, strict=True)),
-    )
-
-
-def table_of_derivatives(order: str, of_each: Array) -> Table:
-    """The derivatives of the KL of this order, of each meaning at each of SIGMAS, (M, S)."""
-    return Table(
-        f"{order} derivative by s of the KL of one dimension, at μ = 0, in nats",
-        (Column("s is"), *(Column(f"σ = {s:g}", "z.3g", factor=1.01) for s in SIGMAS[SHOWN])),
-        [
-            (meaning.name, *map(float, values[SHOWN]))
-            for meaning, values in zip(MEANINGS, of_each, strict=True)
-        ],
-    )
-
-
-def table_of_mixtures(found: Found) -> Table:
-    """The linear model, with one meaning and with two."""
-    return Table(
+        lambda found: list(zip(LEARNING_RATES, *map(found.elbos, ANY_SIGN), strict=True)),
+    ),
+    Table(
+        "First derivative by s of the KL of one dimension, at μ = 0, in nats",
+        DERIVATIVES,
+        lambda found: derivatives_shown(found.slopes),
+    ),
+    Table(
+        "Second derivative by s of the KL of one dimension, at μ = 0, in nats",
+        DERIVATIVES,
+        lambda found: derivatives_shown(found.curvatures),
+    ),
+    Table(
         "Linear Gaussian model at its optimum: σ, and minus the loss less log p(x) in nats",
         (
             Column("λ", "g"),
@@ -314,9 +301,9 @@ def table_of_mixtures(found: Found) -> Table:
             Column("excess, one meaning", "z.4f", within=2e-4),
             Column("excess, two meanings", "z.4f", within=2e-4),
         ),
-        found.mixtures,
-    )
-
+        lambda found: found.mixtures,
+    ),
+)
 
 CLAIMS = (
     Claim(
@@ -409,4 +396,4 @@ def draw(figure: Figure, found: Found) -> None:
     figure.legend(title="s is", loc="outside lower center", ncols=len(STYLES))
 
 
-STUDY = Study("logvar", "Why the logarithm of the variance?", run, tables, CLAIMS, draw, (8.0, 3.5))
+STUDY = Study("logvar", "Why the logarithm of the variance?", run, TABLES, CLAIMS, draw, (8.0, 3.5))

@@ -3,9 +3,9 @@
 A page under docs/study/ asks one question, and a module of this package, of the same name, answers
 it by an experiment:
 
-    run(setting)     the numbers, as a named tuple: what it trains, draws and counts
-    tables(found)    the tables of the page, made of them
-    CLAIMS           the sentences of the page that the numbers must bear out
+    run(setting)          the numbers, as a named tuple: what it trains, draws and counts
+    TABLES                the tables of the page, made of them
+    CLAIMS                the sentences of the page that the numbers must bear out
     draw(figure, found)   its figure
 
 The tests run each in its quick size, hold the tables against those of the page and ask each claim;
@@ -106,29 +106,30 @@ class Table(NamedTuple):
     title : str
         What it shows, with the unit.
     columns : tuple of Column
-    rows : sequence of tuples, a value for each column
+    rows : callable
+        The numbers of the study -> rows, each a tuple with a value for each column.
     """
 
     title: str
     columns: tuple[Column, ...]
-    rows: Sequence[tuple[Any, ...]]
+    rows: Callable[[Any], Sequence[tuple[Any, ...]]]
 
-    def cells(self) -> list[list[str]]:
+    def cells(self, found: Any) -> list[list[str]]:
         """Return the rows as they are shown."""
-        pairs = (zip(self.columns, row, strict=True) for row in self.rows)
+        pairs = (zip(self.columns, row, strict=True) for row in self.rows(found))
         return [[column.cell(value) for column, value in row] for row in pairs]
 
-    def markdown(self) -> str:
+    def markdown(self, found: Any) -> str:
         """Return the table for a page."""
         lines = [[column.name for column in self.columns]]
-        lines += [["---:" if column.form else "---" for column in self.columns], *self.cells()]
+        lines += [["---:" if column.form else "---" for column in self.columns], *self.cells(found)]
         escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
         rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
         return f"**{self.title}**\n\n{rows}\n"
 
-    def text(self) -> str:
+    def text(self, found: Any) -> str:
         """Return the table for a terminal."""
-        lines = [[column.name for column in self.columns], *self.cells()]
+        lines = [[column.name for column in self.columns], *self.cells(found)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
         def line(cells: Sequence[str]) -> str:
@@ -158,8 +159,7 @@ class Study(NamedTuple):
     question : str
     run : callable
         Setting -> the numbers that the others read.
-    tables : callable
-        Numbers -> tables of the page.
+    tables : tuple of Table
     claims : tuple of Claim
     draw : callable
         Draws the figure of the page on an empty matplotlib Figure of `size`.
@@ -172,7 +172,7 @@ class Study(NamedTuple):
     name: str
     question: str
     run: Callable[[Setting], Any]
-    tables: Callable[[Any], list[Table]]
+    tables: tuple[Table, ...]
     claims: tuple[Claim, ...]
     draw: Callable[[Figure, Any], None]
     size: tuple[float, float] = (7.0, 3.0)

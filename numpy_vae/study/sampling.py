@@ -234,19 +234,8 @@ def spread(name: str, z: Array) -> Spread:
     return Spread(name, z.mean(axis=0), z.std(axis=0))
 
 
-def tables(found: Found) -> list[Table]:
-    """The draws; the two gradients; the false noise; and where the codes lie."""
-    return [
-        table_of_laws(found.laws),
-        table_of_gradients(found),
-        table_of_noise(found.trained),
-        table_of_codes(found.spreads),
-    ]
-
-
-def table_of_laws(laws: list[Law]) -> Table:
-    """How far the draws are from each law, and their quantiles."""
-    return Table(
+TABLES = (
+    Table(
         f"{DRAWS} draws of mu + sigma eps, mu = {MU:g}, logvar = {LOGVAR:g}",
         (
             Column("law"),
@@ -255,13 +244,9 @@ def table_of_laws(laws: list[Law]) -> Table:
             Column("median", ".3f", within=1e-3),
             Column("95 % quantile", ".3f", within=1e-3),
         ),
-        [(law.name, law.distance, *law.quantiles) for law in laws],
-    )
-
-
-def table_of_gradients(found: Found) -> Table:
-    """The noise of the estimators, by mu and by logvar."""
-    return Table(
+        lambda found: [(law.name, law.distance, *law.quantiles) for law in found.laws],
+    ),
+    Table(
         "Gradients of the mean of -log p(x | z), honest model; medians over images and dimensions, "
         "in the last column the root mean square",
         (
@@ -271,23 +256,19 @@ def table_of_gradients(found: Found) -> Table:
             Column("times the pathwise one", ".3g", factor=1.4),
             Column("difference to the pathwise mean, standard errors", ".2f", within=0.1),
         ),
-        [
+        lambda found: [
             (
                 each.name,
                 ("mu", "logvar")[by],
-                float(np.median(each.variances[by])),
-                float(found.ratios(index)[by]),
-                float(found.apart(index)[by]),
+                np.median(each.variances[by]),
+                found.ratios(index)[by],
+                found.apart(index)[by],
             )
             for index, each in enumerate(found.estimators)
             for by in range(2)
         ],
-    )
-
-
-def table_of_noise(trained: list[Trained]) -> Table:
-    """What is reported of each model, and what is true."""
-    return Table(
+    ),
+    Table(
         "Test images, nats per image; z = mu + c sigma eps in training",
         (
             Column("c", "g"),
@@ -298,16 +279,9 @@ def table_of_noise(trained: list[Trained]) -> Table:
             Column("KL", ".2f", within=0.5),
             Column("mean sigma", ".3f", within=0.01),
         ),
-        [
-            (run.noise, run.reported, run.elbo, run.sampled, run.at_mean, run.kl, run.sigma)
-            for run in trained
-        ],
-    )
-
-
-def table_of_codes(spreads: list[Spread]) -> Table:
-    """The means and deviations of the codes."""
-    return Table(
+        lambda found: found.trained,
+    ),
+    Table(
         "Where the codes of all test images lie, by dimension; the prior has mean 0, deviation 1",
         (
             Column("codes"),
@@ -316,18 +290,12 @@ def table_of_codes(spreads: list[Spread]) -> Table:
             Column("mean deviation", ".2f", within=0.03),
             Column("greatest deviation", ".2f", within=0.05),
         ),
-        [
-            (
-                each.name,
-                float(np.abs(each.means).max()),
-                float(each.deviations.min()),
-                float(each.deviations.mean()),
-                float(each.deviations.max()),
-            )
-            for each in spreads
+        lambda found: [
+            (name, np.abs(means).max(), deviations.min(), deviations.mean(), deviations.max())
+            for name, means, deviations in found.spreads
         ],
-    )
-
+    ),
+)
 
 CLAIMS = (
     Claim(
@@ -404,7 +372,7 @@ STUDY = Study(
     "sampling",
     "How can mu + sigma eps be a sample, and how does a gradient pass a random node?",
     run,
-    tables,
+    TABLES,
     CLAIMS,
     draw,
     (8.0, 3.0),

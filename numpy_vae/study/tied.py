@@ -136,14 +136,15 @@ def angle_of_the_heads(vae: VAE, x: Array, seed: int) -> float:
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))  # 1 may be rounded up
 
 
-def tables(found: Found) -> list[Table]:
-    """Both models with each seed; and how mu and log sigma of the free one go together."""
-    return [table_of_elbos(found), table_of_pairs(found), table_of_angles(found)]
+def spread(values: Array) -> tuple[float, float, float]:
+    """The least, the mean and the greatest; NaN if there are none."""
+    if not values.size:
+        return np.nan, np.nan, np.nan
+    return float(values.min()), float(values.mean()), float(values.max())
 
 
-def table_of_elbos(found: Found) -> Table:
-    """The test images, model by model."""
-    return Table(
+TABLES = (
+    Table(
         "Test images, nats per image; the same seed is the same initial weights, order and noise",
         (
             Column("log sigma"),
@@ -153,7 +154,7 @@ def table_of_elbos(found: Found) -> Table:
             Column("KL", ".2f", within=1.5),
             Column("active dimensions", "d", within=1),
         ),
-        [
+        lambda found: [
             (
                 {"free": "a head of its own", "tied": "= mu"}[run.model],
                 run.seed,
@@ -162,13 +163,8 @@ def table_of_elbos(found: Found) -> Table:
             )
             for run in found.runs
         ],
-    )
-
-
-def table_of_pairs(found: Found) -> Table:
-    """The least and the most that mu and log sigma go together; NaN if no dimension is active."""
-    of_free = found.correlations if found.correlations.size else np.array([np.nan])
-    return Table(
+    ),
+    Table(
         "Over the test images, models of the first seed",
         (
             Column("what"),
@@ -176,29 +172,20 @@ def table_of_pairs(found: Found) -> Table:
             Column("mean", ".2f", within=0.1),
             Column("most", ".2f", within=0.3),
         ),
-        [
-            ("free: correlation of mu and log sigma, by dimension", *spread(of_free)),
+        lambda found: [
+            ("free: correlation of mu and log sigma, by dimension", *spread(found.correlations)),
             ("tied: mu", *spread(found.tied_mu)),
         ],
-    )
-
-
-def spread(values: Array) -> tuple[float, float, float]:
-    """The least, the mean and the greatest."""
-    return float(values.min()), float(values.mean()), float(values.max())
-
-
-def table_of_angles(found: Found) -> Table:
-    """The gradients of the two heads, seed by seed."""
-    return Table(
+    ),
+    Table(
         "Before the first step",
         (
             Column("seed", "d"),
             Column("angle of the gradients of mu.W and logvar.W, degrees", ".1f", within=2),
         ),
-        list(zip(found.seeds(), map(float, found.angles), strict=True)),
-    )
-
+        lambda found: list(zip(found.seeds(), found.angles, strict=True)),
+    ),
+)
 
 CLAIMS = (
     Claim(
@@ -248,4 +235,4 @@ def draw(figure: Figure, found: Found) -> None:
     )
 
 
-STUDY = Study("tied", "Is log sigma = mu?", run, tables, CLAIMS, draw, (8.0, 3.0))
+STUDY = Study("tied", "Is log sigma = mu?", run, TABLES, CLAIMS, draw, (8.0, 3.0))
