@@ -29,7 +29,7 @@ from numpy_vae.commands.inputs import UsageError, refusals
 from numpy_vae.commands.study import chosen, setting_of
 from numpy_vae.figures import save_study
 from numpy_vae.files import atomic_write
-from numpy_vae.study import Setting, Study, Table, page_of
+from numpy_vae.study import Column, Setting, Study, Table, page_of
 
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "study"
 END = "<!-- end -->"
@@ -41,18 +41,39 @@ def quick_tables(study: Study, found: Any) -> str:
     if not study.images:
         told = f"`numpy-vae study {study.name}`, seed 0. The tests make these "
     told += "numbers again; what they may be off on another machine stands below each table."
-    tables = [f"{table.markdown(found)}\n{tolerance(table)}\n" for table in study.tables]
+    tables = [f"{markdown(table, found)}\n{tolerances(table)}\n" for table in study.tables]
     return "\n".join([told, "", *tables]).rstrip()
 
 
-def tolerance(table: Table) -> str:
+def markdown(table: Table, found: Any) -> str:
+    """Return a table for a page."""
+    lines = [[column.name for column in table.columns]]
+    lines += [["---:" if column.form else "---" for column in table.columns], *table.cells(found)]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
+    return f"**{table.title}**\n\n{rows}\n"
+
+
+def tolerances(table: Table) -> str:
     """Return how far the numbers of a table may be off on another machine, as a line."""
     named: dict[str, list[str]] = {}
     for column in table.columns:
-        if column.tolerance:
-            named.setdefault(column.tolerance, []).append(f'"{column.name}"')
-    allowed = [f"{together(names)} {tolerance}" for tolerance, names in named.items()]
+        if words := tolerance(column):
+            named.setdefault(words, []).append(f'"{column.name}"')
+    allowed = [f"{together(names)} {words}" for words, names in named.items()]
     return f"*Tolerance: {'; '.join(allowed) or 'none, they are the same everywhere'}.*"
+
+
+def tolerance(column: Column) -> str:
+    """Return how far a number may be off, in words; empty if not at all."""
+    if not column.form or (column.within == 0 and column.factor == 1):
+        return ""
+    parts = [f"±{column.within:g}"] if column.within else []
+    if 1 < column.factor <= 1.5:
+        parts.append(f"{100 * (column.factor - 1):.0f} %")
+    elif column.factor > 1.5:
+        parts.append(f"a factor of {column.factor:g}")
+    return " or ".join(parts)
 
 
 def together(names: Sequence[str]) -> str:
@@ -65,7 +86,7 @@ def mnist_tables(study: Study, found: Any, seconds: float) -> str:
     command = f"`numpy-vae study {study.name} --data mnist`, seed 0"
     told = f"{command}; {datetime.date.today()}, {seconds:.0f} s on {machine()}."
     head = f"On MNIST, like the figure: {told}"
-    return "\n".join([head, "", *[table.markdown(found) for table in study.tables]]).rstrip()
+    return "\n".join([head, "", *[markdown(table, found) for table in study.tables]]).rstrip()
 
 
 def machine() -> str:

@@ -75,28 +75,6 @@ class Column(NamedTuple):
         """Return a value as the table shows it."""
         return format(value, self.form)
 
-    def agrees(self, shown: str, value: Any) -> bool:
-        """Whether `value` could be what another machine has shown as `shown`."""
-        mine = self.cell(value)
-        if mine == shown or not self.form:
-            return mine == shown
-        a, b = float(mine), float(shown)
-        return abs(a - b) <= self.within * (1 + 1e-9) or (
-            a * b > 0 and max(a / b, b / a) <= self.factor
-        )
-
-    @property
-    def tolerance(self) -> str:
-        """How far a number may be off, in words; empty if not at all."""
-        if not self.form or (self.within == 0 and self.factor == 1):
-            return ""
-        parts = [f"±{self.within:g}"] if self.within else []
-        if 1 < self.factor <= 1.5:
-            parts.append(f"{100 * (self.factor - 1):.0f} %")
-        elif self.factor > 1.5:
-            parts.append(f"a factor of {self.factor:g}")
-        return " or ".join(parts)
-
 
 class Table(NamedTuple):
     """A table of numbers.
@@ -118,14 +96,6 @@ class Table(NamedTuple):
         """Return the rows as they are shown."""
         pairs = (zip(self.columns, row, strict=True) for row in self.rows(found))
         return [[column.cell(value) for column, value in row] for row in pairs]
-
-    def markdown(self, found: Any) -> str:
-        """Return the table for a page."""
-        lines = [[column.name for column in self.columns]]
-        lines += [["---:" if column.form else "---" for column in self.columns], *self.cells(found)]
-        escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-        rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
-        return f"**{self.title}**\n\n{rows}\n"
 
     def text(self, found: Any) -> str:
         """Return the table for a terminal."""
