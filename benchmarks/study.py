@@ -27,9 +27,9 @@ import numpy as np
 
 from numpy_vae.commands.inputs import UsageError, refusals
 from numpy_vae.commands.study import chosen, setting_of
-from numpy_vae.figures import save_study
 from numpy_vae.files import atomic_write
 from numpy_vae.study import Column, Setting, Study, Table, page_of
+from numpy_vae.study.drawing import save_study
 
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "study"
 END = "<!-- end -->"

@@ -95,8 +95,8 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(study: Study, setting: Setting, data: str, figure: Path, *, overwrite: bool) -> bool:
     """Run one experiment and say what it found; return whether all its claims hold."""
-    from ..figures import save_study
     from ..study import page_of
+    from ..study.drawing import save_study
 
     start = time.perf_counter()
     on = data if study.images else "no images"

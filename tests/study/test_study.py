@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from numpy_vae.commands.study import setting_of
-from numpy_vae.figures import save_study
 from numpy_vae.study import STUDIES, Column, Table, page_of
+from numpy_vae.study.drawing import save_study
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = ROOT / "docs" / "study"
