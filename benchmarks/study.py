@@ -6,8 +6,9 @@
 
 Each page has two places for tables: of the quick size, which the tests run again and compare, and
 of MNIST, with the command, the date and the machine. The figure is that of MNIST, where the
-experiment looks at images. A page of which a claim does not hold is left as it is, and the exit
-status is 1. MNIST is looked for where ``numpy-vae train`` looks for it.
+experiment looks at images; the diagram of page 11 is a file of its own, which nothing writes. A
+page of which a claim does not hold is left as it is, and the exit status is 1. MNIST is looked for
+where ``numpy-vae train`` looks for it.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def write_page(study: Study, quick: Setting, mnist: Setting | None) -> bool:
             text = filled(text, marker, content)
         with atomic_write(path) as stream:
             stream.write(text.encode())
-        if mnist is not None or not study.images:
+        if study.draw and (mnist is not None or not study.images):
             save_study(PAGES / "figures" / f"{study.name}.png", study, found)
     return holds
 

@@ -95,6 +95,14 @@ def test_what_cannot_be_done_is_refused_in_one_line(studies, tmp_path, capsys, w
     assert small.ran == [] and sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken"]
 
 
+def test_a_study_without_a_figure_says_so_and_writes_nothing(studies, tmp_path, capsys):
+    studies["one"] = studies["one"]._replace(draw=None)
+    assert main(["study", "one"]) == 0
+    out = capsys.readouterr().out
+    assert "\n2. holds  Right.\n\nno figure to draw; " in out and "written" not in out
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_mnist_is_the_full_size(studies, monkeypatch, capsys):
     asked = []
 

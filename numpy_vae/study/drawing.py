@@ -33,11 +33,13 @@ def save_study(path: Path, study: Study, found: Any, write: Write = atomic_write
     path : Path
         Its suffix, png, pdf or svg, says what is written.
     study : Study
+        One that draws.
     found : Any
         What `study.run` returned.
     write : callable
         As in `figures.save_figures`.
     """
+    assert study.draw is not None
     with mpl.rc_context(OWN | STYLE):
         figure = Figure(study.size, DPI, layout="constrained")
         study.draw(figure, found)

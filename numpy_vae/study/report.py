@@ -6,7 +6,7 @@ it by an experiment:
     run(setting)          the numbers, as a named tuple: what it trains, draws and counts
     TABLES                the tables of the page, made of them
     CLAIMS                the sentences of the page that the numbers must bear out
-    draw(figure, found)   its figure
+    draw(figure, found)   its figure, if it draws one
 
 The tests run each in its quick size, hold the tables against those of the page and ask each claim;
 ``numpy-vae study`` does the same before a reader's eyes.
@@ -131,8 +131,9 @@ class Study(NamedTuple):
         Setting -> the numbers that the others read.
     tables : tuple of Table
     claims : tuple of Claim
-    draw : callable
-        Draws the figure of the page on an empty matplotlib Figure of `size`.
+    draw : callable, optional
+        Draws the figure of the page on an empty matplotlib Figure of `size`. None where the page
+        shows a diagram that no number changes.
     size : (float, float)
         Of the figure, in inches.
     images : bool
@@ -144,6 +145,6 @@ class Study(NamedTuple):
     run: Callable[[Setting], Any]
     tables: tuple[Table, ...]
     claims: tuple[Claim, ...]
-    draw: Callable[[Figure, Any], None]
+    draw: Callable[[Figure, Any], None] | None = None
     size: tuple[float, float] = (7.0, 3.0)
     images: bool = True

@@ -86,7 +86,9 @@ def test_the_tables_of_the_page_are_found_again(study):
                 assert agrees(column, cell, value), (table.title, column.name, row, value)
 
 
-@each
+@pytest.mark.parametrize(
+    "study", [s for s in STUDIES.values() if s.draw], ids=lambda study: study.name
+)
 def test_the_figure_can_be_drawn(study, tmp_path):
     drawn = []
 
@@ -109,7 +111,8 @@ def test_the_page_has_its_parts(study):
     flat = " ".join(text.split())
     for number, claim in enumerate(study.claims, start=1):
         assert f" {number}. **{claim.text}**" in flat
-    assert f"](figures/{study.name}.png)" in text
+    kind = "png" if study.draw else "svg"  # a diagram that no number changes
+    assert f"](figures/{study.name}.{kind})" in text
     assert f"numpy-vae study {study.name}" in text
     assert ("<!-- mnist -->" in text) == study.images
 
