@@ -178,6 +178,6 @@ def test_the_drawn_digits_of_the_quick_size_are_always_the_same():
     np.testing.assert_array_equal(first.data.train, second.data.train)
     assert (len(first.data.train), len(first.data.test)) == (2500, 500)
     part = first.images(7, 5)
-    assert [len(a) for a in (part.train, part.train_labels, part.train_factors)] == [7] * 3
-    assert [len(a) for a in (part.test, part.test_labels, part.test_factors)] == [5] * 3
+    assert (len(part.train), len(part.test)) == (7, 5)
+    assert (part.name, part.image_shape) == ("digits", (28, 28))
     np.testing.assert_array_equal(part.train, first.data.train[:7])

@@ -59,18 +59,12 @@ EXAMPLE: dict[str, Numbers] = {
     "output.b": [-0.5, 1.0],
 }
 SHAPES = {
-    "x": "(B, D)",
-    "eps": "(B, Z)",
-    "encoder.0.W": "(D, H)",
-    "encoder.0.b": "(H,)",
-    "mu.W": "(H, Z)",
-    "mu.b": "(Z,)",
-    "logvar.W": "(H, Z)",
-    "logvar.b": "(Z,)",
-    "decoder.0.W": "(Z, H)",
-    "decoder.0.b": "(H,)",
-    "output.W": "(H, D)",
-    "output.b": "(D,)",
+    **{"x": "(B, D)", "eps": "(B, Z)"},
+    **{"encoder.0.W": "(D, H)", "encoder.0.b": "(H,)"},
+    **{"mu.W": "(H, Z)", "mu.b": "(Z,)"},
+    **{"logvar.W": "(H, Z)", "logvar.b": "(Z,)"},
+    **{"decoder.0.W": "(Z, H)", "decoder.0.b": "(H,)"},
+    **{"output.W": "(H, D)", "output.b": "(D,)"},
 }
 Line = tuple[str, str, str]  # name, shape, formula
 FORWARD: tuple[Line, ...] = (
@@ -259,11 +253,10 @@ class Found(NamedTuple):
 
     def distances(self) -> dict[str, float]:
         """The largest differences from what is computed by hand."""
-        by_hand = self.gradients_by_hand
         return {
             "forward, each line": largest(self.by_hand, self.package),
-            "backward, each line": largest(by_hand, self.gradients),
-            "what VAE.backward returns": largest(self.whole, by_hand),
+            "backward, each line": largest(self.gradients_by_hand, self.gradients),
+            "what VAE.backward returns": largest(self.whole, self.gradients_by_hand),
         }
 
 

@@ -41,7 +41,7 @@ def save_study(path: Path, study: Study, found: Any, write: Write = atomic_write
     """
     assert study.draw is not None
     with mpl.rc_context(OWN | STYLE):
-        figure = Figure(study.size, DPI, layout="constrained")
+        figure = Figure((8, study.height), DPI, layout="constrained")
         study.draw(figure, found)
         figure.suptitle(study.question, fontsize="medium", fontweight="bold", parse_math=False)
         write_figure(figure, path, write)

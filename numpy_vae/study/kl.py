@@ -34,10 +34,11 @@ from .. import posterior
 from ..data import Dataset, batch
 from ..optim import Adam
 from ..params import Array
-from ..train import fit, spawn_streams
+from ..train import spawn_streams
 from ..vae import VAE
 from .linear import linear_optimum
-from .report import Claim, Column, Setting, Study, Table
+from .report import Claim, Column, Setting, Study, Table, columns
+from .training import train_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +49,7 @@ SIZES = (10, 100, 1000, 10_000)  # of samples, whose mean is compared with the K
 REPEATS = 300  # samples of each size
 PLACE = (1.0, -1.0)  # mu, logvar where they are drawn
 LIMITS = (1e3, 1e6, 1e9)  # nats, of a KL that grows
-MU, LOGVAR = np.meshgrid(np.linspace(-3, 3, 13), np.linspace(-4, 4, 17))  # the grid, (17, 13)
+GRID = MU, LOGVAR = np.meshgrid(np.linspace(-3, 3, 13), np.linspace(-4, 4, 17))  # (17, 13) each
 
 # What is read in published code, and what it would be if it were right. s is sigma².
 FORMS: dict[str, Callable[[Array, Array, Array], Array]] = {
@@ -117,15 +118,7 @@ def run(setting: Setting) -> Found:
         data, hidden, latent, epochs = setting.images(60_000, 500), 200, 20, 3
     draws, pixels, plain = np.random.default_rng(setting.seed).spawn(3)
     vae = VAE(data.train.shape[1], (hidden,), latent, rng=setting.seed)
-    fit(
-        vae,
-        data,
-        epochs=epochs,
-        lr=2e-3,
-        binarize="dynamic",
-        evaluate_every=epochs,
-        rng=setting.seed,
-    )
+    train_and_test(vae, data, epochs=epochs, lr=2e-3, seed=setting.seed)
     x = batch(data.test, slice(100), binarize="dynamic", rng=pixels)
     y = plain.standard_normal((60, 11)) @ plain.standard_normal((11, 11))
     return Found(
@@ -263,12 +256,9 @@ TABLES = (
     Table(
         f"The KL in nats; {DRAWS} draws",
         (
-            Column("mu", "g"),
-            Column("logvar", "g"),
-            Column("closed form", ".6f", within=1e-6),
-            Column("quadrature", ".6f", within=1e-6),
-            Column("mean of log q - log p", ".4f", within=2e-4),
-            Column("its standard error", ".4f", within=2e-4),
+            *columns("mu", "logvar", form="g"),
+            *columns("closed form", "quadrature", form=".6f", within=1e-6),
+            *columns("mean of log q - log p", "its standard error", form=".4f", within=2e-4),
             Column("draws below zero, %", ".1f", within=0.1),
         ),
         lambda found: [(*each[:-1], 100 * each.negative) for each in found.points],
@@ -290,30 +280,20 @@ TABLES = (
         "What is copied, in nats, s = sigma²; mu from -3 to 3, logvar from -4 to 4",
         (
             Column("form"),
-            Column("at mu = 1, logvar = 1", ".4f", within=1e-4),
-            Column("least on the grid", "z.4f", within=1e-4),
-            Column("mu of the least", "g"),
-            Column("logvar of the least", "g"),
+            *columns("at mu = 1, logvar = 1", "least on the grid", form="z.4f", within=1e-4),
+            *columns("mu of the least", "logvar of the least", form="g"),
         ),
         lambda found: [
-            (
-                name,
-                values[(MU == 1) & (LOGVAR == 1)][0],
-                values.min(),
-                MU.flat[values.argmin()],
-                LOGVAR.flat[values.argmin()],
-            )
-            for name, values in found.forms.items()
+            (name, *kl[(MU == 1) & (LOGVAR == 1)], kl.min(), *(g.flat[kl.argmin()] for g in GRID))
+            for name, kl in found.forms.items()
         ],
     ),
     Table(
         "Deviation over draws of one estimate of -ELBO, median over images (and dimensions)",
         (
-            Column("model"),
-            Column("KL"),
+            *columns("model", "KL"),
             Column("value, nats", ".3g", within=1e-9, factor=1.2),
-            Column("derivative by mu", ".3g", factor=1.2),
-            Column("derivative by logvar", ".3g", factor=1.2),
+            *columns("derivative by mu", "derivative by logvar", form=".3g", factor=1.2),
         ),
         lambda found: [
             (each.model, name, *(np.median(pair[which]) for pair in each[1:4]))
@@ -341,13 +321,8 @@ TABLES = (
             Column("loss at the last step", ".2g", factor=10),
         ),
         lambda found: [
-            (
-                each.sign,
-                each.kl_at(20),
-                *(first_above(each.kls, limit) for limit in LIMITS),
-                each.losses[-1],
-            )
-            for each in found.trainings
+            (t.sign, t.kl_at(20), *(first_above(t.kls, each) for each in LIMITS), t.losses[-1])
+            for t in found.trainings
         ],
     ),
 )
@@ -417,21 +392,12 @@ def draw(figure: Figure, found: Found) -> None:
     middle.loglog(n, deviation(*PLACE) / np.sqrt(n), "k-", lw=1, label="in theory")
     middle.set(xlabel="n", title="error of the mean, nats")
     middle.legend(loc="lower left")
-    for each, style, colour, label in zip(
-        found.trainings, ("-", "--"), ("C0", "C6"), ("right sign", "flipped"), strict=True
-    ):
-        steps = np.arange(1, len(each.kls) + 1)
-        right.semilogy(steps, each.kls, style, color=colour, label=label)
+    looks = ("C0-", "right sign"), ("C6--", "flipped")
+    for training, (look, label) in zip(found.trainings, looks, strict=True):
+        right.semilogy(np.arange(1, len(training.kls) + 1), training.kls, look, label=label)
     right.set(xlabel="step of training", title="KL, nats")
     right.legend(loc="upper right")
 
 
-STUDY = Study(
-    "kl",
-    "The KL: where does it come from, and what is its sign?",
-    run,
-    TABLES,
-    CLAIMS,
-    draw,
-    (8.0, 3.0),
-)
+QUESTION = "The KL: where does it come from, and what is its sign?"
+STUDY = Study("kl", QUESTION, run, TABLES, CLAIMS, draw)

@@ -44,13 +44,14 @@ from ..network import Network
 from ..params import Array
 from ..train import start_output_bias
 from ..vae import VAE
-from .report import Claim, Column, Setting, Study, Table
+from .report import Claim, Column, Setting, Study, Table, columns
 from .training import train_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEARNING_RATES = (1e-3, 3e-3, 1e-2)
+TRAININGS = 2  # with each meaning and learning rate
 SIGMAS = np.logspace(-2, 1, 61)
 SHOWN = slice(None, None, 20)  # of them: 0.01, 0.1, 1, 10
 LAMBDAS = (0.1, 1.0, 10.0, 100.0)
@@ -87,12 +88,8 @@ def softplus_curvature(s: Array) -> Array:
 
 MEANINGS = (
     Meaning("σ²", lambda sigma: sigma**2, np.log, lambda s: 1 / s, lambda s: -1 / s**2),
-    Meaning(
-        "σ", lambda sigma: sigma, lambda s: 2 * np.log(s), lambda s: 2 / s, lambda s: -2 / s**2
-    ),
-    Meaning(
-        "±σ", lambda sigma: sigma, lambda s: np.log(s * s), lambda s: 2 / s, lambda s: -2 / s**2
-    ),
+    Meaning("σ", np.copy, lambda s: 2 * np.log(s), lambda s: 2 / s, lambda s: -2 / s**2),
+    Meaning("±σ", np.copy, lambda s: np.log(s * s), lambda s: 2 / s, lambda s: -2 / s**2),
     Meaning(
         "softplus⁻¹(σ)",
         lambda sigma: sigma + np.log(-np.expm1(-sigma)),
@@ -169,10 +166,6 @@ class Found(NamedTuple):
         """How many trainings failed with each learning rate, (R,)."""
         return np.array([np.isnan(self.of(meaning, rate)).sum() for rate in LEARNING_RATES])
 
-    def trainings(self) -> int:
-        """How many there are with each meaning and learning rate."""
-        return len(self.of(MEANINGS[0].name, LEARNING_RATES[0]))
-
     def elbos(self, meaning: str) -> Array:
         """Mean test ELBO with each learning rate, (R,); NaN where a training failed."""
         return np.array([self.of(meaning, rate).mean() for rate in LEARNING_RATES])
@@ -194,13 +187,12 @@ def run(setting: Setting) -> Found:
     outcomes = []
     for meaning in MEANINGS:
         for rate in LEARNING_RATES:
-            for seed in setting.seed, setting.seed + 1:
+            for seed in range(setting.seed, setting.seed + TRAININGS):
                 vae = head_of(meaning)(data.train.shape[1], (hidden,), latent, rng=seed)
                 vae.params["logvar.b"][:] = meaning.s(np.ones(latent))  # sigma = 1
                 elbo = train(vae, data, epochs, batch_size, rate, seed)
                 outcomes.append(Outcome(meaning.name, rate, seed, elbo))
-    mixtures = [mix(each) for each in LAMBDAS]
-    return Found(outcomes, np.array(slopes), np.array(curvatures), mixtures)
+    return Found(outcomes, np.array(slopes), np.array(curvatures), [mix(each) for each in LAMBDAS])
 
 
 def train(vae: VAE, data: Dataset, epochs: int, batch_size: int, rate: float, seed: int) -> float:
@@ -251,10 +243,7 @@ def mix(lambda_: float, x: float = 1.0) -> Mixture:
     )
 
 
-DERIVATIVES = (
-    Column("s is"),
-    *(Column(f"σ = {s:g}", "z.3g", factor=1.01) for s in SIGMAS[SHOWN]),
-)
+AT_SIGMAS = columns(*(f"σ = {s:g}" for s in SIGMAS[SHOWN]), form="z.3g", factor=1.01)
 
 
 def derivatives_shown(of_each: Array) -> list[tuple[Any, ...]]:
@@ -264,11 +253,11 @@ def derivatives_shown(of_each: Array) -> list[tuple[Any, ...]]:
 
 TABLES = (
     Table(
-        "Trainings that failed, of 2 with each learning rate",
+        f"Trainings that failed, of {TRAININGS} with each learning rate",
         (
             Column("s is"),
             Column(f"lr {LEARNING_RATES[0]:g}", "d", within=1),
-            *(Column(f"lr {rate:g}", "d") for rate in LEARNING_RATES[1:]),
+            *columns(*(f"lr {rate:g}" for rate in LEARNING_RATES[1:]), form="d"),
         ),
         lambda found: [(meaning.name, *found.failed(meaning.name)) for meaning in MEANINGS],
     ),
@@ -277,29 +266,28 @@ TABLES = (
         (
             Column("lr", "g"),
             Column(f"s is {ANY_SIGN[0]}", ".1f", within=25),  # a jump over 0 is chance
-            *(Column(name, ".1f", within=2) for name in ANY_SIGN[1:]),
+            *columns(*ANY_SIGN[1:], form=".1f", within=2),
         ),
         lambda found: list(zip(LEARNING_RATES, *map(found.elbos, ANY_SIGN), strict=True)),
     ),
     Table(
         "First derivative by s of the KL of one dimension, at μ = 0, in nats",
-        DERIVATIVES,
+        (Column("s is"), *AT_SIGMAS),
         lambda found: derivatives_shown(found.slopes),
     ),
     Table(
         "Second derivative by s of the KL of one dimension, at μ = 0, in nats",
-        DERIVATIVES,
+        (Column("s is"), *AT_SIGMAS),
         lambda found: derivatives_shown(found.curvatures),
     ),
     Table(
         "Linear Gaussian model at its optimum: σ, and minus the loss less log p(x) in nats",
         (
             Column("λ", "g"),
-            Column("σ of the posterior", ".4f", within=2e-4),
-            Column("σ, one meaning", ".4f", within=2e-4),
-            Column("σ, two meanings", ".4f", within=2e-4),
-            Column("excess, one meaning", "z.4f", within=2e-4),
-            Column("excess, two meanings", "z.4f", within=2e-4),
+            *columns(
+                "σ of the posterior", "σ, one meaning", "σ, two meanings", form=".4f", within=2e-4
+            ),
+            *columns("excess, one meaning", "excess, two meanings", form="z.4f", within=2e-4),
         ),
         lambda found: found.mixtures,
     ),
@@ -309,17 +297,15 @@ CLAIMS = (
     Claim(
         "If s is σ², every training fails, at each learning rate; if s is σ, every one does from "
         "0.003 on.",
-        lambda found: bool(
-            (found.failed("σ²") == found.trainings()).all()
-            and (found.failed("σ")[1:] == found.trainings()).all()
+        lambda found: (
+            (found.failed("σ²") == TRAININGS).all() and (found.failed("σ")[1:] == TRAININGS).all()
         ),
     ),
     Claim(
         "With softplus, log σ and log σ² none fails, and at the best learning rate of each their "
         "test ELBOs differ by less than 8 nats.",
-        lambda found: bool(
-            np.ptp([found.elbos(name).max() for name in ANY_SIGN[1:]]) < 8
-        ),  # of a NaN it is false
+        # Of a NaN it is false.
+        lambda found: np.ptp([found.elbos(name).max() for name in ANY_SIGN[1:]]) < 8,
     ),
     Claim(
         "If s is ±σ, none fails either, but at the best learning rate of each the test ELBO is "
@@ -396,4 +382,4 @@ def draw(figure: Figure, found: Found) -> None:
     figure.legend(title="s is", loc="outside lower center", ncols=len(STYLES))
 
 
-STUDY = Study("logvar", "Why the logarithm of the variance?", run, TABLES, CLAIMS, draw, (8.0, 3.5))
+STUDY = Study("logvar", "Why the logarithm of the variance?", run, TABLES, CLAIMS, draw, 3.5)

@@ -15,7 +15,6 @@ The tests run each in its quick size, hold the tables against those of the page 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..data import Dataset
@@ -42,21 +41,10 @@ class Setting(NamedTuple):
     seed: int = 0
 
     def images(self, train: int, test: int) -> Dataset:
-        """Return the first so many training and test images, or all, if there are fewer."""
+        """Return the first so many training and test images, without their labels."""
         data = self.data
-
-        def first(array: Any, n: int) -> Any:
-            return None if array is None else array[:n]
-
-        return replace(
-            data,
-            train=data.train[:train],
-            test=data.test[:test],
-            train_labels=first(data.train_labels, train),
-            test_labels=first(data.test_labels, test),
-            train_factors=first(data.train_factors, train),
-            test_factors=first(data.test_factors, test),
-        )
+        shape = data.image_shape
+        return Dataset(data.name, data.train[:train], data.test[:test], image_shape=shape)
 
 
 class Column(NamedTuple):
@@ -74,6 +62,13 @@ class Column(NamedTuple):
     def cell(self, value: Any) -> str:
         """Return a value as the table shows it."""
         return format(value, self.form)
+
+
+def columns(
+    *names: str, form: str = "", within: float = 0.0, factor: float = 1.0
+) -> tuple[Column, ...]:
+    """Return columns that have all but their names in common."""
+    return tuple(Column(name, form, within, factor) for name in names)
 
 
 class Table(NamedTuple):
@@ -100,16 +95,11 @@ class Table(NamedTuple):
     def text(self, found: Any) -> str:
         """Return the table for a terminal."""
         lines = [[column.name for column in self.columns], *self.cells(found)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-
-        def line(cells: Sequence[str]) -> str:
-            padded = [
-                cell.rjust(width) if column.form else cell.ljust(width)
-                for cell, width, column in zip(cells, widths, self.columns, strict=True)
-            ]
-            return "  ".join(padded).rstrip()
-
-        return "\n".join([self.title, *map(line, lines)])
+        looks = []  # numbers to the right
+        for column, cells in zip(self.columns, zip(*lines, strict=True), strict=True):
+            looks.append(f"{'>' if column.form else '<'}{max(map(len, cells))}")
+        rows = ["  ".join(map(format, line, looks)).rstrip() for line in lines]
+        return "\n".join([self.title, *rows])
 
 
 class Claim(NamedTuple):
@@ -132,10 +122,10 @@ class Study(NamedTuple):
     tables : tuple of Table
     claims : tuple of Claim
     draw : callable, optional
-        Draws the figure of the page on an empty matplotlib Figure of `size`. None where the page
+        Draws the figure of the page on an empty matplotlib Figure. None where the page
         shows a diagram that no number changes.
-    size : (float, float)
-        Of the figure, in inches.
+    height : float
+        Of the figure, in inches; its width is 8.
     images : bool
         Whether the experiment looks at images at all; if not, one table serves for all data.
     """
@@ -146,5 +136,5 @@ class Study(NamedTuple):
     tables: tuple[Table, ...]
     claims: tuple[Claim, ...]
     draw: Callable[[Figure, Any], None] | None = None
-    size: tuple[float, float] = (7.0, 3.0)
+    height: float = 3.0
     images: bool = True

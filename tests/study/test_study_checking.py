@@ -23,7 +23,6 @@ from numpy_vae.study.checking import (
     Guarded,
     Kink,
     MonteCarlo,
-    Verdict,
     difference,
     draw_point,
     monte_carlo,
@@ -89,10 +88,10 @@ def found(*, powers=(), rounded=(), flat=(), kink=0.5, of_complex=1e-16, kinks=(
         Kink("of the other side", "complex numbers", *said["of the other side"], 150),
         Kink("right, and all biases are 0", "complex numbers", False, 12, 150),
     ]
-    judged = [
-        Verdict(bug, *(ok == "1" for ok in oks))
+    judged = {
+        bug: tuple(ok == "1" for ok in oks)
         for bug, oks in (VERDICTS | dict(verdicts)).items()
-    ]  # fmt: skip
+    }  # fmt: skip
     estimates = [
         MonteCarlo("right", 1, 1 + apart[0] / 100, 0.01),
         MonteCarlo("wrong", 1, 2, 1 / apart[1]),
@@ -156,7 +155,7 @@ def test_a_difference_is_the_derivative(method, rng):
     exact = vae.astype(np.float64)
     gradient = exact.backward(exact.forward(x, eps)).flat
     v = rng.standard_normal(len(gradient)) / 30
-    found = difference(vae.params, x, eps, v, 1e-6, method, "float64", "complex128")
+    found = difference(vae.params, x, eps, v, 1e-6, method, "float64")
     assert found == pytest.approx(v @ gradient, abs=1e-6)
 
 
