@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Arrays = Mapping[str, Array]
+Objective = Callable[[Arrays], Any]
 Verdict = tuple[bool, bool, bool, bool]  # passed by central, complex, Taylor, and PyTorch's rule
 
 PIXELS, HIDDEN, LATENT, IMAGES = 30, 12, 3, 5
@@ -300,9 +301,7 @@ def ask_at_kink(vae: VAE, x: Array, eps: Array, left: float) -> list[Kink]:
     return found
 
 
-def problem(
-    vae: VAE, x: Array, eps: Array
-) -> tuple[Callable[[Arrays], Any], dict[str, Array], dict[str, Array]]:
+def problem(vae: VAE, x: Array, eps: Array) -> tuple[Objective, dict[str, Array], dict[str, Array]]:
     """The objective, its gradient and the point, as `gradcheck` takes them."""
     arrays = {**vae.params, "x": x.astype(np.float64), "eps": eps.astype(np.float64)}
     f = function_of(vae, "objective", 1.0)
@@ -369,7 +368,7 @@ def verdict(plant: Plant, x: Array, eps: Array) -> Verdict:
     return passes("central"), passes("complex"), passes("taylor"), by_pytorch
 
 
-def pytorch_rule(f: Callable[[Arrays], Any], gradient: Arrays, arrays: Arrays) -> bool:
+def pytorch_rule(f: Objective, gradient: Arrays, arrays: Arrays) -> bool:
     """Whether each |a - n| <= atol + rtol |n|, n by central differences."""
     h, atol, rtol = 1e-6, 1e-5, 1e-3
     point = {name: block.copy() for name, block in arrays.items()}

@@ -112,10 +112,8 @@ class Found(NamedTuple):
 
 def run(setting: Setting) -> Found:
     """Evaluate, integrate and draw; train once as it should be, and once with the sign flipped."""
-    if setting.quick:
-        data, hidden, latent, epochs = setting.images(2500, 500), 100, 8, 15
-    else:
-        data, hidden, latent, epochs = setting.images(60_000, 500), 200, 20, 3
+    data = setting.images(2500 if setting.quick else 60_000, 500)
+    hidden, latent, epochs = (100, 8, 15) if setting.quick else (200, 20, 3)
     draws, pixels, plain = np.random.default_rng(setting.seed).spawn(3)
     vae = VAE(data.train.shape[1], (hidden,), latent, rng=setting.seed)
     train_and_test(vae, data, epochs=epochs, lr=2e-3, seed=setting.seed)

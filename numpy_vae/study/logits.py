@@ -48,7 +48,6 @@ from .report import Claim, Column, Setting, Study, Table, columns
 from .training import train_and_test
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LOGITS = -100, -30, -17, -10, 0, 10, 17, 30, 100
@@ -149,18 +148,15 @@ class Found(NamedTuple):
 
     def model(self, name: str) -> Trained:
         """The model of this name."""
-        (model,) = (model for model in self.models if model.name == name)
-        return model
+        return next(model for model in self.models if model.name == name)
 
 
 def run(setting: Setting) -> Found:
     """Price pixels by four codes, integrate two densities, and train Gaussian models."""
     from scipy.special import entr
 
-    if setting.quick:
-        hidden, latent, epochs, size, data = 64, 8, 12, 32, setting.data
-    else:
-        hidden, latent, epochs, size, data = 200, 20, 10, 128, setting.images(20_000, 2_000)
+    data = setting.data if setting.quick else setting.images(20_000, 2000)
+    hidden, latent, epochs, size = (64, 8, 12, 32) if setting.quick else (200, 20, 10, 128)
     logits = np.array(LOGITS, np.float32)
     zero, one = np.zeros_like(logits), np.ones_like(logits)
     line = np.linspace(-5, 40, 451, dtype=np.float32)
@@ -394,19 +390,17 @@ def draw(figure: Figure, found: Found) -> None:
         ):
             ax.plot(found.line[seen], values[seen], colour + line, lw=width, label=name)
             if not seen.all():
-                draw_end(ax, colour, found.line[seen][-1], values[seen][-1], then, above)
+                end = found.line[seen][-1], values[seen][-1]
+                ax.plot(*end, "x", color=colour, ms=7)
+                ax.annotate(
+                    then, end, (0, above), textcoords="offset points", fontsize=8, color=colour
+                )
     left.set(xlabel="logit l, x = 0", ylabel="cost, nats")
     left.legend(loc="upper left", handlelength=2.4)
     middle.set(xlabel="logit l, x = 0", ylabel="slope of the cost", ylim=(-0.05, 1.15))
     names = {"given, 1": "v = 1", "given, 0.1": "v = 0.1", "learned": "learned"}
     rows = {label: found.model(name).pictures for name, label in names.items()}
     draw_rows(right, {"data": found.images} | rows, found.shape)
-
-
-def draw_end(ax: Axes, colour: str, x: float, y: float, then: str, above: float) -> None:
-    """A cross where the curve of a code ends, and what comes then."""
-    ax.plot(x, y, "x", color=colour, ms=7)
-    ax.annotate(then, (x, y), (0, above), textcoords="offset points", fontsize=8, color=colour)
 
 
 QUESTION = "Why logits, and what is cross-entropy on grey pixels?"

@@ -178,10 +178,8 @@ class Found(NamedTuple):
 
 def run(setting: Setting) -> Found:
     """Train with each meaning, learning rate and seed; the rest is computed."""
-    if setting.quick:
-        data, hidden, latent, epochs, batch_size = setting.images(900, 200), 50, 5, 5, 20
-    else:
-        data, hidden, latent, epochs, batch_size = setting.images(20000, 2000), 100, 10, 2, 100
+    data = setting.images(900, 200) if setting.quick else setting.images(20_000, 2000)
+    hidden, latent, epochs, batch_size = (50, 5, 5, 20) if setting.quick else (100, 10, 2, 100)
     derivatives = [derivatives_of_the_kl(meaning, SIGMAS) for meaning in MEANINGS]
     slopes, curvatures = zip(*derivatives, strict=True)
     outcomes = []

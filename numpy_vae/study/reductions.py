@@ -138,10 +138,8 @@ class Found(NamedTuple):
 def run(setting: Setting) -> Found:
     """Measure the betas of the codes, train with each, and sum the batch or average it."""
     seed = setting.seed
-    if setting.quick:
-        hidden, latent, epochs, size, data = 64, 8, 8, 64, setting.data
-    else:
-        hidden, latent, epochs, size, data = 200, 20, 5, 128, setting.images(20_000, 2_000)
+    data = setting.data if setting.quick else setting.images(20_000, 2000)
+    hidden, latent, epochs, size = (64, 8, 8, 64) if setting.quick else (200, 20, 5, 128)
     images = to_float(data.test)
     runs = []
     for beta in BETAS:
@@ -333,7 +331,15 @@ def draw(figure: Figure, found: Found) -> None:
     left.plot(BETAS, np.negative(elbos), "C9o-", ms=4, label="-ELBO, their sum")
     left.plot(BETAS, terms, "C0^--", ms=4, label="reconstruction")
     left.plot(BETAS, kls, "C6s:", ms=4, label="KL")
-    for beta, name, align in marks():
+    codes = {code.name: code.beta for code in CODES}
+    flax, antixk = codes["Flax nnx toy"], ANTIXK.beta
+    marks = (
+        (codes["pytorch/examples, new"], "pytorch/\nexamples", "center"),
+        (np.sqrt(flax * antixk), f"Flax toy {flax:.2f},\nAntixK {antixk:.2f}", "left"),
+        (codes["Keras blog"], "Keras\nblog", "right"),
+        (codes["Keras example, 2016"], "Keras\n2016", "left"),
+    )
+    for beta, name, align in marks:
         left.axvline(beta, color="0.85", lw=0.8, zorder=0)
         left.text(beta, 1.06 * max(terms), name, ha=align, va="bottom", fontsize=8)
     left.set(xlabel="beta", ylabel="test images, nats per image", ylim=(-5, 1.05 * max(terms)))
@@ -342,18 +348,6 @@ def draw(figure: Figure, found: Found) -> None:
     pictures = {f"{run.beta:.3g}": run.pictures for run in found.runs}
     draw_rows(right, {"data": found.images} | pictures, found.shape)
     right.set_ylabel("beta")
-
-
-def marks() -> list[tuple[float, str, str]]:
-    """Where the codes stand in the figure, with their names and how these are aligned."""
-    betas = {code.name: code.beta for code in CODES}
-    flax, antixk = betas["Flax nnx toy"], betas["AntixK"]
-    return [
-        (betas["pytorch/examples, new"], "pytorch/\nexamples", "center"),
-        (np.sqrt(flax * antixk), f"Flax toy {flax:.2f},\nAntixK {antixk:.2f}", "left"),
-        (betas["Keras blog"], "Keras\nblog", "right"),
-        (betas["Keras example, 2016"], "Keras\n2016", "left"),
-    ]
 
 
 STUDY = Study("reductions", "Sum or mean?", run, TABLES, CLAIMS, draw, 3.6)

@@ -108,10 +108,8 @@ class Found(NamedTuple):
 
 def run(setting: Setting) -> Found:
     """Draw; train with honest and with too little noise; differentiate the honest model."""
-    if setting.quick:
-        data, hidden, latent, epochs = setting.images(2500, 500), 100, 8, 15
-    else:
-        data, hidden, latent, epochs = setting.images(60_000, 2000), 200, 20, 4
+    data = setting.images(2500, 500) if setting.quick else setting.images(60_000, 2000)
+    hidden, latent, epochs = (100, 8, 15) if setting.quick else (200, 20, 4)
     z = draws(MU, LOGVAR, DRAWS, setting.seed)
     models = [train(noise, data, hidden, latent, epochs, setting.seed) for noise in NOISES]
     rng = np.random.default_rng(setting.seed)
