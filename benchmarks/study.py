@@ -6,8 +6,9 @@
 
 Each page has two places for tables: of the quick size, which the tests run again and compare, and
 of MNIST, with the command, the date and the machine. The figure is that of MNIST, where the
-experiment looks at images. A page of which a claim does not hold is left as it is, and the exit
-status is 1. MNIST is looked for where ``numpy-vae train`` looks for it.
+experiment looks at images; the diagram of page 11 is a file of its own, which nothing writes. A
+page of which a claim does not hold is left as it is, and the exit status is 1. MNIST is looked for
+where ``numpy-vae train`` looks for it.
 """
 
 from __future__ import annotations
@@ -27,31 +28,53 @@ import numpy as np
 
 from numpy_vae.commands.inputs import UsageError, refusals
 from numpy_vae.commands.study import chosen, setting_of
-from numpy_vae.figures import save_study
 from numpy_vae.files import atomic_write
-from numpy_vae.study import Setting, Study, Table, page_of
+from numpy_vae.study import Column, Setting, Study, Table, page_of
+from numpy_vae.study.drawing import save_study
 
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "study"
 END = "<!-- end -->"
 
 
-def quick_tables(study: Study, tables: Sequence[Table]) -> str:
+def quick_tables(study: Study, found: Any) -> str:
     """Return what stands on the page for the quick size."""
     told = f"On the drawn digits: `numpy-vae study {study.name}`, seed 0. The tests make these "
     if not study.images:
         told = f"`numpy-vae study {study.name}`, seed 0. The tests make these "
     told += "numbers again; what they may be off on another machine stands below each table."
-    return "\n".join([told, "", *[f"{t.markdown()}\n{tolerance(t)}\n" for t in tables]]).rstrip()
+    tables = [f"{markdown(table, found)}\n{tolerances(table)}\n" for table in study.tables]
+    return "\n".join([told, "", *tables]).rstrip()
 
 
-def tolerance(table: Table) -> str:
+def markdown(table: Table, found: Any) -> str:
+    """Return a table for a page."""
+    lines = [[column.name for column in table.columns]]
+    lines += [["---:" if column.form else "---" for column in table.columns], *table.cells(found)]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
+    return f"**{table.title}**\n\n{rows}\n"
+
+
+def tolerances(table: Table) -> str:
     """Return how far the numbers of a table may be off on another machine, as a line."""
     named: dict[str, list[str]] = {}
     for column in table.columns:
-        if column.tolerance:
-            named.setdefault(column.tolerance, []).append(f'"{column.name}"')
-    allowed = [f"{together(names)} {tolerance}" for tolerance, names in named.items()]
+        if words := tolerance(column):
+            named.setdefault(words, []).append(f'"{column.name}"')
+    allowed = [f"{together(names)} {words}" for words, names in named.items()]
     return f"*Tolerance: {'; '.join(allowed) or 'none, they are the same everywhere'}.*"
+
+
+def tolerance(column: Column) -> str:
+    """Return how far a number may be off, in words; empty if not at all."""
+    if not column.form or (column.within == 0 and column.factor == 1):
+        return ""
+    parts = [f"±{column.within:g}"] if column.within else []
+    if 1 < column.factor <= 1.5:
+        parts.append(f"{100 * (column.factor - 1):.0f} %")
+    elif column.factor > 1.5:
+        parts.append(f"a factor of {column.factor:g}")
+    return " or ".join(parts)
 
 
 def together(names: Sequence[str]) -> str:
@@ -59,12 +82,12 @@ def together(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def mnist_tables(study: Study, tables: Sequence[Table], seconds: float) -> str:
+def mnist_tables(study: Study, found: Any, seconds: float) -> str:
     """Return what stands on the page for MNIST."""
     command = f"`numpy-vae study {study.name} --data mnist`, seed 0"
     told = f"{command}; {datetime.date.today()}, {seconds:.0f} s on {machine()}."
     head = f"On MNIST, like the figure: {told}"
-    return "\n".join([head, "", *[table.markdown() for table in tables]]).rstrip()
+    return "\n".join([head, "", *[markdown(table, found) for table in study.tables]]).rstrip()
 
 
 def machine() -> str:
@@ -100,24 +123,24 @@ def filled(text: str, marker: str, content: str) -> str:
     return f"{before}{begin}\n\n{content}\n\n{END}{after}"
 
 
-def perform(study: Study, setting: Setting) -> tuple[Any, list[Table], float, bool]:
-    """Run one experiment; return its numbers, its tables, its seconds, and if all claims hold."""
+def perform(study: Study, setting: Setting) -> tuple[Any, float, bool]:
+    """Run one experiment; return its numbers, its seconds, and whether all claims hold."""
     start = time.perf_counter()
     found = study.run(setting)
     seconds = time.perf_counter() - start
     failed = [claim.text for claim in study.claims if not claim.holds(found)]
     size = "quick" if setting.quick else "mnist"
     print(f"{study.name}, {size}: {seconds:.1f} s", *[f"\n  FAILS {c}" for c in failed], flush=True)
-    return found, study.tables(found), seconds, not failed
+    return found, seconds, not failed
 
 
 def write_page(study: Study, quick: Setting, mnist: Setting | None) -> bool:
     """Write the tables and the figure of one page; return whether all its claims hold."""
-    found, tables, _, holds = perform(study, quick)
-    written = {"quick": quick_tables(study, tables)}
+    found, _, holds = perform(study, quick)
+    written = {"quick": quick_tables(study, found)}
     if study.images and mnist is not None:
-        found, tables, seconds, also = perform(study, mnist)
-        written["mnist"] = mnist_tables(study, tables, seconds)
+        found, seconds, also = perform(study, mnist)
+        written["mnist"] = mnist_tables(study, found, seconds)
         holds &= also
     if holds:
         path = PAGES / page_of(study)
@@ -126,7 +149,7 @@ def write_page(study: Study, quick: Setting, mnist: Setting | None) -> bool:
             text = filled(text, marker, content)
         with atomic_write(path) as stream:
             stream.write(text.encode())
-        if mnist is not None or not study.images:
+        if study.draw and (mnist is not None or not study.images):
             save_study(PAGES / "figures" / f"{study.name}.png", study, found)
     return holds
 

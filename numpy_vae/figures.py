@@ -1,7 +1,7 @@
 """The figures of a run, as files that one could put in a paper.
 
-`save_figures` puts together what `plots` draws. It touches neither pyplot nor a display. No other
-modules of the package than these two import matplotlib.
+`save_figures` puts together what `plots` draws. It touches neither pyplot nor a display. Besides
+these two only `study.drawing` imports matplotlib.
 
 Letters of this module: B test images, D pixels, Z latent dimensions.
 """
@@ -12,11 +12,10 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib import rcsetup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -28,7 +27,6 @@ from .data import Dataset, guess_image_shape, to_float, value_range
 from .files import atomic_write
 from .mapped import chunks
 from .plots import (
-    COLOURS,
     TERMS,
     plot_factors,
     plot_interpolations,
@@ -42,9 +40,6 @@ from .plots import (
 )
 from .train import Record
 from .vae import VAE
-
-if TYPE_CHECKING:
-    from .study import Study
 
 Write: TypeAlias = Callable[[Path], AbstractContextManager[IO[bytes]]]
 
@@ -67,15 +62,6 @@ OWN: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "numpy_vae",
-}
-STUDY: dict[Any, Any] = {
-    "axes.prop_cycle": rcsetup.cycler(color=COLOURS),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": "medium",
-    "font.size": 9,
-    "legend.frameon": False,
-    "legend.fontsize": "small",
 }
 
 UNITS = {  # of the factors of `load_digits`
@@ -284,38 +270,6 @@ def save_samples(
     )
 
 
-def save_study(
-    path: str | os.PathLike[str], study: Study, found: Any, write: Write = atomic_write
-) -> None:
-    """Write the figure of an experiment; C0, C1, ... are the colours of `plots`.
-
-    Parameters
-    ----------
-    path : path
-        Its suffix, one of `FORMATS`, says what is written.
-    study : Study
-        Draws it; its question is the title.
-    found : Any
-        What `study.run` returned.
-    write : callable
-        As in `save_figures`.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
-    OSError
-        If the file cannot be written.
-    """
-    path = Path(path)
-    check_choice("format", path.suffix.removeprefix("."), FORMATS)
-    with mpl.rc_context(OWN | STUDY):
-        figure = Figure(study.size, DPI, layout="constrained")
-        study.draw(figure, found)
-        figure.suptitle(study.question, fontsize="medium", fontweight="bold", parse_math=False)
-        _save(figure, path, write)
-
-
 def _write(
     path: Path,
     title: str,
@@ -334,11 +288,11 @@ def _write(
         figure.suptitle(f"{title}{space}({name})", parse_math=False)
         if pictures:
             _fit(figure, figure.axes[0])
-        _save(figure, path, write)
+        write_figure(figure, path, write)
 
 
-def _save(figure: Figure, path: Path, write: Write) -> None:
-    """Write a finished figure, whole or not at all."""
+def write_figure(figure: Figure, path: Path, write: Write) -> None:
+    """Write a finished figure in the format that the suffix says, whole or not at all."""
     format = path.suffix.removeprefix(".")
     with write(path) as stream:
         figure.savefig(stream, format=format, **FORMATS[format])

@@ -26,7 +26,7 @@ def small(name, holds=True, images=True, error=None):
         name,
         f"Question {name}?",
         run,
-        lambda found: [Table("Nats", (Column("what"), Column("value", ".2f")), [(name, found)])],
+        (Table("Nats", (Column("what"), Column("value", ".2f")), lambda found: [(name, found)]),),
         (Claim("Above zero.", lambda found: found > 0), Claim("Right.", lambda found: holds)),
         lambda figure, found: figure.subplots().plot([found]),
         images=images,
@@ -93,6 +93,14 @@ def test_what_cannot_be_done_is_refused_in_one_line(studies, tmp_path, capsys, w
     (tmp_path / "taken" / "one.png").mkdir(parents=True)
     assert message in refusal(capsys, "study", *words)
     assert small.ran == [] and sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken"]
+
+
+def test_a_study_without_a_figure_says_so_and_writes_nothing(studies, tmp_path, capsys):
+    studies["one"] = studies["one"]._replace(draw=None)
+    assert main(["study", "one"]) == 0
+    out = capsys.readouterr().out
+    assert "\n2. holds  Right.\n\nno figure to draw; " in out and "written" not in out
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mnist_is_the_full_size(studies, monkeypatch, capsys):
@@ -170,6 +178,6 @@ def test_the_drawn_digits_of_the_quick_size_are_always_the_same():
     np.testing.assert_array_equal(first.data.train, second.data.train)
     assert (len(first.data.train), len(first.data.test)) == (2500, 500)
     part = first.images(7, 5)
-    assert [len(a) for a in (part.train, part.train_labels, part.train_factors)] == [7] * 3
-    assert [len(a) for a in (part.test, part.test_labels, part.test_factors)] == [5] * 3
+    assert (len(part.train), len(part.test)) == (7, 5)
+    assert (part.name, part.image_shape) == ("digits", (28, 28))
     np.testing.assert_array_equal(part.train, first.data.train[:7])

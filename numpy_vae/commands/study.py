@@ -23,7 +23,7 @@ DIGITS = 3_000  # drawn, of the quick size
 
 STUDY = """\
 Run the experiment of a page of docs/study/: print its tables, ask whether the claims of the page
-hold, and write its figure. Without a name: which there are.
+hold, and write its figure, if it draws one. Without a name: which there are.
 
   numpy-vae study                         the questions
   numpy-vae study tied                    Is log sigma = mu? In seconds, on drawn digits
@@ -81,10 +81,12 @@ def run(args: argparse.Namespace) -> int:
         studies = chosen(args.names)
         figures = figure_paths(Path(args.out), studies, overwrite=args.overwrite)
         setting = setting_of(args.data, args.seed, args.data_dir, studies)
-        check_drawing()
-        Path(args.out).mkdir(parents=True, exist_ok=True)
+        if figures:
+            check_drawing()
+            Path(args.out).mkdir(parents=True, exist_ok=True)
     held = []
-    for study, figure in zip(studies, figures, strict=True):
+    for study in studies:
+        figure = figures.get(study.name)
         try:
             held.append(answer(study, setting, args.data, figure, overwrite=args.overwrite))
         except (FloatingPointError, MemoryError, OSError) as error:  # the others may do better
@@ -93,17 +95,18 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(held) else 1
 
 
-def answer(study: Study, setting: Setting, data: str, figure: Path, *, overwrite: bool) -> bool:
+def answer(
+    study: Study, setting: Setting, data: str, figure: Path | None, *, overwrite: bool
+) -> bool:
     """Run one experiment and say what it found; return whether all its claims hold."""
-    from ..figures import save_study
     from ..study import page_of
 
     start = time.perf_counter()
     on = data if study.images else "no images"
     say_result(f"{study.question}\n{on}, seed {setting.seed}; docs/study/{page_of(study)}\n")
     found = study.run(setting)
-    for table in study.tables(found):
-        say_result(table.text() + "\n")
+    for table in study.tables:
+        say_result(table.text(found) + "\n")
     held = [claim.holds(found) for claim in study.claims]
     for number, (claim, holds) in enumerate(zip(study.claims, held, strict=True), start=1):
         say_result(f"{number}. {'holds' if holds else 'FAILS'}  {claim.text}")
@@ -111,8 +114,12 @@ def answer(study: Study, setting: Setting, data: str, figure: Path, *, overwrite
     def write(path: Path) -> AbstractContextManager[IO[bytes]]:
         return atomic_write(path, lambda digest: None if overwrite else check_absent(path))
 
-    save_study(figure, study, found, write)
-    say_result(f"\nwritten: {figure}; {time.perf_counter() - start:.1f} s\n")
+    if figure is not None:
+        from ..study.drawing import save_study
+
+        save_study(figure, study, found, write)
+    done = "no figure to draw" if figure is None else f"written: {figure}"
+    say_result(f"\n{done}; {time.perf_counter() - start:.1f} s\n")
     return all(held)
 
 
@@ -126,16 +133,17 @@ def chosen(names: Sequence[str]) -> list[Study]:
     return [study for study in STUDIES.values() if study.name in names or "all" in names]
 
 
-def figure_paths(folder: Path, studies: Sequence[Study], *, overwrite: bool) -> list[Path]:
-    """Return the figure of each study in a folder, which need not be there yet."""
+def figure_paths(folder: Path, studies: Sequence[Study], *, overwrite: bool) -> dict[str, Path]:
+    """Return the figure of each study that draws one, in a folder that need not be there yet."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file, must be a folder")
-    paths = [folder / f"{study.name}.png" for study in studies]
-    for taken in filter(Path.is_dir, paths):
+    paths = {study.name: folder / f"{study.name}.png" for study in studies if study.draw}
+    for taken in filter(Path.is_dir, paths.values()):
         raise ValueError(f"{taken} is a folder, must be free for a figure")
-    for figure in [] if overwrite else paths:
+    for figure in [] if overwrite else paths.values():
         check_absent(figure)
-    check_writable(folder)
+    if paths:
+        check_writable(folder)
     return paths
 
 

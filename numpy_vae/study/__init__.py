@@ -29,17 +29,8 @@ from .report import Claim, Column, Setting, Study, Table
 
 # In the order in which they are read.
 _MODULES = (
-    tied,
-    concatenated,
-    logvar,
-    sampling,
-    kl,
-    reductions,
-    logits,
-    bounds,
-    collapse,
-    checking,
-    backward,
+    *(tied, concatenated, logvar, sampling, kl, reductions),
+    *(logits, bounds, collapse, checking, backward),
 )
 
 STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in _MODULES}

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,10 +40,6 @@ from ..network import Trace
 from ..params import Array
 from ..vae import VAE
 from .report import Claim, Column, Setting, Study, Table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Numbers = Any  # of Python: a float, or lists of them, or lists of those
 
@@ -62,18 +58,12 @@ EXAMPLE: dict[str, Numbers] = {
     "output.b": [-0.5, 1.0],
 }
 SHAPES = {
-    "x": "(B, D)",
-    "eps": "(B, Z)",
-    "encoder.0.W": "(D, H)",
-    "encoder.0.b": "(H,)",
-    "mu.W": "(H, Z)",
-    "mu.b": "(Z,)",
-    "logvar.W": "(H, Z)",
-    "logvar.b": "(Z,)",
-    "decoder.0.W": "(Z, H)",
-    "decoder.0.b": "(H,)",
-    "output.W": "(H, D)",
-    "output.b": "(D,)",
+    **{"x": "(B, D)", "eps": "(B, Z)"},
+    **{"encoder.0.W": "(D, H)", "encoder.0.b": "(H,)"},
+    **{"mu.W": "(H, Z)", "mu.b": "(Z,)"},
+    **{"logvar.W": "(H, Z)", "logvar.b": "(Z,)"},
+    **{"decoder.0.W": "(Z, H)", "decoder.0.b": "(H,)"},
+    **{"output.W": "(H, D)", "output.b": "(D,)"},
 }
 Line = tuple[str, str, str]  # name, shape, formula
 FORWARD: tuple[Line, ...] = (
@@ -261,11 +251,10 @@ class Found(NamedTuple):
 
     def distances(self) -> dict[str, float]:
         """The largest differences from what is computed by hand."""
-        by_hand = self.gradients_by_hand
         return {
             "forward, each line": largest(self.by_hand, self.package),
-            "backward, each line": largest(by_hand, self.gradients),
-            "what VAE.backward returns": largest(self.whole, by_hand),
+            "backward, each line": largest(self.gradients_by_hand, self.gradients),
+            "what VAE.backward returns": largest(self.whole, self.gradients_by_hand),
         }
 
 
@@ -315,55 +304,39 @@ def shown(shape: str, array: Array) -> tuple[str, str]:
     return first, second
 
 
-def table_of_lines(title: str, lines: tuple[Line, ...], values: Mapping[str, Array]) -> Table:
-    """Return the lines of a pass with their numbers."""
-    return Table(
-        title,
-        tuple(map(Column, ("name", "shape", "formula", "row 1", "row 2"))),
-        [
-            (f"d {name}" if name in SHAPES else name, shape, formula, *shown(shape, values[name]))
-            for name, shape, formula in lines
-        ],
-    )
-
-
-def tables(found: Found) -> list[Table]:
-    """What is given, the lines of both passes, and how they were checked."""
+def numbers(lines: tuple[Line, ...], values: Mapping[str, Array]) -> list[tuple[str, ...]]:
+    """The lines of a pass with their numbers."""
     return [
-        table_of_what_is_given(),
-        table_of_lines(
-            "Forward; row b belongs to image b where the shape begins with B",
-            FORWARD,
-            found.by_hand,
-        ),
-        table_of_lines("Backward, from the loss to the image", BACKWARD, found.gradients_by_hand),
-        table_of_distances(found.distances()),
-        table_of_checks(found.central, found.complex_step),
-        table_of_refused(found.refused),
+        (f"d {name}" if name in SHAPES else name, shape, formula, *shown(shape, values[name]))
+        for name, shape, formula in lines
     ]
 
 
-def table_of_what_is_given() -> Table:
-    """The numbers of `EXAMPLE`."""
-    return Table(
+LINE = tuple(map(Column, ("name", "shape", "formula", "row 1", "row 2")))
+TABLES = (
+    Table(
         "Given: two images of two pixels, the noise, and 22 parameters",
         tuple(map(Column, ("name", "shape", "row 1", "row 2"))),
-        [(name, shape, *shown(shape, np.array(EXAMPLE[name]))) for name, shape in SHAPES.items()],
-    )
-
-
-def table_of_distances(distances: dict[str, float]) -> Table:
-    """How far the package is from what is computed by hand."""
-    return Table(
+        lambda _: [
+            (name, shape, *shown(shape, np.array(EXAMPLE[name]))) for name, shape in SHAPES.items()
+        ],
+    ),
+    Table(
+        "Forward; row b belongs to image b where the shape begins with B",
+        LINE,
+        lambda found: numbers(FORWARD, found.by_hand),
+    ),
+    Table(
+        "Backward, from the loss to the image",
+        LINE,
+        lambda found: numbers(BACKWARD, found.gradients_by_hand),
+    ),
+    Table(
         "By hand in Python floats against the package: the largest difference of two numbers",
         (Column("of"), Column("difference", ".0e", within=1e-14)),
-        list(distances.items()),
-    )
-
-
-def table_of_checks(central: Report, complex_step: Report) -> Table:
-    """What two checks say of each block."""
-    return Table(
+        lambda found: list(found.distances().items()),
+    ),
+    Table(
         "The gradient against the function: the largest error over the largest entry of the block",
         (
             Column("block"),
@@ -372,21 +345,19 @@ def table_of_checks(central: Report, complex_step: Report) -> Table:
             Column("complex step", ".0e", within=1e-13),
             Column("verdict"),
         ),
-        [
+        lambda found: [
             (one.name, one.entries, one.error, other.error, one.verdict)
-            for one, other in zip(central, complex_step, strict=True)
+            for one, other in zip(found.central, found.complex_step, strict=True)
         ],
-    )
-
-
-def table_of_refused(refused: dict[str, list[str]]) -> Table:
-    """What the check refuses without a summand."""
-    return Table(
+    ),
+    Table(
         "One summand of a fork left out",
         (Column("left out"), Column("gradients that the check then refuses")),
-        [(name, ", ".join(blocks) or "none") for name, blocks in refused.items()],
-    )
-
+        lambda found: [
+            (name, ", ".join(blocks) or "none") for name, blocks in found.refused.items()
+        ],
+    ),
+)
 
 CLAIMS = (
     Claim(
@@ -428,134 +399,4 @@ CLAIMS = (
 )
 
 
-# The figure, in units of its axes. A box: its place, the shape of what it holds, and its gradient.
-LOW, MIDDLE, HIGH = 0.75, 2.15, 3.55
-WIDE, TALL = 0.36, 0.34  # half of a box
-BOXES = {
-    "x": (0.40, MIDDLE, "(B, D)", ""),
-    "h": (1.55, MIDDLE, "(B, H)", "dh"),
-    "mu": (2.95, HIGH, "(B, Z)", "dmu"),
-    "logvar": (2.95, LOW, "(B, Z)", "dlogvar"),
-    "kl": (2.95, MIDDLE, "(B,)", "dkl"),
-    "sigma": (4.30, LOW, "(B, Z)", "dsigma"),
-    "eps": (4.20, MIDDLE, "(B, Z)", ""),
-    "z": (5.30, MIDDLE, "(B, Z)", "dz"),
-    "h_dec": (6.40, MIDDLE, "(B, H)", "dh_dec"),
-    "logits": (7.50, MIDDLE, "(B, D)", "dlogits"),
-    "nll": (8.50, MIDDLE, "(B,)", "dnll"),
-}
-LINKS = (
-    *(("x", "h"), ("h", "mu"), ("h", "logvar"), ("mu", "kl"), ("logvar", "kl"), ("mu", "z")),
-    *(("logvar", "sigma"), ("sigma", "z"), ("eps", "z"), ("z", "h_dec"), ("h_dec", "logits")),
-    ("logits", "nll"),
-)
-GIVEN, TERMS, FORKS = ("x", "eps"), ("nll", "kl"), ("h", "mu", "logvar")
-BLOCKS = (  # where the parameters are read: x, y, name
-    (0.97, 2.56, "encoder.0"),
-    (1.80, 3.02, "mu"),
-    (2.42, 1.64, "logvar"),
-    (5.85, 2.56, "decoder.0"),
-    (6.95, 2.56, "output"),
-)
-GRADIENTS = (  # the summands of the forks and what goes through a relu: x, y, name
-    (0.97, 1.72, "da"),
-    (2.42, 2.62, "dh_mu"),
-    (1.66, 1.26, "dh_logvar"),
-    (3.36, 2.86, "dmu_kl"),
-    (3.47, 1.42, "dlogvar_kl"),
-    (4.63, 3.05, "dmu_sample"),
-    (3.63, 0.40, "dlogvar_\nsample"),
-    (5.85, 1.72, "da_dec"),
-)
-RULES = (
-    ("y = x W + b", "dW = xᵀ dy, db = Σ$_b$ dy, dx = dy Wᵀ"),
-    ("y = max(a, 0)", "da = dy [y > 0]"),
-    ("z = mu + sigma eps", "dmu = dz, dsigma = dz eps"),
-    ("sigma = exp(logvar / 2)", "dlogvar = dsigma sigma / 2"),
-    ("kl", "dmu = dkl mu"),
-    ("", "dlogvar = dkl (sigma² - 1) / 2"),
-    ("nll", "dlogits = dnll (p - x)"),
-)
-
-
-def draw(figure: Figure, found: Found) -> None:
-    """The flow of the data forward, and of the gradients back."""
-    ax = figure.subplots()
-    ax.set(xlim=(0, 8.9), ylim=(0, 4.3))
-    ax.set_axis_off()
-    for start, end in LINKS:
-        draw_link(ax, start, end)
-    for name in BOXES:
-        draw_box(ax, name)
-    for labels, colour in (BLOCKS, "C0"), (GRADIENTS, "C7"):
-        for x, y, label in labels:
-            ax.text(x, y, label, color=colour, ha="center", va="center", fontsize=8)
-    draw_legend(ax)
-
-
-def draw_box(ax: Axes, name: str) -> None:
-    """A name, a shape, and the gradient, which has the same shape; a plus at a fork."""
-    x, y, shape, gradient = BOXES[name]
-    xs, ys = np.array([-1, 1, 1, -1]) * WIDE + x, np.array([-1, -1, 1, 1]) * TALL + y
-    ax.fill(xs, ys, fc="0.9" if name in GIVEN else "w", ec="k", lw=2.2 if name in TERMS else 1)
-    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
-    ax.text(x, y + 0.19, name, fontweight="bold", **style)
-    ax.text(x, y - 0.01, shape, **style)
-    ax.text(x, y - 0.21, gradient, color="C7", **style)
-    if name in FORKS:
-        draw_plus(ax, x + WIDE, y if name == "h" else y + TALL)
-
-
-def draw_plus(ax: Axes, x: float, y: float) -> None:
-    """The mark of a fork: gradients are added."""
-    ax.plot(x, y, "o", ms=10, mfc="w", mec="C7")
-    ax.plot(x, y, "+", ms=7, mec="C7")
-
-
-def draw_link(ax: Axes, start: str, end: str) -> None:
-    """An arrow from box to box, and, unless the first is given, another against it."""
-    (x0, y0), (x1, y1) = BOXES[start][:2], BOXES[end][:2]
-    along = np.array([x1 - x0, y1 - y0])
-    inside = min(edge / abs(d) for edge, d in zip((WIDE, TALL), along, strict=True) if d)
-    aside = 0.06 * np.array([-along[1], along[0]]) / np.linalg.norm(along)
-    first, last = np.array([x0, y0]) + inside * along, np.array([x1, y1]) - inside * along
-    draw_arrow(ax, first + aside, last + aside, False)
-    if start == "x":  # da comes back, and ends in the parameters
-        draw_arrow(ax, last - aside, (first + last) / 2 - aside, True)
-    elif start not in GIVEN:
-        draw_arrow(ax, last - aside, first - aside, True)
-
-
-def draw_arrow(ax: Axes, start: Array, end: Array, back: bool) -> None:
-    """Forward solid, back dashed."""
-    style = {"color": "C7", "ls": (0, (3, 1.5))} if back else {"color": "C0"}
-    arrow = {"arrowstyle": "-|>", "shrinkA": 1, "shrinkB": 1, "lw": 1.2, **style}
-    ax.annotate("", tuple(end), tuple(start), arrowprops=arrow)
-
-
-def draw_legend(ax: Axes) -> None:
-    """What the signs mean, and the rules."""
-    draw_arrow(ax, np.array([5.35, 4.1]), np.array([5.85, 4.1]), False)
-    draw_arrow(ax, np.array([5.85, 3.8]), np.array([5.35, 3.8]), True)
-    draw_plus(ax, 5.6, 3.5)
-    style: dict[str, Any] = {"va": "center", "fontsize": 8}
-    ax.text(6.0, 4.1, "forward; at the arrow the parameters", color="C0", **style)
-    ax.text(6.0, 3.8, "backward; dy = ∂L/∂y has the shape of y", color="C7", **style)
-    ax.text(6.0, 3.5, "read twice: the two gradients are added", color="C7", **style)
-    ax.text(6.0, 3.2, "L = 1/B Σ$_b$ (nll + kl), so dnll = dkl = 1/B", **style)
-    for i, (forward, back) in enumerate(RULES):
-        y = 1.38 - 0.21 * i
-        ax.text(4.93, y, forward, color="C0", **style)
-        ax.text(6.52, y, back, color="C7", **style)
-
-
-STUDY = Study(
-    "backward",
-    "One backward pass, line by line",
-    run,
-    tables,
-    CLAIMS,
-    draw,
-    (8.0, 4.2),
-    images=False,
-)
+STUDY = Study("backward", "One backward pass, line by line", run, TABLES, CLAIMS, images=False)

@@ -34,12 +34,14 @@ from ..modelcheck import clearance, function_of, gradient_of, randomise
 from ..network import Network
 from ..params import Array, Params
 from ..vae import VAE
-from .report import Claim, Column, Setting, Study, Table
+from .report import Claim, Column, Setting, Study, Table, columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Arrays = Mapping[str, Array]
+Objective = Callable[[Arrays], Any]
+Verdict = tuple[bool, bool, bool, bool]  # passed by central, complex, Taylor, and PyTorch's rule
 
 PIXELS, HIDDEN, LATENT, IMAGES = 30, 12, 3, 5
 DIRECTIONS = 10  # over which an error is averaged
@@ -94,16 +96,6 @@ class Kink(NamedTuple):
     entries: int
 
 
-class Verdict(NamedTuple):
-    """Whether the checks pass a gradient."""
-
-    bug: str
-    central: bool
-    complex: bool
-    taylor: bool
-    pytorch: bool  # by the rule of its gradcheck
-
-
 class MonteCarlo(NamedTuple):
     """A KL and its Monte Carlo estimate from the model's own samples."""
 
@@ -125,7 +117,7 @@ class Found(NamedTuple):
     at_kink: Curve  # central: its error over the jump of the slope
     complex_at_kink: float
     kinks: list[Kink]
-    verdicts: list[Verdict]
+    verdicts: dict[str, Verdict]  # of each bug
     estimates: list[MonteCarlo]
 
     def curve(self, method: str, dtype: str) -> Curve:
@@ -177,15 +169,7 @@ def draw_point(rng: np.random.Generator, activation: str) -> tuple[VAE, Array, A
 def run(setting: Setting) -> Found:
     """Measure the errors of differences, then ask the checks about kinks and bugs."""
     steps, kinks, bugs, draws = np.random.default_rng(setting.seed).spawn(4)
-    at_kink, complex_at_kink, at_kinks = straddle(kinks)
-    return Found(
-        curves=errors(steps),
-        at_kink=at_kink,
-        complex_at_kink=complex_at_kink,
-        kinks=at_kinks,
-        verdicts=judge(bugs),
-        estimates=monte_carlo(draws),
-    )
+    return Found(errors(steps), *straddle(kinks), judge(bugs), monte_carlo(draws))
 
 
 # --- The error against the step -------------------------------------------------------------------
@@ -200,26 +184,18 @@ def errors(rng: np.random.Generator) -> list[Curve]:
     vs /= np.linalg.norm(vs, axis=1, keepdims=True)
     slopes = vs @ gradient
     curves = []
-    for dtype, of_complex in DTYPES.items():
+    for dtype in DTYPES:
         for method in METHODS:
-            found = [
-                [difference(vae, x, eps, v, h, method, dtype, of_complex) for v in vs]
-                for h in STEPS.tolist()
+            measured = [
+                [difference(vae, x, eps, v, h, method, dtype) for v in vs] for h in STEPS.tolist()
             ]
-            off = np.sqrt(((np.array(found) - slopes) ** 2).mean(axis=1))
+            off = np.sqrt(((np.array(measured) - slopes) ** 2).mean(axis=1))
             curves.append(Curve(method, dtype, STEPS, off / math.sqrt((slopes**2).mean())))
     return curves
 
 
 def difference(
-    vae: VAE,
-    x: Array,
-    eps: Array,
-    v: Array,
-    h: float,
-    method: str,
-    dtype: DTypeLike,
-    of_complex: DTypeLike,
+    vae: VAE, x: Array, eps: Array, v: Array, h: float, method: str, dtype: str
 ) -> float:
     """The derivative along v by one method; every number is of this dtype, but for the quotient."""
 
@@ -231,7 +207,7 @@ def difference(
 
     x, eps = x.astype(dtype), eps.astype(dtype)
     if method == "complex":
-        return float(f(1j * h, of_complex).imag) / h
+        return float(f(1j * h, DTYPES[dtype]).imag) / h
     if method == "central":
         return (float(f(h, dtype)) - float(f(-h, dtype))) / (2 * h)
     return (float(f(h, dtype)) - float(f(0, dtype))) / h
@@ -309,9 +285,7 @@ def ask_at_kink(vae: VAE, x: Array, eps: Array, left: float) -> list[Kink]:
     return found
 
 
-def problem(
-    vae: VAE, x: Array, eps: Array
-) -> tuple[Callable[[Arrays], Any], dict[str, Array], dict[str, Array]]:
+def problem(vae: VAE, x: Array, eps: Array) -> tuple[Objective, dict[str, Array], dict[str, Array]]:
     """The objective, its gradient and the point, as `gradcheck` takes them."""
     arrays = {**vae.params, "x": x.astype(np.float64), "eps": eps.astype(np.float64)}
     f = function_of(vae, "objective", 1.0)
@@ -331,7 +305,7 @@ class Plant(NamedTuple):
     images: int = IMAGES
 
 
-def judge(rng: np.random.Generator) -> list[Verdict]:
+def judge(rng: np.random.Generator) -> dict[str, Verdict]:
     """Put the right gradient and wrong ones to four checks."""
     vae, x, eps = draw_point(rng, "tanh")
     params = vae.params.astype(np.float64)
@@ -350,7 +324,7 @@ def judge(rng: np.random.Generator) -> list[Verdict]:
         Plant("log(p + 1e-8) in the value", model(Network, params, Guarded()), right),
         Plant("the sampler takes logvar for log σ", doubled, doubled),
     )
-    return [verdict(plant, x, eps) for plant in plants]
+    return {plant.bug: verdict(plant, x, eps) for plant in plants}
 
 
 def model(network: type[Network], params: Params, likelihood: str | Bernoulli = "bernoulli") -> VAE:
@@ -375,24 +349,13 @@ def verdict(plant: Plant, x: Array, eps: Array) -> Verdict:
     def passes(method: str) -> bool:
         return gradcheck(f, gradient, arrays, method=method).ok
 
-    return Verdict(
-        plant.bug,
-        central=passes("central"),
-        complex=passes("complex"),
-        taylor=passes("taylor"),
-        pytorch=pytorch_rule(f, gradient, arrays),
-    )
+    by_pytorch = pytorch_rule(f, gradient, arrays)
+    return passes("central"), passes("complex"), passes("taylor"), by_pytorch
 
 
-def pytorch_rule(
-    f: Callable[[Arrays], Any],
-    gradient: Arrays,
-    arrays: Arrays,
-    h: float = 1e-6,
-    atol: float = 1e-5,
-    rtol: float = 1e-3,
-) -> bool:
+def pytorch_rule(f: Objective, gradient: Arrays, arrays: Arrays) -> bool:
     """Whether each |a - n| <= atol + rtol |n|, n by central differences."""
+    h, atol, rtol = 1e-6, 1e-5, 1e-3
     point = {name: block.copy() for name, block in arrays.items()}
     for name, analytic in gradient.items():
         block = point[name]
@@ -426,121 +389,70 @@ def monte_carlo(rng: np.random.Generator) -> list[MonteCarlo]:
     return estimates
 
 
-# --- What is shown --------------------------------------------------------------------------------
-
 SHOWN = (1e-1, 1e-3, 1e-5, 1e-8, 1e-12, 1e-30)
 SLOPES = {"forward": (1e-1, 1e-4), "central": (1e-1, 1e-3), "complex": (1e-1, 1e-3)}
 PASSES = {True: "passes", False: "FAILS"}
 
 
-def tables(found: Found) -> list[Table]:
-    """Errors, best steps, slopes; the kink; the bugs; the Monte Carlo KL."""
-    return [
-        table_of_errors(found.curves),
-        table_of_best_steps(found.curves),
-        table_of_slopes(found),
-        table_of_the_kink(found.at_kink),
-        table_of_verdicts_at_the_kink(found.kinks),
-        table_of_verdicts(found.verdicts),
-        table_of_estimates(found.estimates),
-    ]
-
-
-def table_of_errors(curves: list[Curve]) -> Table:
-    """The error of each method at some of the steps."""
-    return Table(
+TABLES = (
+    Table(
         "Relative error of a derivative along a line, by step h",
         (
-            Column("numbers"),
-            Column("method"),
-            *(Column(f"h = {h:.0e}", ".0e", factor=10) for h in SHOWN),
+            *columns("numbers", "method"),
+            *columns(*(f"h = {h:.0e}" for h in SHOWN), form=".0e", factor=10),
         ),
-        [(c.dtype, c.method, *(c.at(h) for h in SHOWN)) for c in curves],
-    )
-
-
-def table_of_best_steps(curves: list[Curve]) -> Table:
-    """Where the error of a difference is least, and how small."""
-    return Table(
+        lambda found: [(c.dtype, c.method, *map(c.at, SHOWN)) for c in found.curves],
+    ),
+    Table(
         "The best step",
         (
-            Column("numbers"),
-            Column("method"),
-            Column("h", ".0e", factor=10),
-            Column("relative error", ".0e", factor=10),
+            *columns("numbers", "method"),
+            *columns("h", "relative error", form=".0e", factor=10),
         ),
-        [(c.dtype, c.method, *c.best) for c in curves if c.method != "complex"],
-    )
-
-
-def table_of_slopes(found: Found) -> Table:
-    """How the error falls with the step."""
-    return Table(
+        lambda found: [(c.dtype, c.method, *c.best) for c in found.curves if c.method != "complex"],
+    ),
+    Table(
         "The slope of the error in the large steps, float64: powers of ten for each of h",
         (Column("method"), Column("slope", ".2f", within=0.03)),
-        [(method, found.curve(method, "float64").slope(*SLOPES[method])) for method in METHODS],
-    )
-
-
-def table_of_the_kink(at_kink: Curve) -> Table:
-    """The error across a kink beside the theory."""
-    return Table(
+        lambda found: [
+            (method, found.curve(method, "float64").slope(*SLOPES[method])) for method in METHODS
+        ],
+    ),
+    Table(
         f"A kink {DELTA:.0e} away: what a central difference is off by, in jumps of the slope",
         (
             Column("h", ".0e"),
             Column("measured", "z.3f", within=0.01),
             Column("(1 - δ/h) / 2, or 0", ".3f"),
         ),
-        [
-            (h, at_kink.at(h), (1 - DELTA / h) / 2 if h > DELTA else 0.0)
-            for h in (1e-4, 1e-6, 1e-8, 1e-10)
+        lambda found: [
+            (h, found.at_kink.at(h), max(1 - DELTA / h, 0) / 2) for h in (1e-4, 1e-6, 1e-8, 1e-10)
         ],
-    )
-
-
-def table_of_verdicts_at_the_kink(kinks: list[Kink]) -> Table:
-    """What the check says there."""
-    return Table(
+    ),
+    Table(
         "What gradcheck says at the kink, by central differences",
         (
-            Column("gradient"),
-            Column("f takes"),
-            Column("verdict"),
+            *columns("gradient", "f takes", "verdict"),
             Column("entries at a kink", "d", within=4),
             Column("of", "d"),
         ),
-        [(k.gradient, k.takes, PASSES[k.ok], k.kinks, k.entries) for k in kinks],
-    )
-
-
-def table_of_verdicts(verdicts: list[Verdict]) -> Table:
-    """What the checks say of each bug."""
-    return Table(
+        lambda found: [(k.gradient, k.takes, PASSES[k.ok], *k[3:]) for k in found.kinks],
+    ),
+    Table(
         "Planted bugs and what four checks say",
-        (
-            Column("bug"),
-            Column("central"),
-            Column("complex"),
-            Column("Taylor"),
-            Column("PyTorch's rule"),
-        ),
-        [(v.bug, *(PASSES[ok] for ok in v[1:])) for v in verdicts],
-    )
-
-
-def table_of_estimates(estimates: list[MonteCarlo]) -> Table:
-    """The KL of the right model and of the wrong one."""
-    return Table(
+        columns("bug", "central", "complex", "Taylor", "PyTorch's rule"),
+        lambda found: [(bug, *map(PASSES.get, verdict)) for bug, verdict in found.verdicts.items()],
+    ),
+    Table(
         "The KL and its Monte Carlo estimate, nats",
         (
             Column("model"),
-            Column("KL", ".4f", within=1e-3),
-            Column("estimate", ".4f", within=1e-3),
-            Column("standard error", ".4f", within=1e-3),
+            *columns("KL", "estimate", "standard error", form=".4f", within=1e-3),
             Column("standard errors apart", ".1f", within=0.2, factor=1.01),
         ),
-        [(*m, m.apart) for m in estimates],
-    )
+        lambda found: [(*m, m.apart) for m in found.estimates],
+    ),
+)
 
 
 def inside(best: tuple[float, float], h: tuple[float, float], error: tuple[float, float]) -> bool:
@@ -548,22 +460,16 @@ def inside(best: tuple[float, float], h: tuple[float, float], error: tuple[float
     return h[0] <= best[0] <= h[1] and error[0] <= best[1] <= error[1]
 
 
-def as_they_say(found: Found) -> bool:
-    """Whether the four checks say of the bugs what the claim says."""
-    said = {v.bug: v[1:] for v in found.verdicts}
-    every, none = (True,) * 4, (False,) * 4
-    return said == {
-        "none": every,
-        "1/B missing in the KL, one image": every,
-        "1/B missing in the KL, five images": none,
-        "sign of the KL": none,
-        "no reconstruction in dlogvar": none,
-        "no reconstruction in dlogvar, weights of 0.001": (False, False, False, True),
-        "log(p + 1e-8) in the value": (True, False, True, True),
-        "the sampler takes logvar for log σ": every,
-    }
-
-
+VERDICTS: dict[str, Verdict] = {  # as the claim says
+    "none": (True, True, True, True),
+    "1/B missing in the KL, one image": (True, True, True, True),
+    "1/B missing in the KL, five images": (False, False, False, False),
+    "sign of the KL": (False, False, False, False),
+    "no reconstruction in dlogvar": (False, False, False, False),
+    "no reconstruction in dlogvar, weights of 0.001": (False, False, False, True),
+    "log(p + 1e-8) in the value": (True, False, True, True),
+    "the sampler takes logvar for log σ": (True, True, True, True),
+}
 CLAIMS = (
     Claim(
         "In float64, while h is large, the error of a forward difference falls like h, and that of "
@@ -613,47 +519,33 @@ CLAIMS = (
         "image and the wrong model, whose KL is more than 20 standard errors from its Monte Carlo "
         "estimate, where the right one's is within 5.",
         lambda found: (
-            as_they_say(found) and found.estimates[0].apart < 5 and found.estimates[1].apart > 20
+            found.verdicts == VERDICTS
+            and found.estimates[0].apart < 5
+            and found.estimates[1].apart > 20
         ),
     ),
 )
 
-LOOKS = {  # of a method: colour and marker
-    "forward": ("C6", "o"),
-    "central": ("C0", "s"),
-    "complex": ("C2", "^"),
-}
+LOOKS = {"forward": "C6o", "central": "C0s", "complex": "C2^"}  # colour and marker of a method
 
 
 def draw(figure: Figure, found: Found) -> None:
     """The error against the step; and across a kink."""
     left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
     for curve in found.curves:
-        (colour, marker), full = LOOKS[curve.method], curve.dtype == "float64"
         numbers = DTYPES[curve.dtype] if curve.method == "complex" else curve.dtype
-        left.loglog(
-            curve.steps,
-            curve.errors,
-            marker,
-            ls="-" if full else ":",
-            lw=1,
-            ms=4,
-            color=colour,
-            mfc=colour if full else "white",
-            label=f"{curve.method}, {numbers}",
-        )
+        line, face = ("-", None) if curve.dtype == "float64" else (":", "white")
+        style, name = LOOKS[curve.method] + line, f"{curve.method}, {numbers}"
+        left.loglog(curve.steps, curve.errors, style, lw=1, ms=4, mfc=face, label=name)
     left.set(xlabel="step h", ylabel="relative error", xlim=(1e-20, 3), ylim=(1e-16, 1e4))
     steps = np.logspace(-12, -3, 500)
     right.semilogx(found.at_kink.steps, found.at_kink.errors, "s", ms=4, color="C0")
-    right.semilogx(
-        steps, np.maximum(1 - DELTA / steps, 0) / 2, lw=1, color="0.4", label="(1 - δ/h) / 2, or 0"
-    )
+    theory = np.maximum(1 - DELTA / steps, 0) / 2
+    right.semilogx(steps, theory, lw=1, color="0.4", label="(1 - δ/h) / 2, or 0")
     right.axvline(DELTA, color="0.4", lw=1, ls=":")
     right.text(DELTA, 0.4, "δ ", ha="right")
     right.set(xlabel="step h", ylabel="error at a kink, in jumps of the slope")
     figure.legend(loc="outside lower center", ncols=4)
 
 
-STUDY = Study(
-    "checking", "How to check a gradient", run, tables, CLAIMS, draw, (8.0, 3.5), images=False
-)
+STUDY = Study("checking", "How to check a gradient", run, TABLES, CLAIMS, draw, 3.5, images=False)

@@ -31,7 +31,7 @@ differs in the end is not what the objective asks for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -41,10 +41,10 @@ from ..evaluate import Elbo, active_dimensions
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood
 from ..optim import Adam, cosine
 from ..params import Array
-from ..train import fit, start_output_bias
+from ..train import start_output_bias
 from ..vae import VAE
-from .linear import cubature, linear_optimum
-from .report import Claim, Column, Setting, Study, Table
+from .linear import cubature, linear_optimum, variance_of
+from .report import Claim, Column, Setting, Study, Table, columns
 from .training import train_and_test
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ USED = 0.1  # nats of KL that a dimension must cost to be counted as used
 class Linear(NamedTuple):
     """A linear model after training, beside its closed form."""
 
-    data: str
     likelihood: str
     beta: float
     threshold: float  # v' = beta v
@@ -158,16 +157,14 @@ def small_linear(x: Array, variance: float | None, beta: float, seed: int) -> Li
     for step in range(steps):
         vae.backward(vae.forward(x, eps), beta, out=grads)
         adam.step(grads, cosine(step / steps))
+
     name = f"v = {variance:.3f}" if variance else LEARNED
-    if variance is None:
-        variance = float(SPECTRUM[KEPT:].mean())
-    best = linear_optimum(x, KEPT, variance, beta)
+    v = variance or float(SPECTRUM[KEPT:].mean())
+    best = linear_optimum(x, KEPT, v, beta)
     gradient = float(np.abs(best.backward(best.forward(x, eps), beta).flat).max())
     kl, active, _ = kl_of(vae, x)
-    learned = vae.params.get("likelihood.logvar")
-    found = variance if learned is None else float(np.exp(learned[0]))
-    threshold = beta * variance
-    return Linear("known", name, beta, threshold, SPECTRUM[:KEPT], kl, active, gradient, found)
+    values = SPECTRUM[:KEPT]
+    return Linear(name, beta, beta * v, values, kl, active, gradient, variance_of(vae))
 
 
 def image_linear(data: Dataset, epochs: int, seed: int) -> Linear:
@@ -176,46 +173,26 @@ def image_linear(data: Dataset, epochs: int, seed: int) -> Linear:
     values = np.linalg.eigvalsh(np.cov(x.T, bias=True).astype(np.float64))[::-1][:IMAGE_LATENT]
     vae = VAE(x.shape[1], (), IMAGE_LATENT, likelihood=Gaussian(IMAGE_VARIANCE), rng=seed)
     start_output_bias(vae, data.train)
-    fit(
-        vae,
-        data,
-        epochs=epochs,
-        lr=5e-3,
-        schedule="cosine",
-        beta=IMAGE_BETA,
-        evaluate_every=epochs,
-        rng=seed,
-    )
+    train_and_test(
+        vae, data, epochs=epochs, lr=5e-3, seed=seed, schedule="cosine", beta=IMAGE_BETA,
+        binarize="none",
+    )  # fmt: skip
     kl, active, _ = kl_of(vae, x)
-    threshold = IMAGE_BETA * IMAGE_VARIANCE
-    name = f"v = {IMAGE_VARIANCE}"
-    no = float("nan")
-    return Linear("images", name, IMAGE_BETA, threshold, values, kl, active, no, IMAGE_VARIANCE)
+    name, threshold = f"v = {IMAGE_VARIANCE}", IMAGE_BETA * IMAGE_VARIANCE
+    return Linear(name, IMAGE_BETA, threshold, values, kl, active, np.nan, IMAGE_VARIANCE)
 
 
 def train_nonlinear(
-    data: Dataset,
-    hidden: int,
-    latent: int,
-    epochs: int,
-    beta: float,
-    warmup: bool,
-    seed: int,
+    data: Dataset, hidden: int, latent: int, epochs: int, beta: float, warmup: bool, seed: int
 ) -> Curved:
     """Train a Bernoulli model with more latent dimensions than it needs."""
     vae = VAE(data.train.shape[1], (hidden,), latent, rng=seed)
     start_output_bias(vae, data.train)
+    size, rising = 64 if len(data.train) < 10_000 else 100, epochs // 2 if warmup else 0
     test = train_and_test(
-        vae,
-        data,
-        epochs=epochs,
-        lr=5e-3,
-        seed=seed,
-        batch_size=64 if len(data.train) < 10_000 else 100,
-        schedule="cosine",
-        beta=beta,
-        warmup=epochs // 2 if warmup else 0,
-    )
+        vae, data, epochs=epochs, lr=5e-3, seed=seed, batch_size=size, schedule="cosine",
+        beta=beta, warmup=rising,
+    )  # fmt: skip
     return Curved(beta, warmup, seed, test, *kl_of(vae, to_float(data.test)))
 
 
@@ -227,52 +204,41 @@ def kl_of(vae: VAE, x: Array) -> tuple[Array, int, float]:
     return np.sort(kl)[::-1], int(active.sum()), float(np.max(kl[~active], initial=0))
 
 
-def tables(found: Found) -> list[Table]:
-    """Predicted and found of the linear models; the nonlinear ones."""
-    return [
-        table_of_small(found.small),
-        table_of_images(found.images),
-        table_of_curved(found.curved, found.mean_image),
-    ]
+def nonlinear_rows(found: Found) -> list[tuple[Any, ...]]:
+    """The nonlinear models, and what the mean image alone is worth."""
+    rows: list[tuple[Any, ...]] = []
+    for r in found.curved:
+        beta, warmup = f"{r.beta:.0f}", "yes" if r.warmup else "no"
+        rows.append((beta, warmup, r.seed, *r.test, r.loss, r.active, r.used, r.idle))
+    nll = found.mean_image
+    return [*rows, ("the mean image", "", "", -nll, nll, 0.0, nll, 0, 0, 0.0)]
 
 
-def table_of_small(small: list[Linear]) -> Table:
-    """The linear models of the data with a known spectrum."""
-    return Table(
+TABLES = (
+    Table(
         "Linear model with 8 latent dimensions, data with λ = 8, 4, 2, 1, ... 2⁻¹⁶",
         (
             Column("likelihood"),
             Column("β", ".0f"),
             Column("v found", ".4f", factor=1.01),
             Column("βv predicted", ".4f"),
-            Column("λ > βv", "d"),
-            Column("active", "d"),
+            *columns("λ > βv", "active", form="d"),
             Column("KL predicted, nats", ".2f"),
             Column("KL found", ".2f", within=0.05),
             Column("largest error of a dimension", ".3f", within=0.02, factor=3),
             Column("gradient at the closed form", ".0e", within=1e-10),
         ),
-        [
+        lambda found: [
             (
-                m.likelihood,
-                m.beta,
-                m.variance,
-                m.threshold,
-                int((m.values > m.threshold).sum()),
-                m.active,
-                m.predicted().sum(),
-                m.kl.sum(),
-                np.abs(m.kl - m.predicted()).max(),
+                *(m.likelihood, m.beta, m.variance, m.threshold),
+                *((m.values > m.threshold).sum(), m.active),
+                *(m.predicted().sum(), m.kl.sum(), np.abs(m.kl - m.predicted()).max()),
                 m.gradient,
             )
-            for m in small
+            for m in found.small
         ],
-    )
-
-
-def table_of_images(m: Linear) -> Table:
-    """The first dimensions of the linear model of the images."""
-    return Table(
+    ),
+    Table(
         f"Linear model with {IMAGE_LATENT} latent dimensions on the images, v = {IMAGE_VARIANCE}, "
         f"β = {IMAGE_BETA:.0f}: KL in nats, largest first",
         (
@@ -281,41 +247,26 @@ def table_of_images(m: Linear) -> Table:
             Column("predicted", ".3f", within=0.005),
             Column("found", ".3f", within=0.02),
         ),
-        [(j + 1, m.values[j], m.predicted()[j], m.kl[j]) for j in range(10)],
-    )
-
-
-def table_of_curved(curved: list[Curved], mean: float) -> Table:
-    """The nonlinear models, and what the mean image alone is worth."""
-    return Table(
+        lambda found: [
+            (j + 1, m.values[j], m.predicted()[j], m.kl[j])
+            for m in [found.images]
+            for j in range(10)
+        ],
+    ),
+    Table(
         "Nonlinear Bernoulli model, test images, nats per image",
         (
-            Column("β"),
-            Column("warm-up"),
-            Column("seed"),
-            Column("ELBO", ".2f", within=1),
-            Column("reconstruction", ".2f", within=1),
+            *columns("β", "warm-up", "seed"),
+            *columns("ELBO", "reconstruction", form=".2f", within=1),
             Column("KL", "z.2f", within=0.5),
             Column("reconstruction + β KL", ".2f", within=1),
             Column("active", "d", within=8),
             Column(f"KL > {USED}", "d", within=4),
             Column("largest KL of an inactive one, 0 if none is", ".4f", within=0.003),
         ),
-        [
-            (
-                f"{run.beta:.0f}",
-                "yes" if run.warmup else "no",
-                str(run.seed),
-                *run.test,
-                run.loss,
-                run.active,
-                run.used,
-                run.idle,
-            )
-            for run in curved
-        ]
-        + [("the mean image", "", "", -mean, mean, 0.0, mean, 0, 0, 0.0)],
-    )
+        nonlinear_rows,
+    ),
+)
 
 
 def active_as_predicted(found: Found) -> bool:
@@ -406,40 +357,26 @@ def draw(figure: Figure, found: Found) -> None:
     labels = {("v = 0.177", 4.0): "v = 0.177, larger β"}
     markers = {"v = 0.177": "C0o", "v = 0.707": "C6s", LEARNED: "C2D"}
     for m in found.small:
-        style, first = markers[m.likelihood], m.beta == 1
-        left.plot(
-            m.values / m.threshold,
-            m.kl,
-            style[2:],
-            color=style[:2],
-            ms=4 if first else 7,
-            mfc=style[:2] if first else "none",
-            label=labels.get((m.likelihood, m.beta), f"{m.likelihood}, β = 1" if first else None),
-        )
+        size, face = (4, None) if m.beta == 1 else (7, "none")
+        name = labels.get((m.likelihood, m.beta), f"{m.likelihood}, β = 1" if size == 4 else None)
+        look = markers[m.likelihood]
+        left.plot(m.values / m.threshold, m.kl, look, ms=size, mfc=face, label=name)
     m = found.images
-    left.plot(m.values / m.threshold, m.kl, "x", color="C7", ms=4, label="images, β = 20")
+    left.plot(m.values / m.threshold, m.kl, "C7x", ms=4, label="images, β = 20")
     left.axvline(1, color="k", lw=0.6, ls=":")
     left.set(xscale="log", xlabel="λ / βv", ylabel="KL of the dimension, nats")
     left.legend(fontsize=8, loc="upper left")
     lines = {(1.0, False): "C6--", (1.0, True): "C0-", (5.0, True): "C3-."}
     for (beta, warmup), line in lines.items():
-        label: str | None = f"β = {beta:.0f}, " + ("warm-up" if warmup else "no warm-up")
-        for run in found.curved:
-            if (run.beta, run.warmup) == (beta, warmup):
-                x = np.arange(1, len(run.kl) + 1)
-                right.step(x, run.kl, line[2:], where="mid", color=line[:2], lw=1.2, label=label)
-                label = None  # once in the legend
+        runs = [run for run in found.curved if (run.beta, run.warmup) == (beta, warmup)]
+        for i, run in enumerate(runs):
+            label = f"β = {beta:.0f}, {'' if warmup else 'no '}warm-up" if i == 0 else None
+            x = np.arange(1, len(run.kl) + 1)
+            right.step(x, run.kl, line, where="mid", lw=1.2, label=label)
     right.axhline(USED, color="k", lw=0.6, ls=":")
     right.set(xlabel="latent dimension, largest KL first", ylabel="KL, nats per test image")
     right.legend(fontsize=8)
 
 
-STUDY = Study(
-    "collapse",
-    "Posterior collapse: why are some dimensions dead?",
-    run,
-    tables,
-    CLAIMS,
-    draw,
-    (8.0, 3.2),
-)
+QUESTION = "Posterior collapse: why are some dimensions dead?"
+STUDY = Study("collapse", QUESTION, run, TABLES, CLAIMS, draw, 3.2)

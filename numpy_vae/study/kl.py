@@ -35,10 +35,11 @@ from ..bounds import Terms
 from ..data import Dataset, batch
 from ..optim import Adam
 from ..params import Array
-from ..train import fit, spawn_streams
+from ..train import spawn_streams
 from ..vae import VAE
 from .linear import linear_optimum
-from .report import Claim, Column, Setting, Study, Table
+from .report import Claim, Column, Setting, Study, Table, columns
+from .training import train_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +50,7 @@ SIZES = (10, 100, 1000, 10_000)  # of samples, whose mean is compared with the K
 REPEATS = 300  # samples of each size
 PLACE = (1.0, -1.0)  # mu, logvar where they are drawn
 LIMITS = (1e3, 1e6, 1e9)  # nats, of a KL that grows
-MU, LOGVAR = np.meshgrid(np.linspace(-3, 3, 13), np.linspace(-4, 4, 17))  # the grid, (17, 13)
+GRID = MU, LOGVAR = np.meshgrid(np.linspace(-3, 3, 13), np.linspace(-4, 4, 17))  # (17, 13) each
 
 # What is read in published code, and what it would be if it were right. s is sigma².
 FORMS: dict[str, Callable[[Array, Array, Array], Array]] = {
@@ -112,21 +113,11 @@ class Found(NamedTuple):
 
 def run(setting: Setting) -> Found:
     """Evaluate, integrate and draw; train once as it should be, and once with the sign flipped."""
-    if setting.quick:
-        data, hidden, latent, epochs = setting.images(2500, 500), 100, 8, 15
-    else:
-        data, hidden, latent, epochs = setting.images(60_000, 500), 200, 20, 3
+    data = setting.images(2500 if setting.quick else 60_000, 500)
+    hidden, latent, epochs = (100, 8, 15) if setting.quick else (200, 20, 3)
     draws, pixels, plain = np.random.default_rng(setting.seed).spawn(3)
     vae = VAE(data.train.shape[1], (hidden,), latent, rng=setting.seed)
-    fit(
-        vae,
-        data,
-        epochs=epochs,
-        lr=2e-3,
-        binarize="dynamic",
-        evaluate_every=epochs,
-        rng=setting.seed,
-    )
+    train_and_test(vae, data, epochs=epochs, lr=2e-3, seed=setting.seed)
     x = batch(data.test, slice(100), binarize="dynamic", rng=pixels)
     y = plain.standard_normal((60, 11)) @ plain.standard_normal((11, 11))
     return Found(
@@ -260,38 +251,18 @@ def first_above(kls: Array, limit: float) -> int:
     return int(np.argmax(kls > limit)) + 1 if (kls > limit).any() else 0
 
 
-def tables(found: Found) -> list[Table]:
-    """The KL in three ways; what is copied; the noise of both estimates; the flipped sign."""
-    return [
-        table_of_points(found.points),
-        table_of_errors(found.errors),
-        table_of_forms(found.forms),
-        table_of_noise(found.noises),
-        table_of_ratios(found.noises),
-        table_of_signs(found.trainings),
-    ]
-
-
-def table_of_points(points: list[Point]) -> Table:
-    """The KL in three ways, and how often a draw is below zero."""
-    return Table(
+TABLES = (
+    Table(
         f"The KL in nats; {DRAWS} draws",
         (
-            Column("mu", "g"),
-            Column("logvar", "g"),
-            Column("closed form", ".6f", within=1e-6),
-            Column("quadrature", ".6f", within=1e-6),
-            Column("mean of log q - log p", ".4f", within=2e-4),
-            Column("its standard error", ".4f", within=2e-4),
+            *columns("mu", "logvar", form="g"),
+            *columns("closed form", "quadrature", form=".6f", within=1e-6),
+            *columns("mean of log q - log p", "its standard error", form=".4f", within=2e-4),
             Column("draws below zero, %", ".1f", within=0.1),
         ),
-        [(*each[:-1], 100 * each.negative) for each in points],
-    )
-
-
-def table_of_errors(errors: Array) -> Table:
-    """The error of a mean of n draws beside the theory."""
-    return Table(
+        lambda found: [(*each[:-1], 100 * each.negative) for each in found.points],
+    ),
+    Table(
         f"Error of the mean of n draws at mu = {PLACE[0]:g}, logvar = {PLACE[1]:g}, in nats, root "
         f"mean square of {REPEATS}",
         (
@@ -299,76 +270,48 @@ def table_of_errors(errors: Array) -> Table:
             Column("error", ".4f", within=2e-4),
             Column("deviation of one draw / sqrt(n)", ".4f", within=1e-4),
         ),
-        [
-            (n, float(error), deviation(*PLACE) / math.sqrt(n))
-            for n, error in zip(SIZES, errors, strict=True)
+        lambda found: [
+            (n, error, deviation(*PLACE) / math.sqrt(n))
+            for n, error in zip(SIZES, found.errors, strict=True)
         ],
-    )
-
-
-def table_of_forms(forms: dict[str, Array]) -> Table:
-    """Each form at one point, and where it is least."""
-    return Table(
+    ),
+    Table(
         "What is copied, in nats, s = sigma²; mu from -3 to 3, logvar from -4 to 4",
         (
             Column("form"),
-            Column("at mu = 1, logvar = 1", ".4f", within=1e-4),
-            Column("least on the grid", ".4f", within=1e-4),
-            Column("mu of the least", "g"),
-            Column("logvar of the least", "g"),
+            *columns("at mu = 1, logvar = 1", "least on the grid", form="z.4f", within=1e-4),
+            *columns("mu of the least", "logvar of the least", form="g"),
         ),
-        [
-            (
-                name,
-                float(values[(MU == 1) & (LOGVAR == 1)][0]),
-                float(values.min()) + 0.0,  # no -0
-                float(MU.flat[values.argmin()]),
-                float(LOGVAR.flat[values.argmin()]),
-            )
-            for name, values in forms.items()
+        lambda found: [
+            (name, *kl[(MU == 1) & (LOGVAR == 1)], kl.min(), *(g.flat[kl.argmin()] for g in GRID))
+            for name, kl in found.forms.items()
         ],
-    )
-
-
-def table_of_noise(noises: list[Noise]) -> Table:
-    """Value and gradient, with the closed form and with the log ratio."""
-    return Table(
+    ),
+    Table(
         "Deviation over draws of one estimate of -ELBO, median over images (and dimensions)",
         (
-            Column("model"),
-            Column("KL"),
+            *columns("model", "KL"),
             Column("value, nats", ".3g", within=1e-9, factor=1.2),
-            Column("derivative by mu", ".3g", factor=1.2),
-            Column("derivative by logvar", ".3g", factor=1.2),
+            *columns("derivative by mu", "derivative by logvar", form=".3g", factor=1.2),
         ),
-        [
-            (
-                each.model,
-                ("closed form", "log ratio")[which],
-                *(float(np.median(pair[which])) for pair in each[1:4]),
-            )
-            for each in noises
-            for which in range(2)
+        lambda found: [
+            (each.model, name, *(np.median(pair[which]) for pair in each[1:4]))
+            for each in found.noises
+            for which, name in enumerate(("closed form", "log ratio"))
         ],
-    )
-
-
-def table_of_ratios(noises: list[Noise]) -> Table:
-    """How often a single log ratio is below zero."""
-    return Table(
+    ),
+    Table(
         "Single log ratios below zero, %",
         (
             Column("model"),
             Column("of an image", ".2f", within=0.2),
             Column("of one of its dimensions", ".1f", within=2),
         ),
-        [(each.model, *(100 * share for share in each.negative)) for each in noises],
-    )
-
-
-def table_of_signs(trainings: list[Training]) -> Table:
-    """What becomes of the KL with either sign."""
-    return Table(
+        lambda found: [
+            (each.model, *(100 * share for share in each.negative)) for each in found.noises
+        ],
+    ),
+    Table(
         "Training on reconstruction + KL, and on reconstruction - KL; steps from 1, 0 for never",
         (
             Column("sign of the KL", "+d"),
@@ -376,17 +319,12 @@ def table_of_signs(trainings: list[Training]) -> Table:
             *(Column(f"first step with a KL above {limit:g}", "d", within=3) for limit in LIMITS),
             Column("loss at the last step", ".2g", factor=10),
         ),
-        [
-            (
-                each.sign,
-                each.kl_at(20),
-                *(first_above(each.kls, limit) for limit in LIMITS),
-                float(each.losses[-1]),
-            )
-            for each in trainings
+        lambda found: [
+            (t.sign, t.kl_at(20), *(first_above(t.kls, each) for each in LIMITS), t.losses[-1])
+            for t in found.trainings
         ],
-    )
-
+    ),
+)
 
 CLAIMS = (
     Claim(
@@ -453,21 +391,12 @@ def draw(figure: Figure, found: Found) -> None:
     middle.loglog(n, deviation(*PLACE) / np.sqrt(n), "k-", lw=1, label="in theory")
     middle.set(xlabel="n", title="error of the mean, nats")
     middle.legend(loc="lower left")
-    for each, style, colour, label in zip(
-        found.trainings, ("-", "--"), ("C0", "C6"), ("right sign", "flipped"), strict=True
-    ):
-        steps = np.arange(1, len(each.kls) + 1)
-        right.semilogy(steps, each.kls, style, color=colour, label=label)
+    looks = ("C0-", "right sign"), ("C6--", "flipped")
+    for training, (look, label) in zip(found.trainings, looks, strict=True):
+        right.semilogy(np.arange(1, len(training.kls) + 1), training.kls, look, label=label)
     right.set(xlabel="step of training", title="KL, nats")
     right.legend(loc="upper right")
 
 
-STUDY = Study(
-    "kl",
-    "The KL: where does it come from, and what is its sign?",
-    run,
-    tables,
-    CLAIMS,
-    draw,
-    (8.0, 3.0),
-)
+QUESTION = "The KL: where does it come from, and what is its sign?"
+STUDY = Study("kl", QUESTION, run, TABLES, CLAIMS, draw)

@@ -34,14 +34,7 @@ from ..vae import VAE
 def linear_optimum(x: Array, latent: int, variance: float | None = None, beta: float = 1.0) -> VAE:
     """Return the linear model with the highest objective on x, (N, D), in float64.
 
-    Parameters
-    ----------
-    x : ndarray, shape (N, D)
-    latent : int
-        Z
-    variance : float, optional
-        v of the likelihood; where it is not given, that of the highest likelihood.
-    beta : float
+    `variance` is v of the likelihood; where it is not given, that of the highest likelihood.
     """
     values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))  # ascending
     v = float(values[:-latent].mean()) if variance is None else variance
@@ -75,7 +68,10 @@ def linear_log_p(vae: VAE, x: Array) -> Array:
 
 
 def variance_of(vae: VAE) -> float:
-    """Return v of a model with a Gaussian likelihood."""
+    """Return v of a model with a Gaussian likelihood, given or learned."""
+    learned = vae.params.get("likelihood.logvar")
+    if learned is not None:
+        return float(np.exp(learned[0]))
     assert isinstance(vae.likelihood, Gaussian)
     return vae.likelihood.variance
 

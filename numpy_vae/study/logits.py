@@ -42,12 +42,12 @@ from ..likelihood import Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussi
 from ..params import Array
 from ..train import start_output_bias
 from ..vae import VAE
+from .linear import variance_of
 from .pictures import draw_rows, shape_of
-from .report import Claim, Column, Setting, Study, Table
+from .report import Claim, Column, Setting, Study, Table, columns
 from .training import train_and_test
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LOGITS = -100, -30, -17, -10, 0, 10, 17, 30, 100
@@ -148,20 +148,20 @@ class Found(NamedTuple):
 
     def model(self, name: str) -> Trained:
         """The model of this name."""
-        (model,) = (model for model in self.models if model.name == name)
-        return model
+        return next(model for model in self.models if model.name == name)
 
 
 def run(setting: Setting) -> Found:
     """Price pixels by four codes, integrate two densities, and train Gaussian models."""
-    if setting.quick:
-        hidden, latent, epochs, size, data = 64, 8, 12, 32, setting.data
-    else:
-        hidden, latent, epochs, size, data = 200, 20, 10, 128, setting.images(20_000, 2_000)
+    from scipy.special import entr
+
+    data = setting.data if setting.quick else setting.images(20_000, 2000)
+    hidden, latent, epochs, size = (64, 8, 12, 32) if setting.quick else (200, 20, 10, 128)
     logits = np.array(LOGITS, np.float32)
     zero, one = np.zeros_like(logits), np.ones_like(logits)
     line = np.linspace(-5, 40, 451, dtype=np.float32)
-    floor, beside = cross_entropy_floor(to_float(setting.data.test, np.float64))
+    grey = to_float(setting.data.test, np.float64)
+    floor, beside = cross_entropy_floor(grey)
     models = []
     for name, likelihood in GAUSSIANS.items():
         sizes = data.train.shape[1], (hidden,), latent
@@ -172,7 +172,7 @@ def run(setting: Setting) -> Found:
         curves={name: code(np.zeros_like(line), line) for name, code in CODES.items()},
         line=line,
         worst=error_from_logits(),
-        entropy=entropy_of(to_float(setting.data.test, np.float64)),
+        entropy=float((entr(grey) + entr(1 - grey)).sum(axis=1).mean()),
         floor=floor,
         beside=beside,
         densities=[density(l) for l in DENSITIES],
@@ -195,21 +195,10 @@ def error_from_logits() -> tuple[float, float]:
         cost, slope = from_logits(np.full_like(l, x), l)
         exact = np.logaddexp(0, sign * exact_l)
         exact_slope = sign * np.exp(-np.logaddexp(0, -sign * exact_l))  # ± sigmoid(±l)
-        errors.append(
-            (
-                float((np.abs(cost - exact) / (1 + np.abs(exact_l))).max()),
-                float(np.abs(slope - exact_slope).max()),
-            )
-        )
+        of_cost = np.abs(cost - exact) / (1 + np.abs(exact_l))
+        errors.append((of_cost.max(), np.abs(slope - exact_slope).max()))
     cost, slope = np.max(errors, axis=0)  # NaN, if there is one
     return float(cost), float(slope)
-
-
-def entropy_of(x: Array) -> float:
-    """-x log x - (1 - x) log(1 - x), summed over pixels, mean over images, in nats."""
-    from scipy.special import entr
-
-    return float((entr(x) + entr(1 - x)).sum(axis=1).mean())
 
 
 def cross_entropy_floor(x: Array) -> tuple[float, float]:
@@ -250,7 +239,7 @@ def train(name: str, vae: VAE, data: Dataset, epochs: int, size: int, seed: int)
     again = vae.reconstruct(x)
     return Trained(
         name,
-        variance=variance_of(vae.likelihood),
+        variance=variance_of(vae),
         test=test,
         active=int(active_dimensions(vae.encode(x)[0]).sum()),
         error=float(np.square(vae.forward(x, eps).logits - x).mean()),
@@ -259,108 +248,61 @@ def train(name: str, vae: VAE, data: Dataset, epochs: int, size: int, seed: int)
     )
 
 
-def variance_of(likelihood: Likelihood) -> float:
-    """v of a Gaussian, given or learned."""
-    if isinstance(likelihood, LearnedGaussian):
-        return float(np.exp(likelihood.logvar[0]))
-    assert isinstance(likelihood, Gaussian)
-    return likelihood.variance
-
-
 def roughness(images: Array, shape: tuple[int, int]) -> float:
     """Mean squared difference of neighbouring pixels, down and across."""
     tiles = images.reshape(-1, *shape)
     return float(sum(np.square(np.diff(tiles, axis=axis)).mean() for axis in (1, 2)))
 
 
-def tables(found: Found) -> list[Table]:
-    """Cost and slope by code; the floor; the integrals; the Gaussian models."""
-    return [
-        table_of_prices("What a pixel costs, nats, in float32", found, "cost"),
-        table_of_prices("The derivative of that by its logit", found, "slope"),
-        table_of_errors(found.worst),
-        table_of_the_floor(found),
-        table_of_densities(found.densities),
-        table_of_models(found.models),
-    ]
+NAMES = (f"x = {x}: {name}" for x in (0, 1) for name in CODES)
+PRICES = Column("l", "d"), *columns(*NAMES, form="z.3f", within=0.01)
 
 
-def table_of_prices(title: str, found: Found, what: str) -> Table:
-    """The cost or the slope of a pixel, by logit and code."""
-    prices = [getattr(found.priced[name][x], what) for x in (0, 1) for name in CODES]
-    return Table(
-        title,
-        (
-            Column("l", "d"),
-            *(Column(f"x = {x}: {name}", "z.3f", within=0.01) for x in (0, 1) for name in CODES),
-        ),
-        [(l, *map(float, row)) for l, row in zip(LOGITS, np.transpose(prices), strict=True)],
-    )
+def prices(found: Found, what: str) -> list[tuple[Any, ...]]:
+    """The rows for the cost or the slope of a pixel, by logit and code."""
+    columns = [getattr(found.priced[name][x], what) for x in (0, 1) for name in CODES]
+    return list(zip(LOGITS, *columns, strict=True))
 
 
-def table_of_errors(worst: tuple[float, float]) -> Table:
-    """How wrong the cost and the slope are from logits."""
-    return Table(
+TABLES = (
+    Table("What a pixel costs, nats, in float32", PRICES, lambda found: prices(found, "cost")),
+    Table("The derivative of that by its logit", PRICES, lambda found: prices(found, "slope")),
+    Table(
         "From logits, |l| up to 10 000: the largest error in float32",
-        (Column("of cost / (1 + |l|)", ".0e", factor=10), Column("of slope", ".0e", factor=10)),
-        [worst],
-    )
-
-
-def table_of_the_floor(found: Found) -> Table:
-    """What grey images cost at the least."""
-    return Table(
+        columns("of cost / (1 + |l|)", "of slope", form=".0e", factor=10),
+        lambda found: [found.worst],
+    ),
+    Table(
         "Cross-entropy of the grey test images, nats per image",
-        (
-            Column("at p = x, the floor", ".2f", within=0.01),
-            Column("the logits 1/2 beside", ".2f", within=0.01),
-        ),
-        [(found.floor, found.beside)],
-    )
-
-
-def table_of_densities(densities: list[Density]) -> Table:
-    """What integrates to 1, and what does not."""
-    return Table(
+        columns("at p = x, the floor", "the logits 1/2 beside", form=".2f", within=0.01),
+        lambda found: [(found.floor, found.beside)],
+    ),
+    Table(
         "Integrals over x from 0 to 1, by quadrature; the last two columns by formula",
         (
             Column("l", "d"),
-            Column("of e^-cross-entropy", ".5f", within=1e-5),
-            Column("of the continuous Bernoulli", ".5f", within=1e-5),
-            Column("of x times that", ".5f", within=1e-5),
-            Column("its mean A'(l)", ".5f", within=1e-5),
-            Column("sigmoid(l)", ".5f", within=1e-5),
+            *columns("of e^-cross-entropy", "of the continuous Bernoulli", form=".5f", within=1e-5),
+            *columns("of x times that", "its mean A'(l)", "sigmoid(l)", form=".5f", within=1e-5),
         ),
-        densities,
-    )
-
-
-def table_of_models(models: list[Trained]) -> Table:
-    """The Gaussian models, by their variance."""
-    return Table(
+        lambda found: found.densities,
+    ),
+    Table(
         "Gaussian models of the grey images; test images, nats (of a density) per image",
         (
             Column("variance"),
             Column("v", ".4f", factor=1.05),
-            Column("ELBO", ".1f", within=20),
-            Column("reconstruction", ".1f", within=20),
+            *columns("ELBO", "reconstruction", form=".1f", within=20),
             Column("KL", ".2f", within=2.5),
             Column("active dimensions", "d", within=2),
             Column("mean squared error", ".4f", factor=1.05),
             Column("sharpness, data = 1", ".3f", within=0.03),
         ),
-        [
-            (
-                model.name.partition(",")[0],
-                model.variance,
-                *model.test,
-                model.active,
-                model.error,
-                model.sharpness,
-            )
-            for model in models
+        lambda found: [
+            (m.name.partition(",")[0], m.variance, *m.test, m.active, m.error, m.sharpness)
+            for m in found.models
         ],
-    )
+    ),
+)
 
 
 def only_the_logits_learn(found: Found) -> bool:
@@ -428,11 +370,11 @@ CLAIMS = (
 )
 
 
-STYLES = {  # of a code: line, colour, width
-    "log p": (":", "C7", 2.5),
-    "log(p + 1e-8)": ("--", "C6", 1.5),
-    "clip p": ("-.", "C3", 1.5),
-    "from logits": ("-", "C0", 1.2),
+STYLES = {  # of a code: colour, line, width
+    "log p": ("C7", ":", 2.5),
+    "log(p + 1e-8)": ("C6", "--", 1.5),
+    "clip p": ("C3", "-.", 1.5),
+    "from logits": ("C0", "-", 1.2),
 }
 
 
@@ -441,11 +383,18 @@ def draw(figure: Figure, found: Found) -> None:
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1))
     for name, (cost, slope) in found.curves.items():
         seen = np.isfinite(cost) & np.isfinite(slope)
-        draw_curve(left, name, found.line[seen], cost[seen])
-        draw_curve(middle, name, found.line[seen], slope[seen])
-        if not seen.all():
-            draw_end(left, name, found.line[seen][-1], cost[seen][-1], "then inf", -12)
-            draw_end(middle, name, found.line[seen][-1], slope[seen][-1], "then NaN", 6)
+        colour, line, width = STYLES[name]
+        for ax, values, then, above in (
+            (left, cost, "then inf", -12),
+            (middle, slope, "then NaN", 6),
+        ):
+            ax.plot(found.line[seen], values[seen], colour + line, lw=width, label=name)
+            if not seen.all():
+                end = found.line[seen][-1], values[seen][-1]
+                ax.plot(*end, "x", color=colour, ms=7)
+                ax.annotate(
+                    then, end, (0, above), textcoords="offset points", fontsize=8, color=colour
+                )
     left.set(xlabel="logit l, x = 0", ylabel="cost, nats")
     left.legend(loc="upper left", handlelength=2.4)
     middle.set(xlabel="logit l, x = 0", ylabel="slope of the cost", ylim=(-0.05, 1.15))
@@ -454,26 +403,5 @@ def draw(figure: Figure, found: Found) -> None:
     draw_rows(right, {"data": found.images} | rows, found.shape)
 
 
-def draw_curve(ax: Axes, name: str, line: Array, values: Array) -> None:
-    """The values of a code against the logits, (L,)."""
-    style, colour, width = STYLES[name]
-    ax.plot(line, values, style, color=colour, lw=width, label=name)
-
-
-def draw_end(ax: Axes, name: str, x: float, y: float, then: str, above: float) -> None:
-    """A cross where the curve of a code ends, and what comes then."""
-    colour = STYLES[name][1]
-    ax.plot(x, y, "x", color=colour, ms=7)
-    text: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": colour}
-    ax.annotate(then, (x, y), (0, above), ha="left", **text)
-
-
-STUDY = Study(
-    "logits",
-    "Why logits, and what is cross-entropy on grey pixels?",
-    run,
-    tables,
-    CLAIMS,
-    draw,
-    (8.0, 3.0),
-)
+QUESTION = "Why logits, and what is cross-entropy on grey pixels?"
+STUDY = Study("logits", QUESTION, run, TABLES, CLAIMS, draw)

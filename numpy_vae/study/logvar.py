@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -44,13 +44,14 @@ from ..network import Network
 from ..params import Array
 from ..train import start_output_bias
 from ..vae import VAE
-from .report import Claim, Column, Setting, Study, Table
+from .report import Claim, Column, Setting, Study, Table, columns
 from .training import train_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEARNING_RATES = (1e-3, 3e-3, 1e-2)
+TRAININGS = 2  # with each meaning and learning rate
 SIGMAS = np.logspace(-2, 1, 61)
 SHOWN = slice(None, None, 20)  # of them: 0.01, 0.1, 1, 10
 LAMBDAS = (0.1, 1.0, 10.0, 100.0)
@@ -87,12 +88,8 @@ def softplus_curvature(s: Array) -> Array:
 
 MEANINGS = (
     Meaning("σ²", lambda sigma: sigma**2, np.log, lambda s: 1 / s, lambda s: -1 / s**2),
-    Meaning(
-        "σ", lambda sigma: sigma, lambda s: 2 * np.log(s), lambda s: 2 / s, lambda s: -2 / s**2
-    ),
-    Meaning(
-        "±σ", lambda sigma: sigma, lambda s: np.log(s * s), lambda s: 2 / s, lambda s: -2 / s**2
-    ),
+    Meaning("σ", np.copy, lambda s: 2 * np.log(s), lambda s: 2 / s, lambda s: -2 / s**2),
+    Meaning("±σ", np.copy, lambda s: np.log(s * s), lambda s: 2 / s, lambda s: -2 / s**2),
     Meaning(
         "softplus⁻¹(σ)",
         lambda sigma: sigma + np.log(-np.expm1(-sigma)),
@@ -166,10 +163,6 @@ class Found(NamedTuple):
         """How many trainings failed with each learning rate, (R,)."""
         return np.array([np.isnan(self.of(meaning, rate)).sum() for rate in LEARNING_RATES])
 
-    def trainings(self) -> int:
-        """How many there are with each meaning and learning rate."""
-        return len(self.of(MEANINGS[0].name, LEARNING_RATES[0]))
-
     def elbos(self, meaning: str) -> Array:
         """Mean test ELBO with each learning rate, (R,); NaN where a training failed."""
         return np.array([self.of(meaning, rate).mean() for rate in LEARNING_RATES])
@@ -182,23 +175,20 @@ class Found(NamedTuple):
 
 def run(setting: Setting) -> Found:
     """Train with each meaning, learning rate and seed; the rest is computed."""
-    if setting.quick:
-        data, hidden, latent, epochs, batch_size = setting.images(900, 200), 50, 5, 5, 20
-    else:
-        data, hidden, latent, epochs, batch_size = setting.images(20000, 2000), 100, 10, 2, 100
+    data = setting.images(900, 200) if setting.quick else setting.images(20_000, 2000)
+    hidden, latent, epochs, batch_size = (50, 5, 5, 20) if setting.quick else (100, 10, 2, 100)
     derivatives = [derivatives_of_the_kl(meaning, SIGMAS) for meaning in MEANINGS]
     slopes, curvatures = zip(*derivatives, strict=True)
     outcomes = []
     for meaning in MEANINGS:
         for rate in LEARNING_RATES:
-            for seed in setting.seed, setting.seed + 1:
+            for seed in range(setting.seed, setting.seed + TRAININGS):
                 sizes = data.train.shape[1], (hidden,), latent
                 vae = VAE(*sizes, rng=seed, network_type=head_of(meaning))
                 vae.params["logvar.b"][:] = meaning.s(np.ones(latent))  # sigma = 1
                 elbo = train(vae, data, epochs, batch_size, rate, seed)
                 outcomes.append(Outcome(meaning.name, rate, seed, elbo))
-    mixtures = [mix(each) for each in LAMBDAS]
-    return Found(outcomes, np.array(slopes), np.array(curvatures), mixtures)
+    return Found(outcomes, np.array(slopes), np.array(curvatures), [mix(each) for each in LAMBDAS])
 
 
 def train(vae: VAE, data: Dataset, epochs: int, batch_size: int, rate: float, seed: int) -> float:
@@ -249,88 +239,69 @@ def mix(lambda_: float, x: float = 1.0) -> Mixture:
     )
 
 
-def tables(found: Found) -> list[Table]:
-    """What became of the trainings, the derivatives of the KL, and the linear model."""
-    return [
-        table_of_failures(found),
-        table_of_elbos(found),
-        table_of_derivatives("First", found.slopes),
-        table_of_derivatives("Second", found.curvatures),
-        table_of_mixtures(found),
-    ]
+AT_SIGMAS = columns(*(f"σ = {s:g}" for s in SIGMAS[SHOWN]), form="z.3g", factor=1.01)
 
 
-def table_of_failures(found: Found) -> Table:
-    """How many trainings failed, by meaning and learning rate."""
-    first, *others = LEARNING_RATES
-    return Table(
-        f"Trainings that failed, of {found.trainings()} with each learning rate",
+def derivatives_shown(of_each: Array) -> list[tuple[Any, ...]]:
+    """The rows for derivatives of the KL of each meaning at each of SIGMAS, (M, S)."""
+    return [(m.name, *values[SHOWN]) for m, values in zip(MEANINGS, of_each, strict=True)]
+
+
+TABLES = (
+    Table(
+        f"Trainings that failed, of {TRAININGS} with each learning rate",
         (
             Column("s is"),
-            Column(f"lr {first:g}", "d", within=1),
-            *(Column(f"lr {rate:g}", "d") for rate in others),
+            Column(f"lr {LEARNING_RATES[0]:g}", "d", within=1),
+            *columns(*(f"lr {rate:g}" for rate in LEARNING_RATES[1:]), form="d"),
         ),
-        [(meaning.name, *map(int, found.failed(meaning.name))) for meaning in MEANINGS],
-    )
-
-
-def table_of_elbos(found: Found) -> Table:
-    """How good the models are whose s may have either sign."""
-    elbos = (map(float, found.elbos(name)) for name in ANY_SIGN)
-    return Table(
+        lambda found: [(meaning.name, *found.failed(meaning.name)) for meaning in MEANINGS],
+    ),
+    Table(
         "Mean ELBO of the test images, nats per image, where s may have either sign",
         (
             Column("lr", "g"),
             Column(f"s is {ANY_SIGN[0]}", ".1f", within=25),  # a jump over 0 is chance
-            *(Column(name, ".1f", within=2) for name in ANY_SIGN[1:]),
+            *columns(*ANY_SIGN[1:], form=".1f", within=2),
         ),
-        list(zip(LEARNING_RATES, *elbos, strict=True)),
-    )
-
-
-def table_of_derivatives(order: str, of_each: Array) -> Table:
-    """The derivatives of the KL of this order, of each meaning at each of SIGMAS, (M, S)."""
-    return Table(
-        f"{order} derivative by s of the KL of one dimension, at μ = 0, in nats",
-        (Column("s is"), *(Column(f"σ = {s:g}", "z.3g", factor=1.01) for s in SIGMAS[SHOWN])),
-        [
-            (meaning.name, *map(float, values[SHOWN]))
-            for meaning, values in zip(MEANINGS, of_each, strict=True)
-        ],
-    )
-
-
-def table_of_mixtures(found: Found) -> Table:
-    """The linear model, with one meaning and with two."""
-    return Table(
+        lambda found: list(zip(LEARNING_RATES, *map(found.elbos, ANY_SIGN), strict=True)),
+    ),
+    Table(
+        "First derivative by s of the KL of one dimension, at μ = 0, in nats",
+        (Column("s is"), *AT_SIGMAS),
+        lambda found: derivatives_shown(found.slopes),
+    ),
+    Table(
+        "Second derivative by s of the KL of one dimension, at μ = 0, in nats",
+        (Column("s is"), *AT_SIGMAS),
+        lambda found: derivatives_shown(found.curvatures),
+    ),
+    Table(
         "Linear Gaussian model at its optimum: σ, and minus the loss less log p(x) in nats",
         (
             Column("λ", "g"),
-            Column("σ of the posterior", ".4f", within=2e-4),
-            Column("σ, one meaning", ".4f", within=2e-4),
-            Column("σ, two meanings", ".4f", within=2e-4),
-            Column("excess, one meaning", "z.4f", within=2e-4),
-            Column("excess, two meanings", "z.4f", within=2e-4),
+            *columns(
+                "σ of the posterior", "σ, one meaning", "σ, two meanings", form=".4f", within=2e-4
+            ),
+            *columns("excess, one meaning", "excess, two meanings", form="z.4f", within=2e-4),
         ),
-        found.mixtures,
-    )
-
+        lambda found: found.mixtures,
+    ),
+)
 
 CLAIMS = (
     Claim(
         "If s is σ², every training fails, at each learning rate; if s is σ, every one does from "
         "0.003 on.",
-        lambda found: bool(
-            (found.failed("σ²") == found.trainings()).all()
-            and (found.failed("σ")[1:] == found.trainings()).all()
+        lambda found: (
+            (found.failed("σ²") == TRAININGS).all() and (found.failed("σ")[1:] == TRAININGS).all()
         ),
     ),
     Claim(
         "With softplus, log σ and log σ² none fails, and at the best learning rate of each their "
         "test ELBOs differ by less than 8 nats.",
-        lambda found: bool(
-            np.ptp([found.elbos(name).max() for name in ANY_SIGN[1:]]) < 8
-        ),  # of a NaN it is false
+        # Of a NaN it is false.
+        lambda found: np.ptp([found.elbos(name).max() for name in ANY_SIGN[1:]]) < 8,
     ),
     Claim(
         "If s is ±σ, none fails either, but at the best learning rate of each the test ELBO is "
@@ -407,4 +378,4 @@ def draw(figure: Figure, found: Found) -> None:
     figure.legend(title="s is", loc="outside lower center", ncols=len(STYLES))
 
 
-STUDY = Study("logvar", "Why the logarithm of the variance?", run, tables, CLAIMS, draw, (8.0, 3.5))
+STUDY = Study("logvar", "Why the logarithm of the variance?", run, TABLES, CLAIMS, draw, 3.5)

@@ -38,11 +38,10 @@ from ..optim import Adam
 from ..params import Array
 from ..vae import VAE
 from .pictures import draw_rows, shape_of
-from .report import Claim, Column, Setting, Study, Table
+from .report import Claim, Column, Setting, Study, Table, columns
 from .training import train_and_test
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 REDUCE: dict[str, Callable[..., Any]] = {"sum": np.sum, "mean": np.mean}
@@ -74,16 +73,25 @@ class Code(NamedTuple):
         size = self.size if self.latents == "mean" else 1
         return self.weight / size * self.factor
 
+    @property
+    def terms(self) -> tuple[str, str]:
+        """What its two terms are, and how they are reduced."""
+        nll = "cross-entropy" if self.variance is None else "squared error"
+        kl = f"mean over {self.size}" if self.latents == "mean" else "sum"
+        return f"{nll}, {self.pixels}", kl
 
+
+ANTIXK = Code("AntixK", 3 * 64 * 64, 128, "mean", "sum", 0.00025, 0.5)
 CODES = (
     Code("Keras example, 2016", 784, 2, "mean", "sum"),
     Code("Keras blog", 784, 2, "mean", "mean"),
-    Code("AntixK", 3 * 64 * 64, 128, "mean", "sum", 0.00025, 0.5),
+    ANTIXK,
     Code("Flax nnx toy", 784, 32, "mean", "mean", 0.1),
     Code("pytorch/examples, old", 784, 20, "mean", "sum", 1 / 784),
     Code("pytorch/examples, new", 784, 20, "sum", "sum"),
 )
-SIZES = (1, 28, 28), (3, 64, 64), (3, 256, 256)
+SIZES = (1, 28), (3, 64), (3, 256)
+LARGER = {f"{c} x {n} x {n}": ANTIXK._replace(values=c * n * n) for c, n in SIZES}
 BETAS = 0.1, 1.0, 2.45, 3.07, 30.0, 392.0, 784.0  # those of the codes, and two beside them
 
 
@@ -132,10 +140,8 @@ class Found(NamedTuple):
 def run(setting: Setting) -> Found:
     """Measure the betas of the codes, train with each, and sum the batch or average it."""
     seed = setting.seed
-    if setting.quick:
-        hidden, latent, epochs, size, data = 64, 8, 8, 64, setting.data
-    else:
-        hidden, latent, epochs, size, data = 200, 20, 5, 128, setting.images(20_000, 2_000)
+    data = setting.data if setting.quick else setting.images(20_000, 2000)
+    hidden, latent, epochs, size = (64, 8, 8, 64) if setting.quick else (200, 20, 5, 128)
     images = to_float(data.test)
     runs = []
     for beta in BETAS:
@@ -216,77 +222,42 @@ def walk(optimiser: str, data: Dataset, seed: int) -> Walk:
     )
 
 
-def tables(found: Found) -> list[Table]:
-    """The codes; a weight and larger images; the trainings; the batch."""
-    return [
-        table_of_codes(found.measured),
-        table_of_larger_images(),
-        table_of_runs(found.runs),
-        table_of_walks(found.walks),
-    ]
-
-
-def table_of_codes(measured: list[float]) -> Table:
-    """What each code writes down, and the beta of that."""
-    return Table(
+TABLES = (
+    Table(
         "Six published losses, and the beta that each has in nats per image",
         (
             Column("code"),
             Column("values of an image", "d"),
-            Column("reconstruction"),
-            Column("KL"),
+            *columns("reconstruction", "KL"),
             Column("weight", ".5g"),
             Column("beta", ".2f"),
             Column("beta, by the derivative of its loss", ".2f", within=0.01),
         ),
-        [
-            (
-                code.name,
-                code.values,
-                f"{'cross-entropy' if code.variance is None else 'squared error'}, {code.pixels}",
-                f"{code.latents} over {code.size}" if code.latents == "mean" else code.latents,
-                code.weight,
-                code.beta,
-                beta,
-            )
-            for code, beta in zip(CODES, measured, strict=True)
+        lambda found: [
+            (code.name, code.values, *code.terms, code.weight, code.beta, beta)
+            for code, beta in zip(CODES, found.measured, strict=True)
         ],
-    )
-
-
-def table_of_larger_images() -> Table:
-    """The beta of one weight, by the size of the images."""
-    return Table(
+    ),
+    Table(
         "A squared error averaged over its values, KL weight 0.00025, on images of other sizes",
         (Column("image"), Column("values", "d"), Column("beta", ".2f")),
-        [
-            (" x ".join(map(str, size)), code.values, code.beta)
-            for size, code in zip(SIZES, larger_images(), strict=True)
-        ],
-    )
-
-
-def table_of_runs(runs: list[Run]) -> Table:
-    """What becomes of the model with each beta."""
-    pixels = runs[0].pictures.shape[1]
-    return Table(
+        lambda _: [(size, code.values, code.beta) for size, code in LARGER.items()],
+    ),
+    Table(
         "One model, trained with each beta; test images, nats per image",
         (
             Column("beta", ".2f"),
-            Column("ELBO", ".2f", within=2.0),
-            Column("reconstruction", ".2f", within=2.0),
+            *columns("ELBO", "reconstruction", form=".2f", within=2.0),
             Column("KL", ".3f", within=0.02, factor=1.15),
             Column("active dimensions", "d", within=1),
             Column("its own loss", ".2f", within=2.0),
-            Column(f"the same / {pixels}", ".3f", within=0.005),
+            Column("the same per pixel", ".3f", within=0.005),
         ),
-        [(run.beta, *run.test, run.active, run.loss, run.per_pixel) for run in runs],
-    )
-
-
-def table_of_walks(walks: list[Walk]) -> Table:
-    """The same steps with the sum over the batch, and with the mean."""
-    return Table(
+        lambda found: [
+            (run.beta, *run.test, run.active, run.loss, run.per_pixel) for run in found.runs
+        ],
+    ),
+    Table(
         f"{STEPS} steps with the gradient of the sum over {BATCH} images, and of the mean",
         (
             Column("optimiser"),
@@ -295,14 +266,11 @@ def table_of_walks(walks: list[Walk]) -> Table:
             Column("ELBO, mean", ".2f", within=1.5),
             Column("ELBO, sum", ".2f", within=3),
         ),
-        [(walk.optimiser, walk.first, walk.apart, *walk.elbos) for walk in walks],
-    )
-
-
-def larger_images() -> list[Code]:
-    """The one squared error of CODES, on images of each of SIZES."""
-    (code,) = (code for code in CODES if code.variance is not None)
-    return [code._replace(values=int(np.prod(size))) for size in SIZES]
+        lambda found: [
+            (walk.optimiser, walk.first, walk.apart, *walk.elbos) for walk in found.walks
+        ],
+    ),
+)
 
 
 def betas_agree(found: Found) -> bool:
@@ -361,41 +329,27 @@ CLAIMS = (
 def draw(figure: Figure, found: Found) -> None:
     """The terms of the test ELBO against beta, with the codes; and what becomes of the images."""
     left, right = figure.subplots(1, 2, width_ratios=(1.75, 1))
-    draw_terms(left, found.runs)
+    elbos, terms, kls = zip(*(run.test for run in found.runs), strict=True)
+    left.plot(BETAS, np.negative(elbos), "C9o-", ms=4, label="-ELBO, their sum")
+    left.plot(BETAS, terms, "C0^--", ms=4, label="reconstruction")
+    left.plot(BETAS, kls, "C6s:", ms=4, label="KL")
+    codes = {code.name: code.beta for code in CODES}
+    flax, antixk = codes["Flax nnx toy"], ANTIXK.beta
+    marks = (
+        (codes["pytorch/examples, new"], "pytorch/\nexamples", "center"),
+        (np.sqrt(flax * antixk), f"Flax toy {flax:.2f},\nAntixK {antixk:.2f}", "left"),
+        (codes["Keras blog"], "Keras\nblog", "right"),
+        (codes["Keras example, 2016"], "Keras\n2016", "left"),
+    )
+    for beta, name, align in marks:
+        left.axvline(beta, color="0.85", lw=0.8, zorder=0)
+        left.text(beta, 1.06 * max(terms), name, ha=align, va="bottom", fontsize=8)
+    left.set(xlabel="beta", ylabel="test images, nats per image", ylim=(-5, 1.05 * max(terms)))
+    left.set_xscale("log")
+    left.legend(loc="center left", bbox_to_anchor=(0.55, 0.42))
     pictures = {f"{run.beta:.3g}": run.pictures for run in found.runs}
     draw_rows(right, {"data": found.images} | pictures, found.shape)
     right.set_ylabel("beta")
 
 
-def draw_terms(ax: Axes, runs: list[Run]) -> None:
-    """The ELBO and its two terms against beta."""
-    betas = [run.beta for run in runs]
-    lines = (
-        ([-run.test.elbo for run in runs], "o-", "C9", "-ELBO, their sum"),
-        ([run.test.reconstruction for run in runs], "^--", "C0", "reconstruction"),
-        ([run.test.kl for run in runs], "s:", "C6", "KL"),
-    )
-    for values, style, colour, label in lines:
-        ax.plot(betas, values, style, color=colour, ms=4, label=label)
-    top = max(run.test.reconstruction for run in runs)
-    for beta, name, align in marks():
-        ax.axvline(beta, color="0.85", lw=0.8, zorder=0)
-        ax.text(beta, 1.06 * top, name, ha=align, va="bottom", fontsize=8)
-    ax.set_xscale("log")
-    ax.set(xlabel="beta", ylabel="test images, nats per image", ylim=(-5, 1.05 * top))
-    ax.legend(loc="center left", bbox_to_anchor=(0.55, 0.42))
-
-
-def marks() -> list[tuple[float, str, str]]:
-    """Where the codes stand in the figure, with their names and how these are aligned."""
-    betas = {code.name: code.beta for code in CODES}
-    flax, antixk = betas["Flax nnx toy"], betas["AntixK"]
-    return [
-        (betas["pytorch/examples, new"], "pytorch/\nexamples", "center"),
-        (np.sqrt(flax * antixk), f"Flax toy {flax:.2f},\nAntixK {antixk:.2f}", "left"),
-        (betas["Keras blog"], "Keras\nblog", "right"),
-        (betas["Keras example, 2016"], "Keras\n2016", "left"),
-    ]
-
-
-STUDY = Study("reductions", "Sum or mean?", run, tables, CLAIMS, draw, (8.0, 3.6))
+STUDY = Study("reductions", "Sum or mean?", run, TABLES, CLAIMS, draw, 3.6)

@@ -3,10 +3,10 @@
 A page under docs/study/ asks one question, and a module of this package, of the same name, answers
 it by an experiment:
 
-    run(setting)     the numbers, as a named tuple: what it trains, draws and counts
-    tables(found)    the tables of the page, made of them
-    CLAIMS           the sentences of the page that the numbers must bear out
-    draw(figure, found)   its figure
+    run(setting)          the numbers, as a named tuple: what it trains, draws and counts
+    TABLES                the tables of the page, made of them
+    CLAIMS                the sentences of the page that the numbers must bear out
+    draw(figure, found)   its figure, if it draws one
 
 The tests run each in its quick size, hold the tables against those of the page and ask each claim;
 ``numpy-vae study`` does the same before a reader's eyes.
@@ -15,7 +15,6 @@ The tests run each in its quick size, hold the tables against those of the page 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..data import Dataset
@@ -42,21 +41,10 @@ class Setting(NamedTuple):
     seed: int = 0
 
     def images(self, train: int, test: int) -> Dataset:
-        """Return the first so many training and test images, or all, if there are fewer."""
+        """Return the first so many training and test images, without their labels."""
         data = self.data
-
-        def first(array: Any, n: int) -> Any:
-            return None if array is None else array[:n]
-
-        return replace(
-            data,
-            train=data.train[:train],
-            test=data.test[:test],
-            train_labels=first(data.train_labels, train),
-            test_labels=first(data.test_labels, test),
-            train_factors=first(data.train_factors, train),
-            test_factors=first(data.test_factors, test),
-        )
+        shape = data.image_shape
+        return Dataset(data.name, data.train[:train], data.test[:test], image_shape=shape)
 
 
 class Column(NamedTuple):
@@ -75,27 +63,12 @@ class Column(NamedTuple):
         """Return a value as the table shows it."""
         return format(value, self.form)
 
-    def agrees(self, shown: str, value: Any) -> bool:
-        """Whether `value` could be what another machine has shown as `shown`."""
-        mine = self.cell(value)
-        if mine == shown or not self.form:
-            return mine == shown
-        a, b = float(mine), float(shown)
-        return abs(a - b) <= self.within * (1 + 1e-9) or (
-            a * b > 0 and max(a / b, b / a) <= self.factor
-        )
 
-    @property
-    def tolerance(self) -> str:
-        """How far a number may be off, in words; empty if not at all."""
-        if not self.form or (self.within == 0 and self.factor == 1):
-            return ""
-        parts = [f"±{self.within:g}"] if self.within else []
-        if 1 < self.factor <= 1.5:
-            parts.append(f"{100 * (self.factor - 1):.0f} %")
-        elif self.factor > 1.5:
-            parts.append(f"a factor of {self.factor:g}")
-        return " or ".join(parts)
+def columns(
+    *names: str, form: str = "", within: float = 0.0, factor: float = 1.0
+) -> tuple[Column, ...]:
+    """Return columns that have all but their names in common."""
+    return tuple(Column(name, form, within, factor) for name in names)
 
 
 class Table(NamedTuple):
@@ -106,39 +79,27 @@ class Table(NamedTuple):
     title : str
         What it shows, with the unit.
     columns : tuple of Column
-    rows : sequence of tuples, a value for each column
+    rows : callable
+        The numbers of the study -> rows, each a tuple with a value for each column.
     """
 
     title: str
     columns: tuple[Column, ...]
-    rows: Sequence[tuple[Any, ...]]
+    rows: Callable[[Any], Sequence[tuple[Any, ...]]]
 
-    def cells(self) -> list[list[str]]:
+    def cells(self, found: Any) -> list[list[str]]:
         """Return the rows as they are shown."""
-        pairs = (zip(self.columns, row, strict=True) for row in self.rows)
+        pairs = (zip(self.columns, row, strict=True) for row in self.rows(found))
         return [[column.cell(value) for column, value in row] for row in pairs]
 
-    def markdown(self) -> str:
-        """Return the table for a page."""
-        lines = [[column.name for column in self.columns]]
-        lines += [["---:" if column.form else "---" for column in self.columns], *self.cells()]
-        escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-        rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
-        return f"**{self.title}**\n\n{rows}\n"
-
-    def text(self) -> str:
+    def text(self, found: Any) -> str:
         """Return the table for a terminal."""
-        lines = [[column.name for column in self.columns], *self.cells()]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-
-        def line(cells: Sequence[str]) -> str:
-            padded = [
-                cell.rjust(width) if column.form else cell.ljust(width)
-                for cell, width, column in zip(cells, widths, self.columns, strict=True)
-            ]
-            return "  ".join(padded).rstrip()
-
-        return "\n".join([self.title, *map(line, lines)])
+        lines = [[column.name for column in self.columns], *self.cells(found)]
+        looks = []  # numbers to the right
+        for column, cells in zip(self.columns, zip(*lines, strict=True), strict=True):
+            looks.append(f"{'>' if column.form else '<'}{max(map(len, cells))}")
+        rows = ["  ".join(map(format, line, looks)).rstrip() for line in lines]
+        return "\n".join([self.title, *rows])
 
 
 class Claim(NamedTuple):
@@ -158,13 +119,13 @@ class Study(NamedTuple):
     question : str
     run : callable
         Setting -> the numbers that the others read.
-    tables : callable
-        Numbers -> tables of the page.
+    tables : tuple of Table
     claims : tuple of Claim
-    draw : callable
-        Draws the figure of the page on an empty matplotlib Figure of `size`.
-    size : (float, float)
-        Of the figure, in inches.
+    draw : callable, optional
+        Draws the figure of the page on an empty matplotlib Figure. None where the page
+        shows a diagram that no number changes.
+    height : float
+        Of the figure, in inches; its width is 8.
     images : bool
         Whether the experiment looks at images at all; if not, one table serves for all data.
     """
@@ -172,8 +133,8 @@ class Study(NamedTuple):
     name: str
     question: str
     run: Callable[[Setting], Any]
-    tables: Callable[[Any], list[Table]]
+    tables: tuple[Table, ...]
     claims: tuple[Claim, ...]
-    draw: Callable[[Figure, Any], None]
-    size: tuple[float, float] = (7.0, 3.0)
+    draw: Callable[[Figure, Any], None] | None = None
+    height: float = 3.0
     images: bool = True

@@ -42,7 +42,7 @@ from ..optim import Adam
 from ..params import Array
 from ..train import spawn_streams, train_step
 from ..vae import VAE
-from .report import Claim, Column, Setting, Study, Table
+from .report import Claim, Column, Setting, Study, Table, columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,26 +109,22 @@ class Found(NamedTuple):
 
 def run(setting: Setting) -> Found:
     """Draw; train with honest and with too little noise; differentiate the honest model."""
-    if setting.quick:
-        data, hidden, latent, epochs, images = setting.images(2500, 500), 100, 8, 15, 50
-    else:
-        data, hidden, latent, epochs, images = setting.images(60_000, 2000), 200, 20, 4, 50
+    data = setting.images(2500, 500) if setting.quick else setting.images(60_000, 2000)
+    hidden, latent, epochs = (100, 8, 15) if setting.quick else (200, 20, 4)
     z = draws(MU, LOGVAR, DRAWS, setting.seed)
     models = [train(noise, data, hidden, latent, epochs, setting.seed) for noise in NOISES]
     rng = np.random.default_rng(setting.seed)
     x = batch(data.test, slice(None), binarize="dynamic", rng=rng)
     eps = rng.standard_normal((len(x), latent), np.float32)
     honest, quiet = models[0].forward(x, eps), models[-1].forward(x, NOISES[-1] * eps)
+    codes = {"z of the honest model": honest.z, "mu of the honest model": honest.mu}
+    codes[f"z of the model with noise {NOISES[-1]:g} eps"] = quiet.z
     return Found(
         z=z,
         laws=laws(z),
-        estimators=estimators(models[0], x[:images], 1000, rng),
+        estimators=estimators(models[0], x[:50], 1000, rng),
         trained=[measure(vae, x, eps, noise) for vae, noise in zip(models, NOISES, strict=True)],
-        spreads=[
-            spread("z of the honest model", honest.z),
-            spread("mu of the honest model", honest.mu),
-            spread(f"z of the model with noise {NOISES[-1]:g} eps", quiet.z),
-        ],
+        spreads=[Spread(name, z.mean(axis=0), z.std(axis=0)) for name, z in codes.items()],
     )
 
 
@@ -230,85 +226,45 @@ def measure(vae: VAE, x: Array, eps: Array, noise: float) -> Trained:
     )
 
 
-def spread(name: str, z: Array) -> Spread:
-    """Mean and deviation of each column of z, (B, Z)."""
-    return Spread(name, z.mean(axis=0), z.std(axis=0))
-
-
-def tables(found: Found) -> list[Table]:
-    """The draws; the two gradients; the false noise; and where the codes lie."""
-    return [
-        table_of_laws(found.laws),
-        table_of_gradients(found),
-        table_of_noise(found.trained),
-        table_of_codes(found.spreads),
-    ]
-
-
-def table_of_laws(laws: list[Law]) -> Table:
-    """How far the draws are from each law, and their quantiles."""
-    return Table(
+TABLES = (
+    Table(
         f"{DRAWS} draws of mu + sigma eps, mu = {MU:g}, logvar = {LOGVAR:g}",
         (
             Column("law"),
             Column("largest distance to the draws' distribution function", ".4f", within=1e-4),
-            Column("5 % quantile", ".3f", within=1e-3),
-            Column("median", ".3f", within=1e-3),
-            Column("95 % quantile", ".3f", within=1e-3),
+            *columns("5 % quantile", "median", "95 % quantile", form=".3f", within=1e-3),
         ),
-        [(law.name, law.distance, *law.quantiles) for law in laws],
-    )
-
-
-def table_of_gradients(found: Found) -> Table:
-    """The noise of the estimators, by mu and by logvar."""
-    return Table(
+        lambda found: [(law.name, law.distance, *law.quantiles) for law in found.laws],
+    ),
+    Table(
         "Gradients of the mean of -log p(x | z), honest model; medians over images and dimensions, "
         "in the last column the root mean square",
         (
-            Column("estimator"),
-            Column("by"),
-            Column("variance of one draw", ".3g", factor=1.4),
-            Column("times the pathwise one", ".3g", factor=1.4),
+            *columns("estimator", "by"),
+            *columns("variance of one draw", "times the pathwise one", form=".3g", factor=1.4),
             Column("difference to the pathwise mean, standard errors", ".2f", within=0.1),
         ),
-        [
-            (
-                each.name,
-                ("mu", "logvar")[by],
-                float(np.median(each.variances[by])),
-                float(found.ratios(index)[by]),
-                float(found.apart(index)[by]),
-            )
-            for index, each in enumerate(found.estimators)
-            for by in range(2)
+        lambda found: [
+            (e.name, name, np.median(e.variances[by]), found.ratios(i)[by], found.apart(i)[by])
+            for i, e in enumerate(found.estimators)
+            for by, name in enumerate(("mu", "logvar"))
         ],
-    )
-
-
-def table_of_noise(trained: list[Trained]) -> Table:
-    """What is reported of each model, and what is true."""
-    return Table(
+    ),
+    Table(
         "Test images, nats per image; z = mu + c sigma eps in training",
         (
             Column("c", "g"),
             Column("objective reported", ".2f", within=1),
             Column("ELBO", ".2f", within=2, factor=1.02),
-            Column("ELBO of the q that was sampled", ".2f", within=1),
-            Column("the objective at eps = 0", ".2f", within=1),
+            *columns(
+                "ELBO of the q that was sampled", "the objective at eps = 0", form=".2f", within=1
+            ),
             Column("KL", ".2f", within=0.5),
             Column("mean sigma", ".3f", within=0.01),
         ),
-        [
-            (run.noise, run.reported, run.elbo, run.sampled, run.at_mean, run.kl, run.sigma)
-            for run in trained
-        ],
-    )
-
-
-def table_of_codes(spreads: list[Spread]) -> Table:
-    """The means and deviations of the codes."""
-    return Table(
+        lambda found: found.trained,
+    ),
+    Table(
         "Where the codes of all test images lie, by dimension; the prior has mean 0, deviation 1",
         (
             Column("codes"),
@@ -317,18 +273,12 @@ def table_of_codes(spreads: list[Spread]) -> Table:
             Column("mean deviation", ".2f", within=0.03),
             Column("greatest deviation", ".2f", within=0.05),
         ),
-        [
-            (
-                each.name,
-                float(np.abs(each.means).max()),
-                float(each.deviations.min()),
-                float(each.deviations.mean()),
-                float(each.deviations.max()),
-            )
-            for each in spreads
+        lambda found: [
+            (name, np.abs(means).max(), deviations.min(), deviations.mean(), deviations.max())
+            for name, means, deviations in found.spreads
         ],
-    )
-
+    ),
+)
 
 CLAIMS = (
     Claim(
@@ -379,10 +329,9 @@ def draw(figure: Figure, found: Found) -> None:
     left.set(xlabel="z = μ + σ ε", ylabel="density", ylim=(0, 1.35 * density.max()))
     left.legend(loc="upper left")
     bins = np.logspace(-2, 4, 61)
-    styles = zip(found.estimators, ("-", "--", ":"), ("C0", "C6", "C3"), strict=True)
-    for each, style, colour in styles:
+    for each, look in zip(found.estimators, ("C0-", "C6--", "C3:"), strict=True):
         shares = np.histogram(each.errors, bins)[0] / len(each.errors)
-        middle.plot(bins[1:], 100 * shares, style, color=colour, lw=1.6, label=each.name)
+        middle.plot(bins[1:], 100 * shares, look, lw=1.6, label=each.name)
     middle.set(xscale="log", xlabel="error of one draw of ∂/∂μ, nats", ylabel="draws, %")
     middle.set_ylim(0, 1.5 * middle.get_ylim()[1])
     middle.legend(loc="upper right")
@@ -391,22 +340,11 @@ def draw(figure: Figure, found: Found) -> None:
     right.bar(at - 0.2, reported, 0.38, color="C1", ec="w", label="loss reported")
     true = [-each.elbo for each in found.trained]
     right.bar(at + 0.2, true, 0.38, color="C0", hatch="//", ec="w", label="−ELBO, the true loss")
-    right.set(
-        xlabel="c: trained with z = μ + c σ ε",
-        ylabel="test images, nats",
-        xticks=at,
-        xticklabels=[f"{each.noise:g}" for each in found.trained],
-        ylim=(0, 1.25 * max(true)),
-    )
+    right.set(xlabel="c: trained with z = μ + c σ ε", ylabel="test images, nats")
+    right.set_xticks(at, [f"{each.noise:g}" for each in found.trained])
+    right.set_ylim(0, 1.25 * max(true))
     right.legend(loc="upper left")
 
 
-STUDY = Study(
-    "sampling",
-    "How can mu + sigma eps be a sample, and how does a gradient pass a random node?",
-    run,
-    tables,
-    CLAIMS,
-    draw,
-    (8.0, 3.0),
-)
+QUESTION = "How can mu + sigma eps be a sample, and how does a gradient pass a random node?"
+STUDY = Study("sampling", QUESTION, run, TABLES, CLAIMS, draw)

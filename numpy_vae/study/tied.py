@@ -47,6 +47,7 @@ class Tied(Network):
 
 
 KINDS: dict[str, type[Network]] = {"free": Network, "tied": Tied}
+LOG_SIGMA = {"free": "a head of its own", "tied": "= mu"}
 
 
 class Run(NamedTuple):
@@ -95,15 +96,8 @@ def run(setting: Setting) -> Found:
     x = to_float(data.test)
     mu, log_sigma = outputs(free, x)
     tied_mu, tied_log_sigma = outputs(tied, x)
-    return Found(
-        angles=np.array(angles),
-        runs=runs,
-        mu=mu,
-        log_sigma=log_sigma,
-        tied_mu=tied_mu,
-        tied_log_sigma=tied_log_sigma,
-        correlations=correlations(mu, log_sigma),
-    )
+    together = correlations(mu, log_sigma)
+    return Found(np.array(angles), runs, mu, log_sigma, tied_mu, tied_log_sigma, together)
 
 
 def train(name: str, seed: int, vae: VAE, data: Dataset, epochs: int) -> Run:
@@ -134,14 +128,15 @@ def angle_of_the_heads(vae: VAE, x: Array, seed: int) -> float:
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))  # 1 may be rounded up
 
 
-def tables(found: Found) -> list[Table]:
-    """Both models with each seed; and how mu and log sigma of the free one go together."""
-    return [table_of_elbos(found), table_of_pairs(found), table_of_angles(found)]
+def spread(values: Array) -> tuple[float, float, float]:
+    """The least, the mean and the greatest; NaN if there are none."""
+    if not values.size:
+        return np.nan, np.nan, np.nan
+    return float(values.min()), float(values.mean()), float(values.max())
 
 
-def table_of_elbos(found: Found) -> Table:
-    """The test images, model by model."""
-    return Table(
+TABLES = (
+    Table(
         "Test images, nats per image; the same seed is the same initial weights, order and noise",
         (
             Column("log sigma"),
@@ -151,22 +146,11 @@ def table_of_elbos(found: Found) -> Table:
             Column("KL", ".2f", within=1.5),
             Column("active dimensions", "d", within=1),
         ),
-        [
-            (
-                {"free": "a head of its own", "tied": "= mu"}[run.model],
-                run.seed,
-                *run.elbo,
-                run.active,
-            )
-            for run in found.runs
+        lambda found: [
+            (LOG_SIGMA[run.model], run.seed, *run.elbo, run.active) for run in found.runs
         ],
-    )
-
-
-def table_of_pairs(found: Found) -> Table:
-    """The least and the most that mu and log sigma go together; NaN if no dimension is active."""
-    of_free = found.correlations if found.correlations.size else np.array([np.nan])
-    return Table(
+    ),
+    Table(
         "Over the test images, models of the first seed",
         (
             Column("what"),
@@ -174,29 +158,20 @@ def table_of_pairs(found: Found) -> Table:
             Column("mean", ".2f", within=0.1),
             Column("most", ".2f", within=0.3),
         ),
-        [
-            ("free: correlation of mu and log sigma, by dimension", *spread(of_free)),
+        lambda found: [
+            ("free: correlation of mu and log sigma, by dimension", *spread(found.correlations)),
             ("tied: mu", *spread(found.tied_mu)),
         ],
-    )
-
-
-def spread(values: Array) -> tuple[float, float, float]:
-    """The least, the mean and the greatest."""
-    return float(values.min()), float(values.mean()), float(values.max())
-
-
-def table_of_angles(found: Found) -> Table:
-    """The gradients of the two heads, seed by seed."""
-    return Table(
+    ),
+    Table(
         "Before the first step",
         (
             Column("seed", "d"),
             Column("angle of the gradients of mu.W and logvar.W, degrees", ".1f", within=2),
         ),
-        list(zip(found.seeds(), map(float, found.angles), strict=True)),
-    )
-
+        lambda found: list(zip(found.seeds(), found.angles, strict=True)),
+    ),
+)
 
 CLAIMS = (
     Claim(
@@ -216,9 +191,7 @@ CLAIMS = (
     Claim(
         "The tied model has log sigma = mu for every image, and keeps mu below zero, where sigma "
         "is small: on average below -0.3.",
-        lambda found: bool(
-            (found.tied_log_sigma == found.tied_mu).all() and found.tied_mu.mean() < -0.3
-        ),
+        lambda found: (found.tied_log_sigma == found.tied_mu).all() and found.tied_mu.mean() < -0.3,
     ),
 )
 
@@ -241,9 +214,8 @@ def draw(figure: Figure, found: Found) -> None:
     for i, (model, mark) in enumerate({"free": "o", "tied": "s"}.items()):
         elbos = [run.elbo.elbo for run in found.runs if run.model == model]
         right.plot([i] * len(elbos), elbos, mark, color=f"C{6 * i}", ms=5, mfc="none")
-    right.set(
-        title="test ELBO, nats", xticks=(0, 1), xticklabels=("free", "tied"), xlim=(-0.6, 1.6)
-    )
+    right.set(title="test ELBO, nats", xlim=(-0.6, 1.6))
+    right.set_xticks((0, 1), ("free", "tied"))
 
 
-STUDY = Study("tied", "Is log sigma = mu?", run, tables, CLAIMS, draw, (8.0, 3.0))
+STUDY = Study("tied", "Is log sigma = mu?", run, TABLES, CLAIMS, draw)

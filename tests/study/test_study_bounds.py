@@ -53,7 +53,7 @@ def drawn(gaps, wrong=0.0, scatter=1.0, rise=0.01, error=0.01):
     """Return draws of two images."""
     n = len(COUNTS)
     wrongs = np.full((n, 2), wrong) + np.zeros(2)
-    return Drawn(np.array(gaps), np.full(n, error), rise, wrongs, 0.0, scatter, 2.0)
+    return Drawn(np.array(gaps), np.full(n, error), rise, wrongs, scatter, 2.0)
 
 
 def found(

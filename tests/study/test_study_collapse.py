@@ -44,7 +44,7 @@ def small(v, beta, threshold, shift=0.0, active=None, gradient=1e-12, variance=N
     kl = np.log(np.maximum(VALUES / threshold, 1)) / 2 + shift
     count = int((VALUES / threshold > 1).sum()) if active is None else active
     variance = threshold / beta if variance is None else variance
-    return Linear("known", v, beta, threshold, VALUES, kl, count, gradient, variance)
+    return Linear(v, beta, threshold, VALUES, kl, count, gradient, variance)
 
 
 def curved(beta, warmup, seed, elbo, used, active=3, idle=0.005, kl=0.0):
@@ -69,9 +69,7 @@ def found(
     """Return what the experiment could have found."""
     values = np.array([7.0, 6, 5, 4, 3, 2.5, 1.5, 1]) if image_values is None else image_values
     kl = np.log(np.maximum(values / 2, 1)) / 2 - 0.01
-    images = Linear(
-        "images", "", 20, 2.0, values, kl if image_kl is None else image_kl, 6, 0.0, 0.1
-    )
+    images = Linear("", 20, 2.0, values, kl if image_kl is None else image_kl, 6, 0.0, 0.1)
     models = [
         first or small("v = 0.177", 1.0, 0.2),
         small("v = 0.707", 1.0, 0.8),

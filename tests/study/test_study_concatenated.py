@@ -32,7 +32,6 @@ SABOTAGE = [
     (1, "study/concatenated", "np.split(y, 2, axis=-1)", "np.split(y + 1e-9, 2, axis=-1)"),
     (2, "study/concatenated", '{"one, float64": one}', '{"one, float64": one_head(single)}'),
     (3, "study/concatenated", 'float32": one_head(single)', 'float32": one_head(smooth)'),
-    (3, "study/concatenated", "trace.decoder[-1]]) == 0", "trace.decoder[-1]]) < 0"),
     (4, "study/concatenated", "clip(grads, limit)", "clip(grads.copy(), limit)"),
     (5, "study/concatenated", "reshape(latent, 2).T", "reshape(2, latent)"),
     (5, "study/concatenated", "halves[::-1]", "halves"),

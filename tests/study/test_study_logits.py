@@ -5,8 +5,9 @@ import pytest
 from claims import failing
 from scipy.special import xlogy
 
-from numpy_vae import Bernoulli, Gaussian, LearnedGaussian
+from numpy_vae import VAE, Bernoulli, Gaussian, LearnedGaussian
 from numpy_vae.evaluate import Elbo
+from numpy_vae.study.linear import variance_of
 from numpy_vae.study.logits import (
     CLAIMS,
     CODES,
@@ -24,7 +25,6 @@ from numpy_vae.study.logits import (
     log_of_p,
     plus_small,
     roughness,
-    variance_of,
 )
 
 SABOTAGE = [
@@ -187,8 +187,9 @@ def test_the_variance_is_the_weight_of_the_kl(rng, v):
     half = np.square(x - l).sum(axis=1) / 2 + v * kl
     constant = v * 7 * np.log(2 * np.pi * v) / 2
     np.testing.assert_allclose(v * (Gaussian(v).nll(x, l) + kl), half + constant)
-    assert variance_of(Gaussian(v)) == v
-    assert variance_of(LearnedGaussian(np.log([v]))) == pytest.approx(v)
+    given, learned = (VAE(3, (), 1, likelihood=each) for each in (Gaussian(v), LearnedGaussian()))
+    learned.params["likelihood.logvar"][:] = np.log(v)
+    assert variance_of(given) == v and variance_of(learned) == pytest.approx(v)
 
 
 @pytest.mark.mathematics

@@ -10,11 +10,11 @@ from numpy_vae.study.reductions import (
     BETAS,
     CLAIMS,
     CODES,
+    LARGER,
     Code,
     Found,
     Run,
     Walk,
-    larger_images,
     measured_beta,
     reduced_loss,
 )
@@ -123,4 +123,4 @@ def test_the_weight_of_a_squared_error_is_beta_over_twice_the_variance():
 
 
 def test_the_same_code_has_another_beta_on_larger_images():
-    assert [code.beta for code in larger_images()] == pytest.approx([0.196, 3.072, 49.152])
+    assert [code.beta for code in LARGER.values()] == pytest.approx([0.196, 3.072, 49.152])

@@ -10,12 +10,12 @@ from numpy_vae.modelcheck import check_model
 from numpy_vae.network import Network
 from numpy_vae.study.tied import (
     CLAIMS,
+    TABLES,
     Found,
     Run,
     Tied,
     angle_of_the_heads,
     correlations,
-    tables,
 )
 
 SABOTAGE = [
@@ -92,9 +92,9 @@ def test_the_tied_model_has_log_sigma_equal_to_mu(rng):
 
 def test_without_an_active_dimension_there_are_tables_and_the_claim_fails():
     numbers = found(correlations=())
-    _, pairs, angles = tables(numbers)
-    assert pairs.cells()[0][1:] == ["nan"] * 3
-    assert [row[0] for row in angles.rows] == [0, 1]
+    _, pairs, angles = TABLES
+    assert pairs.cells(numbers)[0][1:] == ["nan"] * 3
+    assert [row[0] for row in angles.rows(numbers)] == [0, 1]
     assert failing(CLAIMS, numbers) == [2]
 
 

@@ -1,0 +1,47 @@
+"""Write the figure of an experiment. No other module of the study imports matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import rcsetup
+from matplotlib.figure import Figure
+
+from ..figures import DPI, OWN, Write, write_figure
+from ..files import atomic_write
+from ..plots import COLOURS
+from .report import Study
+
+STYLE: dict[Any, Any] = {
+    "axes.prop_cycle": rcsetup.cycler(color=COLOURS),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": "medium",
+    "font.size": 9,
+    "legend.frameon": False,
+    "legend.fontsize": "small",
+}
+
+
+def save_study(path: Path, study: Study, found: Any, write: Write = atomic_write) -> None:
+    """Write the figure of a study, under its question; C0, C1, ... are the colours of `plots`.
+
+    Parameters
+    ----------
+    path : Path
+        Its suffix, png, pdf or svg, says what is written.
+    study : Study
+        One that draws.
+    found : Any
+        What `study.run` returned.
+    write : callable
+        As in `figures.save_figures`.
+    """
+    assert study.draw is not None
+    with mpl.rc_context(OWN | STYLE):
+        figure = Figure((8, study.height), DPI, layout="constrained")
+        study.draw(figure, found)
+        figure.suptitle(study.question, fontsize="medium", fontweight="bold", parse_math=False)
+        write_figure(figure, path, write)
