@@ -4,8 +4,12 @@ Every ``plot_`` function draws on the Axes `ax` and returns it; without one it m
 figure. `figures` puts them together and writes them to files.
 
 Letters of this module: N images, D = height * width pixels of each, one flattened image a row; Z
-latent dimensions, which are counted from 0 in the arguments and from 1 in what is drawn. In a
-picture of images small values are dark and large ones bright; anything else is blank.
+latent dimensions, which are counted from 0 in the arguments and from 1 in what is drawn. Arguments
+that several functions take, and do not explain again:
+
+    image_shape    (height, width) of an image, in pixels
+    value_range    the values of black and white; values outside are shown as the nearer of the two
+    decode         a function from z, shape (n, Z), to images, shape (n, D)
 """
 
 from __future__ import annotations
@@ -88,31 +92,18 @@ def plot_training(
     Parameters
     ----------
     history : sequence of records
-        One per epoch, with the fields `epoch`, `train_elbo`, `test_elbo`, `train_reconstruction`
-        and so on, in nats per image.
-    ax : Axes, optional
+        One per epoch, at least one.
     term : {"elbo", "reconstruction", "kl"}
         The ELBO is drawn as -ELBO, so that less is better for all three.
     kept_epoch : int, optional
         The epoch whose parameters are kept, to be marked.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    ValueError
-        If `history` is empty or `term` another.
     """
     check_choice("term", term, TERMS)
     if not history:
         raise ValueError("history is empty, must hold one epoch or more")
     title, sign = TERMS[term]
     epochs = np.array([record.epoch for record in history])
-    held_out = "test"
-    if any(record.validation_elbo is not None for record in history):
-        held_out = "validation"
+    held_out = "test" if all(r.validation_elbo is None for r in history) else "validation"
     columns = [[getattr(r, f"{part}_{term}") for r in history] for part in ("train", held_out)]
     values = sign * np.array(columns, np.float64)  # (2, epochs); None is NaN
     ax = _axes(ax)
@@ -162,14 +153,20 @@ def _readable(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def _tiles(
-    images: ArrayLike, image_shape: tuple[int, int], value_range: tuple[float, float], block: int
+    images: ArrayLike,
+    grid: tuple[int, int],
+    image_shape: tuple[int, int],
+    value_range: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """Return images (N, D), clipped, as (N, H, W), each block of pixels averaged into one.
+    """Return images (N, D), clipped, as (N, H, W), for a picture of a grid of rows and columns.
 
-    Small ones are enlarged by a whole number, so that a gap of one pixel is thin beside them. A
-    single row of pixels, which is what a prime D gives, becomes a bar code.
+    Where the picture would have more than `MOST` pixels in a row or a column, blocks of pixels are
+    averaged into one: so its memory is bounded, however large the images are. Small images are
+    enlarged by a whole number, so that a gap of one pixel is thin beside them. A single row of
+    pixels, which is what a prime D gives, becomes a bar code.
     """
     low, high = value_range
+    block = math.ceil(max(np.multiply(grid, image_shape)) / MOST)
     tiles = [_averaged(np.clip(x, low, high), image_shape, block) for x in np.asarray(images)]
     x = np.stack(tiles)
     if image_shape[0] == 1:
@@ -187,15 +184,6 @@ def _averaged(x: NDArray[Any], image_shape: tuple[int, int], block: int) -> NDAr
             sizes = np.diff(starts, append=side)
             image = np.add.reduceat(image, starts, axis) / np.expand_dims(sizes, 1 - axis)
     return image
-
-
-def _block(n: int, columns: int, image_shape: tuple[int, int]) -> int:
-    """Return the block side with which n images, `columns` in a row, fit into `MOST` pixels.
-
-    So the memory of a picture is bounded, however large the images are.
-    """
-    height, width = image_shape
-    return math.ceil(max(math.ceil(n / columns) * height, columns * width) / MOST)
 
 
 def _gap(tiles: NDArray[np.float64]) -> int:
@@ -227,44 +215,18 @@ def _show(picture: NDArray[np.float64], ax: Axes | None, value_range: tuple[floa
     return ax
 
 
-def plot_images(
-    images: ArrayLike,
-    image_shape: tuple[int, int],
-    columns: int,
-    ax: Axes | None = None,
-    value_range: tuple[float, float] = (0, 1),
-) -> Axes:
-    """Draw images in rows of `columns`, thin gaps between them.
-
-    Parameters
-    ----------
-    images : array_like, shape (N, D), N >= 1
-    image_shape : (int, int)
-        Height and width, in pixels.
-    columns : int
-    ax : Axes, optional
-    value_range : (float, float)
-        What is black and what is white; values outside are shown as the nearer of the two.
-
-    Returns
-    -------
-    Axes
-    """
-    images = np.asarray(images)
-    block = _block(len(images), columns, image_shape)
-    tiles = _tiles(images, image_shape, value_range, block)
-    return _show(_mosaic(tiles, columns, _gap(tiles)), ax, value_range)
-
-
 def plot_samples(
     images: ArrayLike,
     image_shape: tuple[int, int],
     ax: Axes | None = None,
     value_range: tuple[float, float] = (0, 1),
 ) -> Axes:
-    """Draw images in as many columns as rows; the arguments are those of `plot_images`."""
-    columns = math.ceil(math.sqrt(len(np.asarray(images))))
-    return plot_images(images, image_shape, columns, ax, value_range)
+    """Draw images (N, D), N >= 1, in as many columns as rows, thin gaps between them."""
+    images = np.asarray(images)
+    columns = math.ceil(math.sqrt(len(images)))
+    grid = math.ceil(len(images) / columns), columns
+    tiles = _tiles(images, grid, image_shape, value_range)
+    return _show(_mosaic(tiles, columns, _gap(tiles)), ax, value_range)
 
 
 def plot_reconstructions(
@@ -276,12 +238,10 @@ def plot_reconstructions(
 ) -> Axes:
     """Draw images over their reconstructions, the first 36 at most: three pairs of rows of 12.
 
-    Of wide images fewer fit into a row. The arguments are those of `plot_images`, `originals` and
-    `reconstructions` both (N, D).
+    Of wide images fewer fit into a row. `originals` and `reconstructions` are both (N, D).
     """
-    block = _block(6, 12, image_shape)
     above, below = (
-        _tiles(x, image_shape, value_range, block) for x in (originals, reconstructions)
+        _tiles(x, (6, 12), image_shape, value_range) for x in (originals, reconstructions)
     )
     _, height, width = above.shape
     columns = max(1, min(len(above), 12, 12 * height // width))
@@ -314,27 +274,18 @@ def plot_interpolations(
 
     Parameters
     ----------
-    decode : callable
-        From z (n, Z) to images (n, D).
     mu : array_like, shape (R, 2, Z)
         The posterior means of the left and the right image of R pairs.
     originals : array_like, shape (R, 2, D)
         These images.
-    image_shape, ax, value_range
-        As in `plot_images`.
     steps : int, at least 2
-
-    Returns
-    -------
-    Axes
     """
-    t = np.linspace(0, 1, steps)[:, np.newaxis]
+    t, originals = np.linspace(0, 1, steps)[:, np.newaxis], np.asarray(originals)
     ends = np.asarray(mu, np.float64)[:, :, np.newaxis]  # (R, 2, 1, Z)
     z = (1 - t) * ends[:, 0] + t * ends[:, 1]  # (R, steps, Z)
-    block = _block(z.shape[0] * z.shape[1], steps, image_shape)
-    images = _tiles(decode(z.reshape(-1, z.shape[-1])), image_shape, value_range, block)
-    left, right = (
-        _tiles(x, image_shape, value_range, block) for x in np.asarray(originals).swapaxes(0, 1)
+    left, images, right = (
+        _tiles(x, z.shape[:2], image_shape, value_range)
+        for x in (originals[:, 0], decode(z.reshape(-1, z.shape[-1])), originals[:, 1])
     )
     width = images.shape[2]
     gap = _gap(images)
@@ -374,28 +325,19 @@ def plot_traversals(
 
     Parameters
     ----------
-    decode : callable
-        From z (n, Z) to images (n, D).
     mu : array_like, shape (Z,)
         The posterior mean of an image, or another point.
     dimensions : sequence of int, R of them
-        Those to vary, from 0, from the top downwards.
-    image_shape, ax, value_range
-        As in `plot_images`.
+        Those to vary, from the top downwards.
     kl : array_like, shape (Z,), optional
         KL(q(z_j | x) || p(z_j)) of each dimension, in nats per image, to be named beside its row.
     columns : int, at least 2
         Images in a row.
-
-    Returns
-    -------
-    Axes
     """
     mu, rows = np.asarray(mu, np.float64), np.arange(len(dimensions))
     z = np.tile(mu, (len(rows), columns, 1))  # (R, columns, Z)
     z[rows, :, dimensions] = np.linspace(-REACH, REACH, columns)
-    block = _block(len(rows) * columns, columns, image_shape)
-    tiles = _tiles(decode(z.reshape(-1, len(mu))), image_shape, value_range, block)
+    tiles = _tiles(decode(z.reshape(-1, len(mu))), z.shape[:2], image_shape, value_range)
     n, height, width = tiles.shape
     gap, room = _gap(tiles), math.ceil(max(height, width) / 7)  # below each, for the mark
     tiles = np.concatenate([tiles, np.full((n, room, width), np.nan)], axis=1)
@@ -444,22 +386,12 @@ def plot_latent(
     labels : array_like of int, shape (N,), optional
         Up to ten different ones have a colour and an entry in the legend each, more have a colour
         bar.
-    ax : Axes, optional
     dimensions : (int, int)
-        Those along the horizontal and the vertical axis, from 0.
+        Those along the horizontal and the vertical axis.
     values : array_like of float, shape (N,), optional
         Colours by a real number in place of the labels, with a colour bar.
     values_label : str
         What the values are, and their unit.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    ValueError
-        If both labels and values are given.
     """
     if labels is not None and values is not None:
         raise ValueError("labels and values are both given, must be one of the two")
@@ -470,22 +402,23 @@ def plot_latent(
     box = ax.get_window_extent()
     area = box.width * box.height / ax.figure.dpi**2  # square inches
     size = min(20, max(1.5, 800 * area / len(mu)))
-    style: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.8, "rasterized": True}
+    colours: ArrayLike = COLOURS[2]
     kinds, rank = np.unique([0] if labels is None else labels, return_inverse=True)
+    few = len(kinds) <= len(COLOURS)
     if values is not None:
-        points = ax.scatter(across, up, c=np.asarray(values), cmap="viridis", **style)
+        colours = values
+    elif labels is not None:
+        colours = np.array(COLOURS)[rank] if few else labels
+    # One call for all, so that no label lies on top of another for being drawn later.
+    points = ax.scatter(across, up, size, colours, linewidths=0, alpha=0.8, rasterized=True)
+    if values is not None:
         _colour_bar(points, ax, values_label)
-    elif labels is None:
-        ax.scatter(across, up, color=COLOURS[2], **style)
-    elif len(kinds) <= len(COLOURS):
-        # One call for all, so that no label lies on top of another for being drawn later.
-        ax.scatter(across, up, c=np.array(COLOURS)[rank], **style)
+    elif not few:
+        _colour_bar(points, ax, "label", ticks=MaxNLocator(integer=True))
+    elif labels is not None:
         dots = [Line2D([], [], ls="", marker="o", color=c) for c in COLOURS[: len(kinds)]]
         ax.legend(dots, [str(k) for k in kinds], title="label", frameon=False,
                   loc="center left", bbox_to_anchor=(1, 0.5))  # fmt: skip
-    else:
-        points = ax.scatter(across, up, c=np.asarray(labels), cmap="viridis", **style)
-        _colour_bar(points, ax, "label", ticks=MaxNLocator(integer=True))
     for sd in (1, 2):
         ax.add_patch(Circle((0, 0), sd, fill=False, color="0.4", lw=0.7))
         ax.annotate(
@@ -516,27 +449,14 @@ def plot_manifold(
     """Draw what the latent plane decodes to, each image standing for the same prior probability.
 
     Column i is at z_1 = Φ⁻¹((i + 1/2) / side), Φ being the distribution function of N(0, 1), and so
-    are the rows in z_2, which increases upwards. The axes are in z: a value z lies at Φ(z).
-
-    Parameters
-    ----------
-    decode : callable
-        From z (n, 2) to images (n, D).
-    image_shape, ax, value_range
-        As in `plot_images`.
-    side : int
-        The picture has side * side images.
-
-    Returns
-    -------
-    Axes
+    are the rows in z_2, which increases upwards. The axes are in z: a value z lies at Φ(z). The
+    picture has side * side images.
     """
     prior = NormalDist()  # of the standard library: SciPy's would take 20 MB
     quantiles = np.array([prior.inv_cdf((i + 0.5) / side) for i in range(side)])
     z_2, z_1 = np.meshgrid(quantiles[::-1], quantiles, indexing="ij")  # the first row is the top
     images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]))
-    block = _block(side * side, side, image_shape)
-    picture = _mosaic(_tiles(images, image_shape, value_range, block), side, 0)
+    picture = _mosaic(_tiles(images, (side, side), image_shape, value_range), side, 0)
     ax = _show(picture, ax, value_range)
     height, width = picture.shape
     ticks = range(-2, 3)
@@ -563,11 +483,6 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike | None = None, ax: Axes | None = None
         KL(q(z_j | x) || p(z_j)) of each image, in nats; what is drawn is the mean over images.
     mus : array_like, shape (N, Z), optional
         The posterior means.
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
     """
     ax, kl = _axes(ax), np.mean(np.asarray(kls, np.float64), axis=0)
     order = np.argsort(-kl, kind="stable")
@@ -619,13 +534,8 @@ def plot_factors(
         The posterior means.
     factors : mapping of str to array_like of shape (N,)
         Real numbers by name; a row each.
-    ax : Axes, optional
     dimensions : sequence of int, optional
-        The columns, from 0, from the left; by default all.
-
-    Returns
-    -------
-    Axes
+        The columns, from the left; by default all.
     """
     ax, mu = _axes(ax), np.asarray(mu)
     dimensions = range(mu.shape[1]) if dimensions is None else dimensions

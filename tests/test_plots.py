@@ -40,7 +40,6 @@ def ax():
 IMAGES = np.random.default_rng(0).random((7, 30))  # of 5 x 6 pixels
 DRAW = {
     "training": lambda ax: plots.plot_training(history(4), ax),
-    "images": lambda ax: plots.plot_images(IMAGES, (5, 6), 3, ax),
     "reconstructions": lambda ax: plots.plot_reconstructions(IMAGES, 1 - IMAGES, (5, 6), ax),
     "samples": lambda ax: plots.plot_samples(IMAGES, (5, 6), ax),
     "latent": lambda ax: plots.plot_latent(IMAGES[:, :2], range(7), ax),
@@ -233,7 +232,7 @@ def shown(ax):
 def test_images_are_laid_out_in_rows_with_thin_gaps_and_a_blank_rest(ax):
     h, w = 30, 20  # not square
     images = np.linspace(0, 1, 5 * h * w).reshape(5, h * w)
-    plots.plot_images(images, (h, w), 3, ax)
+    plots.plot_samples(images, (h, w), ax)
     picture = shown(ax)
     assert picture.shape == (2 * h + 1, 3 * w + 2)
     for k, image in enumerate(images):
@@ -249,7 +248,7 @@ def test_images_are_laid_out_in_rows_with_thin_gaps_and_a_blank_rest(ax):
 def test_a_pixel_is_shown_where_it_is(ax, shape):
     image = np.zeros(shape)
     image[2, 1] = 1
-    plots.plot_images(image.reshape(1, -1), shape, 1, ax)
+    plots.plot_samples(image.reshape(1, -1), shape, ax)
     picture = shown(ax)
     zoom = picture.shape[0] // shape[0]
     assert picture.shape == (zoom * shape[0], zoom * shape[1])
@@ -257,13 +256,13 @@ def test_a_pixel_is_shown_where_it_is(ax, shape):
 
 
 def test_gaps_are_no_grey(ax):
-    image = plots.plot_images(np.ones((3, 4)), (2, 2), 2, ax).images[0]
+    image = plots.plot_samples(np.ones((3, 4)), (2, 2), ax).images[0]
     red, _, blue, _ = image.cmap.get_bad()
     assert red != blue
 
 
 def test_a_vector_is_shown_as_a_bar_code(ax):
-    plots.plot_images(np.linspace(0, 1, 13).reshape(1, 13), (1, 13), 1, ax)
+    plots.plot_samples(np.linspace(0, 1, 13).reshape(1, 13), (1, 13), ax)
     picture = shown(ax)
     assert picture.shape[0] * 4 >= picture.shape[1]
     assert np.ptp(picture, axis=0).max() == 0
@@ -271,13 +270,13 @@ def test_a_vector_is_shown_as_a_bar_code(ax):
 
 
 def test_values_outside_the_range_are_clipped(ax):
-    plots.plot_images([[-9, -1, 0, 2, 9, np.inf]], (2, 3), 1, ax, value_range=(-1, 2))
+    plots.plot_samples([[-9, -1, 0, 2, 9, np.inf]], (2, 3), ax, value_range=(-1, 2))
     assert ax.images[0].get_clim() == (-1, 2)
     assert list(np.unique(shown(ax))) == [-1, 0, 2]
 
 
 def test_images_have_no_ticks_and_are_not_smoothed(ax):
-    plots.plot_images(IMAGES, (5, 6), 3, ax)
+    plots.plot_samples(IMAGES, (5, 6), ax)
     assert (len(ax.get_xticks()), len(ax.get_yticks())) == (0, 0)
     assert ax.images[0].get_interpolation() == "none"
     assert ax.images[0].get_cmap().name == "gray"
