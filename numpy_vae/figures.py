@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from . import posterior
 from .checks import check_choice
 from .data import Dataset, guess_image_shape, to_float, value_range
+from .evaluate import encode_images
 from .files import atomic_write
-from .mapped import chunks
 from .owned import FORMATS
 from .plots import (
     COLOURS,
@@ -99,22 +99,17 @@ def save_figures(
     kept_epoch: int | None = None,
     write: Write = atomic_write,
 ) -> list[Path]:
-    """Write the figures of a run that there can be, each file whole or not at all.
+    """Write the figures that a run can have, each file whole or not at all; return their paths.
 
     Images that the model makes are means of p(x | z). Dimensions are the more active, the higher
     their KL, averaged over the images.
 
     Parameters
     ----------
-    folder : path
-        Must exist.
-    vae : VAE
     data : Dataset
         Names the figures, gives the shape of an image, the labels and the factors.
     x : ndarray, shape (B, D), B >= 1, uint8 or float
         The first B test images as the model saw them; uint8 pixels stand for value / 255.
-    history : sequence of records
-        As in `numpy_vae.plots.plot_training`.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         Draws the samples.
     format : {"png", "pdf", "svg"}
@@ -123,11 +118,6 @@ def save_figures(
         The epoch whose parameters `vae` has, where that was chosen; the training curves mark it.
     write : callable
         Takes a path, returns a context manager that opens the file.
-
-    Returns
-    -------
-    list of Path
-        The files.
     """
     check_choice("format", format, FORMATS)
     n, latent_dim, dtype = len(x), vae.latent_dim, vae.params.dtype
@@ -135,8 +125,7 @@ def save_figures(
     values = value_range(x)
     labels = None if data.test_labels is None else data.test_labels[:n]
     factors = _factors(data, n) if n > 1 else {}
-    encoded = [vae.encode(to_float(x[rows], dtype)) for rows in chunks(x)]
-    mu, logvar = map(np.concatenate, zip(*encoded, strict=True))
+    mu, logvar = encode_images(vae, x)
     kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
     kl = kls.mean(axis=0)
     active = [int(j) for j in np.argsort(-kl, kind="stable")[:MOST]]
@@ -174,7 +163,7 @@ def save_figures(
     kl_size = min(6.5, max(4.5, 2.5 + 0.2 * latent_dim)), 3.6
     factors_size = 2.7 + 0.45 * max(4, len(active)), 4.0
     table: list[tuple[str, str, object, tuple[float, float], Draw]] = [
-        # name, title, what it needs, size in inches, drawing
+        # name, title, what must be there, size in inches, drawing
         ("training", "Training", history, (10, 3.4), training),
         ("reconstructions", "Test images and their reconstructions", True, SIZE, reconstructions),
         ("samples", "Samples from the prior", True, SIZE, samples),
@@ -253,12 +242,7 @@ def save_study(
 
 
 def _write(
-    path: Path,
-    title: str,
-    name: str,
-    draw: Draw,
-    write: Write,
-    size: tuple[float, float] = SIZE,
+    path: Path, title: str, name: str, draw: Draw, write: Write, size: tuple[float, float] = SIZE
 ) -> None:
     """Write one figure, of `size` in inches unless it is resized to its picture."""
     with mpl.rc_context(OWN):
@@ -327,7 +311,7 @@ def _latent_factors(figure: Figure, mu: NDArray[Any], factors: dict[str, NDArray
     rows = -(-len(factors) // columns)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for i, (ax, (name, value)) in enumerate(zip(axes, factors.items(), strict=False)):
-        plot_latent(mu, None, ax, values=value, values_label=UNITS.get(name, ""))
+        plot_latent(mu, value, ax, name=UNITS.get(name, ""))
         ax.set_title(name.replace("_", " "))
         if i % columns:
             ax.set_ylabel("")

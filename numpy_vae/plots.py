@@ -1,7 +1,7 @@
 """Figures of a training run and of what the model has learnt.
 
-Every ``plot_`` function draws on the Axes `ax` and returns it; without one it makes a new pyplot
-figure. `figures` puts them together and writes them to files.
+Every ``plot_`` function draws on the Axes `ax`. `figures` puts them together and writes them to
+files.
 
 Letters of this module: N images, D = height * width pixels of each, one flattened image a row; Z
 latent dimensions, which are counted from 0 in the arguments and from 1 in what is drawn. Arguments
@@ -53,15 +53,6 @@ TERMS = {  # of the objective, each with a title and its sign in it
 }
 
 
-def _axes(ax: Axes | None) -> Axes:
-    """Return `ax`, or the Axes of a new pyplot figure."""
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(layout="constrained")[1]
-
-
 def _z(dimension: int) -> str:
     """Return the name of a latent dimension, as the figures have it."""
     return f"$z_{{{dimension + 1}}}$"
@@ -75,11 +66,8 @@ def _signed(text: str) -> str:
 
 
 def plot_training(
-    history: Sequence[Record],
-    ax: Axes | None = None,
-    term: str = "elbo",
-    kept_epoch: int | None = None,
-) -> Axes:
+    history: Sequence[Record], ax: Axes, term: str = "elbo", kept_epoch: int | None = None
+) -> None:
     """Draw one term of the objective against the epoch, for the training and the held-out set.
 
     That is the validation set, where there is one, else the test set; an epoch after which it was
@@ -106,7 +94,6 @@ def plot_training(
     held_out = "test" if all(r.validation_elbo is None for r in history) else "validation"
     columns = [[getattr(r, f"{part}_{term}") for r in history] for part in ("train", held_out)]
     values = sign * np.array(columns, np.float64)  # (2, epochs); None is NaN
-    ax = _axes(ax)
     marker = "o" if len(epochs) <= 30 else ""
     for column, of_set, style, colour, label in zip(
         columns, values, ("-", "--"), (COLOURS[0], COLOURS[6]), ("train", held_out), strict=True
@@ -131,7 +118,6 @@ def plot_training(
     ax.set(title=title, xlabel="epoch", ylabel="nats per image")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")
-    return ax
 
 
 def _readable(values: NDArray[Any]) -> tuple[float, float]:
@@ -201,8 +187,7 @@ def _mosaic(tiles: NDArray[np.float64], columns: int, gap: int) -> NDArray[np.fl
     return picture[: len(picture) - gap, : picture.shape[1] - gap]
 
 
-def _show(picture: NDArray[np.float64], ax: Axes | None, value_range: tuple[float, float]) -> Axes:
-    ax = _axes(ax)
+def _show(picture: NDArray[np.float64], ax: Axes, value_range: tuple[float, float]) -> None:
     low, high = value_range
     # Enlarged before it is coloured: the same pixels in less memory.
     ax.imshow(
@@ -212,30 +197,29 @@ def _show(picture: NDArray[np.float64], ax: Axes | None, value_range: tuple[floa
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set_frame_on(False)
-    return ax
 
 
 def plot_samples(
     images: ArrayLike,
     image_shape: tuple[int, int],
-    ax: Axes | None = None,
+    ax: Axes,
     value_range: tuple[float, float] = (0, 1),
-) -> Axes:
+) -> None:
     """Draw images (N, D), N >= 1, in as many columns as rows, thin gaps between them."""
     images = np.asarray(images)
     columns = math.ceil(math.sqrt(len(images)))
     grid = math.ceil(len(images) / columns), columns
     tiles = _tiles(images, grid, image_shape, value_range)
-    return _show(_mosaic(tiles, columns, _gap(tiles)), ax, value_range)
+    _show(_mosaic(tiles, columns, _gap(tiles)), ax, value_range)
 
 
 def plot_reconstructions(
     originals: ArrayLike,
     reconstructions: ArrayLike,
     image_shape: tuple[int, int],
-    ax: Axes | None = None,
+    ax: Axes,
     value_range: tuple[float, float] = (0, 1),
-) -> Axes:
+) -> None:
     """Draw images over their reconstructions, the first 36 at most: three pairs of rows of 12.
 
     Of wide images fewer fit into a row. `originals` and `reconstructions` are both (N, D).
@@ -249,12 +233,11 @@ def plot_reconstructions(
     gap = _gap(above)
     between = np.full((len(above), gap, width), np.nan)
     pairs = np.concatenate([above, between, below, between, between], axis=1)
-    ax = _show(_mosaic(pairs, columns, gap)[: -2 * gap], ax, value_range)
+    _show(_mosaic(pairs, columns, gap)[: -2 * gap], ax, value_range)
     tops = np.arange(math.ceil(len(pairs) / columns)) * (pairs.shape[1] + gap)
     middles = np.add.outer(tops, [height / 2, height / 2 + gap + height]).ravel() - 0.5
     ax.set_yticks(middles, ["original", "reconstruction"] * len(tops))
     ax.tick_params(axis="y", length=0)
-    return ax
 
 
 def plot_interpolations(
@@ -262,10 +245,10 @@ def plot_interpolations(
     mu: ArrayLike,
     originals: ArrayLike,
     image_shape: tuple[int, int],
-    ax: Axes | None = None,
+    ax: Axes,
     steps: int = 9,
     value_range: tuple[float, float] = (0, 1),
-) -> Axes:
+) -> None:
     """Draw what lies between two images: a row for each pair of them.
 
     Between the two originals, set apart, are `steps` decoded images. The k-th, from 0, is decoded
@@ -293,7 +276,7 @@ def plot_interpolations(
     between = _mosaic(images, steps, gap)
     blank = np.full((len(between), apart), np.nan)
     columns = [_mosaic(left, 1, gap), blank, between, blank, _mosaic(right, 1, gap)]
-    ax = _show(np.concatenate(columns, axis=1), ax, value_range)
+    _show(np.concatenate(columns, axis=1), ax, value_range)
     first = width + apart + (width - 1) / 2  # the middle of the first that is decoded
     reach = (steps - 1) * (width + gap)
     ax.set_xticks([first, first + reach / 2, first + reach], ["0", "0.5", "1"])
@@ -304,7 +287,6 @@ def plot_interpolations(
         f"$t$, {steps} images decoded at "
         r"$(1-t)\,\mu(x_\mathrm{left}) + t\,\mu(x_\mathrm{right})$"
     )
-    return ax
 
 
 def plot_traversals(
@@ -312,11 +294,11 @@ def plot_traversals(
     mu: ArrayLike,
     dimensions: Sequence[int],
     image_shape: tuple[int, int],
-    ax: Axes | None = None,
-    kl: ArrayLike | None = None,
+    ax: Axes,
+    kl: ArrayLike,
     columns: int = 13,
     value_range: tuple[float, float] = (0, 1),
-) -> Axes:
+) -> None:
     """Draw what single latent dimensions do: a row for each, in which only that one varies.
 
     It runs from -3 to 3, three standard deviations of the prior, in steps of equal length; the
@@ -329,7 +311,7 @@ def plot_traversals(
         The posterior mean of an image, or another point.
     dimensions : sequence of int, R of them
         Those to vary, from the top downwards.
-    kl : array_like, shape (Z,), optional
+    kl : array_like, shape (Z,)
         KL(q(z_j | x) || p(z_j)) of each dimension, in nats per image, to be named beside its row.
     columns : int, at least 2
         Images in a row.
@@ -341,30 +323,23 @@ def plot_traversals(
     n, height, width = tiles.shape
     gap, room = _gap(tiles), math.ceil(max(height, width) / 7)  # below each, for the mark
     tiles = np.concatenate([tiles, np.full((n, room, width), np.nan)], axis=1)
-    ax = _show(_mosaic(tiles, columns, gap), ax, value_range)
+    _show(_mosaic(tiles, columns, gap), ax, value_range)
 
     first, last = (width - 1) / 2, (columns - 1) * (width + gap) + (width - 1) / 2
     top = rows * (height + room + gap) - 0.5
     own = mu[list(dimensions)]
-    for marker, chosen in (
-        ("<", own < -REACH),
-        ("^", np.abs(own) <= REACH),
-        (">", own > REACH),
-    ):
+    for marker, chosen in ("<", own < -REACH), ("^", np.abs(own) <= REACH), (">", own > REACH):
         at = np.interp(own[chosen], (-REACH, REACH), (first, last))
         ax.plot(at, top[chosen] + height + room / 2, marker, color=COLOURS[6], ms=5, mew=0)
     ticks = np.arange(-REACH, REACH + 1)
     ax.set_xticks(
         np.interp(ticks, (-REACH, REACH), (first, last)), [_signed(f"{z}") for z in ticks]
     )
-    names = [_z(j) for j in dimensions]
-    if kl is not None:
-        names = [f"{_z(j)}, KL {np.asarray(kl)[j]:.2f} nats" for j in dimensions]
+    names = [f"{_z(j)}, KL {np.asarray(kl)[j]:.2f} nats" for j in dimensions]
     ax.set_yticks(top + height / 2, names)
     ax.tick_params(axis="y", length=0)
     beyond = ", ◄ ► beyond the ends" if (np.abs(own) > REACH).any() else ""
     ax.set_xlabel(f"$z_j$ of the row, all others as encoded\n(▲: $z_j$ as encoded{beyond})")
-    return ax
 
 
 # The latent plane -----------------------------------------------------------------------------
@@ -372,52 +347,42 @@ def plot_traversals(
 
 def plot_latent(
     mu: ArrayLike,
-    labels: ArrayLike | None = None,
-    ax: Axes | None = None,
+    values: ArrayLike | None,
+    ax: Axes,
     dimensions: tuple[int, int] = (0, 1),
-    values: ArrayLike | None = None,
-    values_label: str = "",
-) -> Axes:
+    name: str = "label",
+) -> None:
     """Draw posterior means in a latent plane, and where one and two sd of the prior lie.
 
     Parameters
     ----------
     mu : array_like, shape (N, Z), Z >= 2
-    labels : array_like of int, shape (N,), optional
-        Up to ten different ones have a colour and an entry in the legend each, more have a colour
-        bar.
+    values : array_like of int or float, shape (N,), or None
+        Colours the points. Up to ten different whole numbers have an entry in a legend each; more
+        of them, and real numbers, have a colour bar.
     dimensions : (int, int)
         Those along the horizontal and the vertical axis.
-    values : array_like of float, shape (N,), optional
-        Colours by a real number in place of the labels, with a colour bar.
-    values_label : str
-        What the values are, and their unit.
+    name : str
+        Of the values, or their unit.
     """
-    if labels is not None and values is not None:
-        raise ValueError("labels and values are both given, must be one of the two")
-    ax, mu = _axes(ax), np.asarray(mu)[:, dimensions]
+    mu = np.asarray(mu)[:, dimensions]
     across, up = mu.T
     reach = np.max(np.abs(mu), where=np.isfinite(mu), initial=2.0)
     ax.update_datalim([(-reach, -reach), (reach, reach)])  # the origin is the middle
     box = ax.get_window_extent()
     area = box.width * box.height / ax.figure.dpi**2  # square inches
     size = min(20, max(1.5, 800 * area / len(mu)))
-    colours: ArrayLike = COLOURS[2]
-    kinds, rank = np.unique([0] if labels is None else labels, return_inverse=True)
-    few = len(kinds) <= len(COLOURS)
-    if values is not None:
-        colours = values
-    elif labels is not None:
-        colours = np.array(COLOURS)[rank] if few else labels
+    kinds, rank = np.unique([0] if values is None else values, return_inverse=True)
+    whole = kinds.dtype.kind != "f"
+    few = whole and len(kinds) <= len(COLOURS)
+    colours = COLOURS[2] if values is None else np.array(COLOURS)[rank] if few else values
     # One call for all, so that no label lies on top of another for being drawn later.
     points = ax.scatter(across, up, size, colours, linewidths=0, alpha=0.8, rasterized=True)
-    if values is not None:
-        _colour_bar(points, ax, values_label)
-    elif not few:
-        _colour_bar(points, ax, "label", ticks=MaxNLocator(integer=True))
-    elif labels is not None:
+    if not few:
+        _colour_bar(points, ax, name, MaxNLocator(integer=True) if whole else None)
+    elif values is not None:
         dots = [Line2D([], [], ls="", marker="o", color=c) for c in COLOURS[: len(kinds)]]
-        ax.legend(dots, [str(k) for k in kinds], title="label", frameon=False,
+        ax.legend(dots, [str(k) for k in kinds], title=name, frameon=False,
                   loc="center left", bbox_to_anchor=(1, 0.5))  # fmt: skip
     for sd in (1, 2):
         ax.add_patch(Circle((0, 0), sd, fill=False, color="0.4", lw=0.7))
@@ -427,7 +392,6 @@ def plot_latent(
         )  # fmt: skip
     ax.set_aspect("equal", adjustable="box")  # "datalim" would forbid shared axes
     ax.set(xlabel=f"{_z(dimensions[0])} (mean)", ylabel=f"{_z(dimensions[1])} (mean)")
-    return ax
 
 
 def _colour_bar(mappable: ScalarMappable, ax: Axes, label: str, ticks: Any = None) -> None:
@@ -442,10 +406,10 @@ def _colour_bar(mappable: ScalarMappable, ax: Axes, label: str, ticks: Any = Non
 def plot_manifold(
     decode: Callable[[NDArray[np.float64]], ArrayLike],
     image_shape: tuple[int, int],
-    ax: Axes | None = None,
+    ax: Axes,
     side: int = 20,
     value_range: tuple[float, float] = (0, 1),
-) -> Axes:
+) -> None:
     """Draw what the latent plane decodes to, each image standing for the same prior probability.
 
     Column i is at z_1 = Φ⁻¹((i + 1/2) / side), Φ being the distribution function of N(0, 1), and so
@@ -457,40 +421,39 @@ def plot_manifold(
     z_2, z_1 = np.meshgrid(quantiles[::-1], quantiles, indexing="ij")  # the first row is the top
     images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]))
     picture = _mosaic(_tiles(images, (side, side), image_shape, value_range), side, 0)
-    ax = _show(picture, ax, value_range)
+    _show(picture, ax, value_range)
     height, width = picture.shape
     ticks = range(-2, 3)
     names = [_signed(f"{z}") for z in ticks]
     ax.set_xticks([prior.cdf(z) * width - 0.5 for z in ticks], names)
     ax.set_yticks([prior.cdf(-z) * height - 0.5 for z in ticks], names)
     ax.set(xlabel="$z_1$", ylabel="$z_2$")
-    return ax
 
 
 # The latent dimensions ------------------------------------------------------------------------
 
 
-def plot_kl(kls: ArrayLike, mus: ArrayLike | None = None, ax: Axes | None = None) -> Axes:
+def plot_kl(kls: ArrayLike, mus: ArrayLike, ax: Axes) -> None:
     """Draw the KL of each latent dimension as a bar, the highest first.
 
     A dimension is active if the variance of its posterior mean over the images exceeds
-    `numpy_vae.evaluate.ACTIVE`; the legend counts them. Without `mus`, and of a single image, it is
-    not known which are. Above 50 dimensions the bars have no names.
+    `numpy_vae.evaluate.ACTIVE`; the legend counts them. Of a single image it is not known which
+    are. Above 50 dimensions the bars have no names.
 
     Parameters
     ----------
     kls : array_like, shape (N, Z)
         KL(q(z_j | x) || p(z_j)) of each image, in nats; what is drawn is the mean over images.
-    mus : array_like, shape (N, Z), optional
+    mus : array_like, shape (N, Z)
         The posterior means.
     """
-    ax, kl = _axes(ax), np.mean(np.asarray(kls, np.float64), axis=0)
+    mus, kl = np.asarray(mus), np.mean(np.asarray(kls, np.float64), axis=0)
     order = np.argsort(-kl, kind="stable")
     ranks = np.arange(1, len(kl) + 1)
     bars = ax.bar(ranks, kl[order], width=0.8, color=COLOURS[0])
     handles: list[Patch] = []
-    if mus is not None and len(np.asarray(mus)) > 1:
-        active = active_dimensions(np.asarray(mus))
+    if len(mus) > 1:
+        active = active_dimensions(mus)
         for bar, filled in zip(bars, active[order], strict=True):
             if not filled:
                 bar.set(**INACTIVE)
@@ -499,7 +462,7 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike | None = None, ax: Axes | None = None
             Patch(**INACTIVE, label=f"{(~active).sum()} inactive"),
         ]
     # Above the bars, where it hides none.
-    total = f"total {kl.sum():.4g} nats per image, {len(np.asarray(kls))} images"
+    total = f"total {kl.sum():.4g} nats per image, {len(mus)} images"
     ax.legend(handles=handles, title=total, ncols=2, frameon=False,
               loc="lower center", bbox_to_anchor=(0.5, 1))  # fmt: skip
     xlabel = "latent dimensions, sorted by KL"
@@ -513,15 +476,14 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike | None = None, ax: Axes | None = None
     ax.set_xlim(0.4 - spare, len(kl) + 0.6 + spare)
     ax.set(xlabel=xlabel, ylabel="KL, nats per image")
     ax.spines[["top", "right"]].set_visible(False)
-    return ax
 
 
 def plot_factors(
     mu: ArrayLike,
     factors: Mapping[str, ArrayLike],
-    ax: Axes | None = None,
+    ax: Axes,
     dimensions: Sequence[int] | None = None,
-) -> Axes:
+) -> None:
     """Draw how latent dimensions rise and fall with what the images were drawn from.
 
     Each cell is Spearman's rank correlation, over the images, of a factor and the posterior mean of
@@ -537,7 +499,7 @@ def plot_factors(
     dimensions : sequence of int, optional
         The columns, from the left; by default all.
     """
-    ax, mu = _axes(ax), np.asarray(mu)
+    mu = np.asarray(mu)
     dimensions = range(mu.shape[1]) if dimensions is None else dimensions
     rows = np.array([_scores(np.asarray(value)) for value in factors.values()])
     columns = np.array([_scores(mu[:, j]) for j in dimensions])
@@ -556,7 +518,6 @@ def plot_factors(
     ax.invert_yaxis()  # the first factor is the top row
     ax.set_xlabel("latent dimension (posterior mean)")
     _colour_bar(cells, ax, f"Spearman's correlation, {len(mu)} images", [-1, -0.5, 0, 0.5, 1])
-    return ax
 
 
 def _scores(values: NDArray[Any]) -> NDArray[np.float64]:
