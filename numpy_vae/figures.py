@@ -47,8 +47,8 @@ from .vae import VAE
 if TYPE_CHECKING:
     from .study import Study
 
-Draw: TypeAlias = Callable[[Figure], object]
 Write: TypeAlias = Callable[[Path], AbstractContextManager[IO[bytes]]]
+Draw: TypeAlias = Callable[[Figure], object]
 
 DPI = 150  # dots per inch
 WIDEST = 1130  # dots of the longer side of a picture; twice that where its pixels are that many
