@@ -60,12 +60,12 @@ def encode_images(
 
     `binarize` and `rng` are those of `numpy_vae.data.batch`.
     """
-    pairs = []
+    mu = np.empty((len(images), vae.latent_dim), vae.params.dtype)
+    logvar = np.empty_like(mu)
     for start in range(0, len(images), BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
         x = batch(images, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
-        pairs.append(vae.encode(x))
-    mu, logvar = map(np.concatenate, zip(*pairs, strict=True))
+        mu[rows], logvar[rows] = vae.encode(x)
     return mu, logvar
 
 
