@@ -53,6 +53,22 @@ MAX_IMPORTANCE_SAMPLES = 10_000_000
 ACTIVE = 0.01  # the variance over images of the posterior mean of an active dimension
 
 
+def encode_images(
+    vae: VAE, images: Array, *, binarize: str = "none", rng: np.random.Generator | None = None
+) -> tuple[Array, Array]:
+    """Return mu and logvar of q(z | x), both (N, Z), for images (N, D), some at a time.
+
+    `binarize` and `rng` are those of `numpy_vae.data.batch`.
+    """
+    mu = np.empty((len(images), vae.latent_dim), vae.params.dtype)
+    logvar = np.empty_like(mu)
+    for start in range(0, len(images), BATCH_SIZE):
+        rows = slice(start, start + BATCH_SIZE)
+        x = batch(images, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
+        mu[rows], logvar[rows] = vae.encode(x)
+    return mu, logvar
+
+
 class Elbo(NamedTuple):
     """Means over a set of images, in nats per image: elbo = -(reconstruction + kl)."""
 

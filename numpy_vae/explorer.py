@@ -43,7 +43,7 @@ def explorer_page(
     value_range: tuple[float, float] = (0, 1),
     dimensions: tuple[int, int] | None = None,
 ) -> str:
-    """Return an HTML page, whole in itself, that decodes the z under the pointer.
+    """Return an HTML page of less than 5 MB, whole in itself, that decodes the z under the pointer.
 
     Parameters
     ----------
@@ -53,26 +53,20 @@ def explorer_page(
     image_shape : (int, int)
         Height and width, in pixels.
     name : str
-        What the model is of, for the title. Any text.
+        What the model is of, for the title.
     mu : ndarray, shape (N, Z), optional
         Posterior means, to be shown as points: 5000 of them at most (fewer where Z > 100), evenly
         taken from all, to 16 bits. A row that is not finite is left out. Sliders of dimensions
         whose `mu` hardly varies (see `numpy_vae.evaluate.ACTIVE`) are grey.
     kl : ndarray, shape (Z,), optional
-        KL of each dimension, in nats per image: the higher, the earlier it stands. Without it the
-        order is that of the numbers.
+        KL of each dimension, in nats per image: the dimensions are listed from the highest down.
     labels : ndarray, shape (N,), optional
         What the points are coloured by.
     value_range : (float, float)
         What is black and what is white; values outside are shown as the nearer of the two.
     dimensions : (int, int), optional
-        The columns of z, numbered from 0, that are across and up at first; by default the two of
-        the highest KL. The page names them as mathematics does, the first one z₁.
-
-    Returns
-    -------
-    str
-        Of less than 5 000 000 bytes as UTF-8.
+        The columns of z, from 0, that are across and up at first; by default the two of the
+        highest KL. The page counts them from 1.
 
     Raises
     ------

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from . import posterior
 from .checks import check_choice
 from .data import Dataset, guess_image_shape, to_float, value_range
+from .evaluate import encode_images
 from .files import atomic_write
-from .mapped import chunks
+from .owned import FORMATS
 from .plots import (
     TERMS,
     plot_factors,
@@ -42,6 +43,7 @@ from .train import Record
 from .vae import VAE
 
 Write: TypeAlias = Callable[[Path], AbstractContextManager[IO[bytes]]]
+Draw: TypeAlias = Callable[[Figure], object]
 
 DPI = 150  # dots per inch
 WIDEST = 1130  # dots of the longer side of a picture; twice that where its pixels are that many
@@ -51,11 +53,7 @@ MOST = 10  # dimensions, of the highest KL, in the figures that do not show all
 
 # The same figure gives the same bytes: no date, and names inside an SVG file that are not random.
 # Text stays text, to be searched and edited.
-FORMATS: dict[str, dict[str, Any]] = {
-    "png": {"dpi": DPI},
-    "pdf": {"dpi": 2 * DPI, "metadata": {"CreationDate": None}},
-    "svg": {"dpi": 2 * DPI, "metadata": {"Date": None}},
-}
+UNDATED: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 # Matplotlib's defaults, so that the user's settings, such as text.usetex, have no effect.
 OWN: dict[Any, Any] = {
     **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
@@ -87,25 +85,17 @@ def save_figures(
     kept_epoch: int | None = None,
     write: Write = atomic_write,
 ) -> list[Path]:
-    """Write the figures of a run, each file whole or not at all.
+    """Write the figures that a run can have, each file whole or not at all; return their paths.
 
-    Of `numpy_vae.owned.FIGURES` those are written that there can be: ``training`` if there is a
-    history, ``latent`` if Z >= 2, ``manifold`` if Z = 2, ``interpolations`` if there are two
-    images, ``factors`` if there are and the data know what they were drawn from, ``latent_factors``
-    if moreover Z = 2. Images that the model makes are means of p(x | z). Dimensions are the more
-    active, the higher their KL, averaged over the images.
+    Images that the model makes are means of p(x | z). Dimensions are the more active, the higher
+    their KL, averaged over the images.
 
     Parameters
     ----------
-    folder : path
-        Must exist.
-    vae : VAE
     data : Dataset
         Names the figures, gives the shape of an image, the labels and the factors.
     x : ndarray, shape (B, D), B >= 1, uint8 or float
         The first B test images as the model saw them; uint8 pixels stand for value / 255.
-    history : sequence of records
-        As in `numpy_vae.plots.plot_training`.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         Draws the samples.
     format : {"png", "pdf", "svg"}
@@ -113,119 +103,72 @@ def save_figures(
     kept_epoch : int, optional
         The epoch whose parameters `vae` has, where that was chosen; the training curves mark it.
     write : callable
-        Takes a path, returns a context manager that opens the file; default `files.atomic_write`.
-
-    Returns
-    -------
-    list of Path
-        The files.
-
-    Raises
-    ------
-    ValueError
-        If `format` is another.
-    OSError
-        If a file cannot be written.
+        Takes a path, returns a context manager that opens the file.
     """
     check_choice("format", format, FORMATS)
+    n, latent_dim, dtype = len(x), vae.latent_dim, vae.params.dtype
     shape = data.image_shape or guess_image_shape(vae.data_dim)
     values = value_range(x)
-    labels = None if data.test_labels is None else data.test_labels[: len(x)]
-    dtype = vae.params.dtype
-    encoded = [vae.encode(to_float(x[rows], dtype)) for rows in chunks(x)]
-    mu, logvar = map(np.concatenate, zip(*encoded, strict=True))
+    labels = None if data.test_labels is None else data.test_labels[:n]
+    factors = _factors(data, n) if n > 1 else {}
+    mu, logvar = encode_images(vae, x)
     kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
     kl = kls.mean(axis=0)
     active = [int(j) for j in np.argsort(-kl, kind="stable")[:MOST]]
-    name = _named(data.name, values)
-    paths: list[Path] = []
-
-    def save(
-        stem: str,
-        title: str,
-        draw: Callable[[Figure], object],
-        size: tuple[float, float] = SIZE,
-    ) -> None:
-        paths.append(Path(folder) / f"{stem}.{format}")
-        _write(paths[-1], title, name, draw, write, size)
 
     def training(figure: Figure) -> None:
         for ax, term in zip(figure.subplots(1, len(TERMS)), TERMS, strict=True):
             plot_training(history, ax, term, kept_epoch)
 
-    if history:
-        save("training", "Training", training, (10, 3.4))
-    shown = to_float(x[:36], dtype)
-    save(
-        "reconstructions",
-        "Test images and their reconstructions",
-        lambda f: plot_reconstructions(shown, vae.reconstruct(shown), shape, f.subplots(), values),
-    )
-    samples = vae.sample(100, rng=rng)
-    save(
-        "samples",
-        "Samples from the prior",
-        lambda f: plot_samples(samples, shape, f.subplots(), values),
-    )
-    if vae.latent_dim == 2:
-        save(
-            "latent",
-            "Test images in the latent plane",
-            lambda f: plot_latent(mu, labels, f.subplots()),
-        )
+    def reconstructions(figure: Figure) -> None:
+        shown = to_float(x[:36], dtype)
+        plot_reconstructions(shown, vae.reconstruct(shown), shape, figure.subplots(), values)
+
+    def samples(figure: Figure) -> None:
+        plot_samples(vae.sample(100, rng=rng), shape, figure.subplots(), values)
+
+    def latent(figure: Figure) -> None:
+        plot_latent(mu, labels, figure.subplots(), (min(active[:2]), max(active[:2])))
+
+    def manifold(figure: Figure) -> None:
         side = min(20, max(2, WIDEST // max(shape)))
-        save(
-            "manifold",
-            "Decoded from quantiles of the prior",
-            lambda f: plot_manifold(vae.decode, shape, f.subplots(), side, values),
-        )
-    elif vae.latent_dim > 2:
-        save(
-            "latent",
-            "Test images in the two dimensions of the highest KL",
-            lambda f: plot_latent(mu, labels, f.subplots(), (min(active[:2]), max(active[:2]))),
-        )
-    if len(x) > 1:
+        plot_manifold(vae.decode, shape, figure.subplots(), side, values)
+
+    def interpolations(figure: Figure) -> None:
         rows, steps = _grid(shape, 8, (9, 5, 3))
-        pairs = _pairs(labels, len(x), rows)
-        originals = to_float(x[pairs], dtype)
-        save(
-            "interpolations",
-            "Interpolations between test images",
-            lambda f: plot_interpolations(
-                vae.decode, mu[pairs], originals, shape, f.subplots(), steps, values
-            ),
-        )
-    save(
-        "kl",
-        "KL of each latent dimension",
-        lambda f: plot_kl(kls, mu, f.subplots()),
-        (min(6.5, max(4.5, 2.5 + 0.2 * vae.latent_dim)), 3.6),
-    )
-    rows, columns = _grid(shape, MOST, (13, 7, 3))
-    save(
-        "traversals",
-        "A test image, one latent dimension varied",
-        lambda f: plot_traversals(
-            vae.decode, mu[0], active[:rows], shape, f.subplots(), kl, columns, values
-        ),
-    )
-    factors = _factors(data, len(x))
-    if not factors or len(x) < 2:
-        return paths
-    save(
-        "factors",
-        "Latent dimensions against factors",
-        lambda f: plot_factors(mu, factors, f.subplots(), active),
-        (2.7 + 0.45 * max(4, len(active)), 4),
-    )
-    if vae.latent_dim == 2:
-        save(
-            "latent_factors",
-            "Test images in the latent plane, by what they were drawn from",
-            lambda f: _latent_factors(f, mu, factors),
-            (11, 5.2),
-        )
+        pairs = _pairs(labels, n, rows)
+        ends, originals = mu[pairs], to_float(x[pairs], dtype)
+        plot_interpolations(vae.decode, ends, originals, shape, figure.subplots(), steps, values)
+
+    def traversals(figure: Figure) -> None:
+        rows, columns = _grid(shape, MOST, (13, 7, 3))
+        ax, dimensions = figure.subplots(), active[:rows]
+        plot_traversals(vae.decode, mu[0], dimensions, shape, ax, kl, columns, values)
+
+    plane = "latent plane" if latent_dim == 2 else "two dimensions of the highest KL"
+    kl_size = min(6.5, max(4.5, 2.5 + 0.2 * latent_dim)), 3.6
+    factors_size = 2.7 + 0.45 * max(4, len(active)), 4.0
+    table: list[tuple[str, str, object, tuple[float, float], Draw]] = [
+        # name, title, what must be there, size in inches, drawing
+        ("training", "Training", history, (10, 3.4), training),
+        ("reconstructions", "Test images and their reconstructions", True, SIZE, reconstructions),
+        ("samples", "Samples from the prior", True, SIZE, samples),
+        ("latent", f"Test images in the {plane}", latent_dim >= 2, SIZE, latent),
+        ("manifold", "Decoded from quantiles of the prior", latent_dim == 2, SIZE, manifold),
+        ("interpolations", "Interpolations between test images", n > 1, SIZE, interpolations),
+        ("kl", "KL of each latent dimension", True, kl_size,
+         lambda f: plot_kl(kls, mu, f.subplots())),
+        ("traversals", "A test image, one latent dimension varied", True, SIZE, traversals),
+        ("factors", "Latent dimensions against factors", factors, factors_size,
+         lambda f: plot_factors(mu, factors, f.subplots(), active)),
+        ("latent_factors", "Test images in the latent plane, by what they were drawn from",
+         factors and latent_dim == 2, (11, 5.2), lambda f: _latent_factors(f, mu, factors)),
+    ]  # fmt: skip
+    paths: list[Path] = []
+    for stem, title, possible, size, draw in table:
+        if possible:
+            paths.append(Path(folder) / f"{stem}.{format}")
+            _write(paths[-1], title, _named(data.name, values), draw, write, size)
     return paths
 
 
@@ -237,46 +180,23 @@ def save_samples(
     name: str,
     write: Write = atomic_write,
 ) -> None:
-    """Write images as one picture, in as many columns as rows; `name` says whose they are.
+    """Write images (N, D) as one picture, in as many columns as rows; `name` says whose they are.
 
-    Parameters
-    ----------
-    path : path
-        Its suffix, one of `FORMATS`, says what is written.
-    images : ndarray, shape (N, D), N >= 1
-        If values lie outside [0, 1], black is the least and white the greatest.
-    image_shape : (int, int)
-        Height and width, in pixels.
-    name : str
-    write : callable
-        As in `save_figures`.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another.
-    OSError
-        If the file cannot be written.
+    The suffix of `path`, one of `FORMATS`, says what is written. If values lie outside [0, 1],
+    black is the least and white the greatest.
     """
     path = Path(path)
     check_choice("format", path.suffix.removeprefix("."), FORMATS)
     values = value_range(images)
-    _write(
-        path,
-        "Samples from the prior",
-        _named(name, values),
-        lambda f: plot_samples(images, image_shape, f.subplots(), values),
-        write,
-    )
+
+    def draw(figure: Figure) -> None:
+        plot_samples(images, image_shape, figure.subplots(), values)
+
+    _write(path, "Samples from the prior", _named(name, values), draw, write)
 
 
 def _write(
-    path: Path,
-    title: str,
-    name: str,
-    draw: Callable[[Figure], object],
-    write: Write,
-    size: tuple[float, float] = SIZE,
+    path: Path, title: str, name: str, draw: Draw, write: Write, size: tuple[float, float] = SIZE
 ) -> None:
     """Write one figure, of `size` in inches unless it is resized to its picture."""
     with mpl.rc_context(OWN):
@@ -295,7 +215,8 @@ def write_figure(figure: Figure, path: Path, write: Write) -> None:
     """Write a finished figure in the format that the suffix says, whole or not at all."""
     format = path.suffix.removeprefix(".")
     with write(path) as stream:
-        figure.savefig(stream, format=format, **FORMATS[format])
+        dpi = DPI if format == "png" else 2 * DPI
+        figure.savefig(stream, format=format, dpi=dpi, metadata=UNDATED.get(format))
 
 
 def _named(name: str, values: tuple[float, float]) -> str:
@@ -344,7 +265,7 @@ def _latent_factors(figure: Figure, mu: NDArray[Any], factors: dict[str, NDArray
     rows = -(-len(factors) // columns)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for i, (ax, (name, value)) in enumerate(zip(axes, factors.items(), strict=False)):
-        plot_latent(mu, None, ax, values=value, values_label=UNITS.get(name, ""))
+        plot_latent(mu, value, ax, name=UNITS.get(name, ""))
         ax.set_title(name.replace("_", " "))
         if i % columns:
             ax.set_ylabel("")

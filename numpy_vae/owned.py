@@ -25,7 +25,6 @@ from .files import atomic_write, check_absent, lock, open_file, remove_torn, sha
 LIST = "files.json"
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 DERIVED = ("samples.png", "latents.npz", "explorer.html")  # of sample, encode, explore
-# Repeated from `figures`, which loads matplotlib; a test compares them.
 FORMATS = ("png", "pdf", "svg")
 FIGURES = (
     "training", "reconstructions", "samples", "latent", "manifold", "interpolations", "kl",

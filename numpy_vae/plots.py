@@ -1,11 +1,15 @@
 """Figures of a training run and of what the model has learnt.
 
-Every ``plot_`` function draws on the Axes `ax` and returns it; without one it makes a new pyplot
-figure. `figures` puts them together and writes them to files.
+Every ``plot_`` function draws on the Axes `ax`. `figures` puts them together and writes them to
+files.
 
 Letters of this module: N images, D = height * width pixels of each, one flattened image a row; Z
-latent dimensions, which are counted from 0 in the arguments and from 1 in what is drawn. In a
-picture of images small values are dark and large ones bright; anything else is blank.
+latent dimensions, which are counted from 0 in the arguments and from 1 in what is drawn. Arguments
+that several functions take, and do not explain again:
+
+    image_shape    (height, width) of an image, in pixels
+    value_range    the values of black and white; values outside are shown as the nearer of the two
+    decode         a function from z, shape (n, Z), to images, shape (n, D)
 """
 
 from __future__ import annotations
@@ -49,15 +53,6 @@ TERMS = {  # of the objective, each with a title and its sign in it
 }
 
 
-def _axes(ax: Axes | None) -> Axes:
-    """Return `ax`, or the Axes of a new pyplot figure."""
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(layout="constrained")[1]
-
-
 def _z(dimension: int) -> str:
     """Return the name of a latent dimension, as the figures have it."""
     return f"$z_{{{dimension + 1}}}$"
@@ -71,11 +66,8 @@ def _signed(text: str) -> str:
 
 
 def plot_training(
-    history: Sequence[Record],
-    ax: Axes | None = None,
-    term: str = "elbo",
-    kept_epoch: int | None = None,
-) -> Axes:
+    history: Sequence[Record], ax: Axes, term: str = "elbo", kept_epoch: int | None = None
+) -> None:
     """Draw one term of the objective against the epoch, for the training and the held-out set.
 
     That is the validation set, where there is one, else the test set; an epoch after which it was
@@ -88,34 +80,20 @@ def plot_training(
     Parameters
     ----------
     history : sequence of records
-        One per epoch, with the fields `epoch`, `train_elbo`, `test_elbo`, `train_reconstruction`
-        and so on, in nats per image.
-    ax : Axes, optional
+        One per epoch, at least one.
     term : {"elbo", "reconstruction", "kl"}
         The ELBO is drawn as -ELBO, so that less is better for all three.
     kept_epoch : int, optional
         The epoch whose parameters are kept, to be marked.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    ValueError
-        If `history` is empty or `term` another.
     """
     check_choice("term", term, TERMS)
     if not history:
         raise ValueError("history is empty, must hold one epoch or more")
     title, sign = TERMS[term]
     epochs = np.array([record.epoch for record in history])
-    held_out = "test"
-    if any(record.validation_elbo is not None for record in history):
-        held_out = "validation"
+    held_out = "test" if all(r.validation_elbo is None for r in history) else "validation"
     columns = [[getattr(r, f"{part}_{term}") for r in history] for part in ("train", held_out)]
     values = sign * np.array(columns, np.float64)  # (2, epochs); None is NaN
-    ax = _axes(ax)
     marker = "o" if len(epochs) <= 30 else ""
     for column, of_set, style, colour, label in zip(
         columns, values, ("-", "--"), (COLOURS[0], COLOURS[6]), ("train", held_out), strict=True
@@ -140,7 +118,6 @@ def plot_training(
     ax.set(title=title, xlabel="epoch", ylabel="nats per image")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")
-    return ax
 
 
 def _readable(values: NDArray[Any]) -> tuple[float, float]:
@@ -162,14 +139,20 @@ def _readable(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def _tiles(
-    images: ArrayLike, image_shape: tuple[int, int], value_range: tuple[float, float], block: int
+    images: ArrayLike,
+    grid: tuple[int, int],
+    image_shape: tuple[int, int],
+    value_range: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """Return images (N, D), clipped, as (N, H, W), each block of pixels averaged into one.
+    """Return images (N, D), clipped, as (N, H, W), for a picture of a grid of rows and columns.
 
-    Small ones are enlarged by a whole number, so that a gap of one pixel is thin beside them. A
-    single row of pixels, which is what a prime D gives, becomes a bar code.
+    Where the picture would have more than `MOST` pixels in a row or a column, blocks of pixels are
+    averaged into one: so its memory is bounded, however large the images are. Small images are
+    enlarged by a whole number, so that a gap of one pixel is thin beside them. A single row of
+    pixels, which is what a prime D gives, becomes a bar code.
     """
     low, high = value_range
+    block = math.ceil(max(np.multiply(grid, image_shape)) / MOST)
     tiles = [_averaged(np.clip(x, low, high), image_shape, block) for x in np.asarray(images)]
     x = np.stack(tiles)
     if image_shape[0] == 1:
@@ -189,15 +172,6 @@ def _averaged(x: NDArray[Any], image_shape: tuple[int, int], block: int) -> NDAr
     return image
 
 
-def _block(n: int, columns: int, image_shape: tuple[int, int]) -> int:
-    """Return the block side with which n images, `columns` in a row, fit into `MOST` pixels.
-
-    So the memory of a picture is bounded, however large the images are.
-    """
-    height, width = image_shape
-    return math.ceil(max(math.ceil(n / columns) * height, columns * width) / MOST)
-
-
 def _gap(tiles: NDArray[np.float64]) -> int:
     return min(20, math.ceil(max(tiles.shape[1:]) / 40))
 
@@ -213,8 +187,7 @@ def _mosaic(tiles: NDArray[np.float64], columns: int, gap: int) -> NDArray[np.fl
     return picture[: len(picture) - gap, : picture.shape[1] - gap]
 
 
-def _show(picture: NDArray[np.float64], ax: Axes | None, value_range: tuple[float, float]) -> Axes:
-    ax = _axes(ax)
+def _show(picture: NDArray[np.float64], ax: Axes, value_range: tuple[float, float]) -> None:
     low, high = value_range
     # Enlarged before it is coloured: the same pixels in less memory.
     ax.imshow(
@@ -224,64 +197,35 @@ def _show(picture: NDArray[np.float64], ax: Axes | None, value_range: tuple[floa
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set_frame_on(False)
-    return ax
-
-
-def plot_images(
-    images: ArrayLike,
-    image_shape: tuple[int, int],
-    columns: int,
-    ax: Axes | None = None,
-    value_range: tuple[float, float] = (0, 1),
-) -> Axes:
-    """Draw images in rows of `columns`, thin gaps between them.
-
-    Parameters
-    ----------
-    images : array_like, shape (N, D), N >= 1
-    image_shape : (int, int)
-        Height and width, in pixels.
-    columns : int
-    ax : Axes, optional
-    value_range : (float, float)
-        What is black and what is white; values outside are shown as the nearer of the two.
-
-    Returns
-    -------
-    Axes
-    """
-    images = np.asarray(images)
-    block = _block(len(images), columns, image_shape)
-    tiles = _tiles(images, image_shape, value_range, block)
-    return _show(_mosaic(tiles, columns, _gap(tiles)), ax, value_range)
 
 
 def plot_samples(
     images: ArrayLike,
     image_shape: tuple[int, int],
-    ax: Axes | None = None,
+    ax: Axes,
     value_range: tuple[float, float] = (0, 1),
-) -> Axes:
-    """Draw images in as many columns as rows; the arguments are those of `plot_images`."""
-    columns = math.ceil(math.sqrt(len(np.asarray(images))))
-    return plot_images(images, image_shape, columns, ax, value_range)
+) -> None:
+    """Draw images (N, D), N >= 1, in as many columns as rows, thin gaps between them."""
+    images = np.asarray(images)
+    columns = math.ceil(math.sqrt(len(images)))
+    grid = math.ceil(len(images) / columns), columns
+    tiles = _tiles(images, grid, image_shape, value_range)
+    _show(_mosaic(tiles, columns, _gap(tiles)), ax, value_range)
 
 
 def plot_reconstructions(
     originals: ArrayLike,
     reconstructions: ArrayLike,
     image_shape: tuple[int, int],
-    ax: Axes | None = None,
+    ax: Axes,
     value_range: tuple[float, float] = (0, 1),
-) -> Axes:
+) -> None:
     """Draw images over their reconstructions, the first 36 at most: three pairs of rows of 12.
 
-    Of wide images fewer fit into a row. The arguments are those of `plot_images`, `originals` and
-    `reconstructions` both (N, D).
+    Of wide images fewer fit into a row. `originals` and `reconstructions` are both (N, D).
     """
-    block = _block(6, 12, image_shape)
     above, below = (
-        _tiles(x, image_shape, value_range, block) for x in (originals, reconstructions)
+        _tiles(x, (6, 12), image_shape, value_range) for x in (originals, reconstructions)
     )
     _, height, width = above.shape
     columns = max(1, min(len(above), 12, 12 * height // width))
@@ -289,12 +233,11 @@ def plot_reconstructions(
     gap = _gap(above)
     between = np.full((len(above), gap, width), np.nan)
     pairs = np.concatenate([above, between, below, between, between], axis=1)
-    ax = _show(_mosaic(pairs, columns, gap)[: -2 * gap], ax, value_range)
+    _show(_mosaic(pairs, columns, gap)[: -2 * gap], ax, value_range)
     tops = np.arange(math.ceil(len(pairs) / columns)) * (pairs.shape[1] + gap)
     middles = np.add.outer(tops, [height / 2, height / 2 + gap + height]).ravel() - 0.5
     ax.set_yticks(middles, ["original", "reconstruction"] * len(tops))
     ax.tick_params(axis="y", length=0)
-    return ax
 
 
 def plot_interpolations(
@@ -302,10 +245,10 @@ def plot_interpolations(
     mu: ArrayLike,
     originals: ArrayLike,
     image_shape: tuple[int, int],
-    ax: Axes | None = None,
+    ax: Axes,
     steps: int = 9,
     value_range: tuple[float, float] = (0, 1),
-) -> Axes:
+) -> None:
     """Draw what lies between two images: a row for each pair of them.
 
     Between the two originals, set apart, are `steps` decoded images. The k-th, from 0, is decoded
@@ -314,27 +257,18 @@ def plot_interpolations(
 
     Parameters
     ----------
-    decode : callable
-        From z (n, Z) to images (n, D).
     mu : array_like, shape (R, 2, Z)
         The posterior means of the left and the right image of R pairs.
     originals : array_like, shape (R, 2, D)
         These images.
-    image_shape, ax, value_range
-        As in `plot_images`.
     steps : int, at least 2
-
-    Returns
-    -------
-    Axes
     """
-    t = np.linspace(0, 1, steps)[:, np.newaxis]
+    t, originals = np.linspace(0, 1, steps)[:, np.newaxis], np.asarray(originals)
     ends = np.asarray(mu, np.float64)[:, :, np.newaxis]  # (R, 2, 1, Z)
     z = (1 - t) * ends[:, 0] + t * ends[:, 1]  # (R, steps, Z)
-    block = _block(z.shape[0] * z.shape[1], steps, image_shape)
-    images = _tiles(decode(z.reshape(-1, z.shape[-1])), image_shape, value_range, block)
-    left, right = (
-        _tiles(x, image_shape, value_range, block) for x in np.asarray(originals).swapaxes(0, 1)
+    left, images, right = (
+        _tiles(x, z.shape[:2], image_shape, value_range)
+        for x in (originals[:, 0], decode(z.reshape(-1, z.shape[-1])), originals[:, 1])
     )
     width = images.shape[2]
     gap = _gap(images)
@@ -342,7 +276,7 @@ def plot_interpolations(
     between = _mosaic(images, steps, gap)
     blank = np.full((len(between), apart), np.nan)
     columns = [_mosaic(left, 1, gap), blank, between, blank, _mosaic(right, 1, gap)]
-    ax = _show(np.concatenate(columns, axis=1), ax, value_range)
+    _show(np.concatenate(columns, axis=1), ax, value_range)
     first = width + apart + (width - 1) / 2  # the middle of the first that is decoded
     reach = (steps - 1) * (width + gap)
     ax.set_xticks([first, first + reach / 2, first + reach], ["0", "0.5", "1"])
@@ -353,7 +287,6 @@ def plot_interpolations(
         f"$t$, {steps} images decoded at "
         r"$(1-t)\,\mu(x_\mathrm{left}) + t\,\mu(x_\mathrm{right})$"
     )
-    return ax
 
 
 def plot_traversals(
@@ -361,11 +294,11 @@ def plot_traversals(
     mu: ArrayLike,
     dimensions: Sequence[int],
     image_shape: tuple[int, int],
-    ax: Axes | None = None,
-    kl: ArrayLike | None = None,
+    ax: Axes,
+    kl: ArrayLike,
     columns: int = 13,
     value_range: tuple[float, float] = (0, 1),
-) -> Axes:
+) -> None:
     """Draw what single latent dimensions do: a row for each, in which only that one varies.
 
     It runs from -3 to 3, three standard deviations of the prior, in steps of equal length; the
@@ -374,55 +307,39 @@ def plot_traversals(
 
     Parameters
     ----------
-    decode : callable
-        From z (n, Z) to images (n, D).
     mu : array_like, shape (Z,)
         The posterior mean of an image, or another point.
     dimensions : sequence of int, R of them
-        Those to vary, from 0, from the top downwards.
-    image_shape, ax, value_range
-        As in `plot_images`.
-    kl : array_like, shape (Z,), optional
+        Those to vary, from the top downwards.
+    kl : array_like, shape (Z,)
         KL(q(z_j | x) || p(z_j)) of each dimension, in nats per image, to be named beside its row.
     columns : int, at least 2
         Images in a row.
-
-    Returns
-    -------
-    Axes
     """
     mu, rows = np.asarray(mu, np.float64), np.arange(len(dimensions))
     z = np.tile(mu, (len(rows), columns, 1))  # (R, columns, Z)
     z[rows, :, dimensions] = np.linspace(-REACH, REACH, columns)
-    block = _block(len(rows) * columns, columns, image_shape)
-    tiles = _tiles(decode(z.reshape(-1, len(mu))), image_shape, value_range, block)
+    tiles = _tiles(decode(z.reshape(-1, len(mu))), z.shape[:2], image_shape, value_range)
     n, height, width = tiles.shape
     gap, room = _gap(tiles), math.ceil(max(height, width) / 7)  # below each, for the mark
     tiles = np.concatenate([tiles, np.full((n, room, width), np.nan)], axis=1)
-    ax = _show(_mosaic(tiles, columns, gap), ax, value_range)
+    _show(_mosaic(tiles, columns, gap), ax, value_range)
 
     first, last = (width - 1) / 2, (columns - 1) * (width + gap) + (width - 1) / 2
     top = rows * (height + room + gap) - 0.5
     own = mu[list(dimensions)]
-    for marker, chosen in (
-        ("<", own < -REACH),
-        ("^", np.abs(own) <= REACH),
-        (">", own > REACH),
-    ):
+    for marker, chosen in ("<", own < -REACH), ("^", np.abs(own) <= REACH), (">", own > REACH):
         at = np.interp(own[chosen], (-REACH, REACH), (first, last))
         ax.plot(at, top[chosen] + height + room / 2, marker, color=COLOURS[6], ms=5, mew=0)
     ticks = np.arange(-REACH, REACH + 1)
     ax.set_xticks(
         np.interp(ticks, (-REACH, REACH), (first, last)), [_signed(f"{z}") for z in ticks]
     )
-    names = [_z(j) for j in dimensions]
-    if kl is not None:
-        names = [f"{_z(j)}, KL {np.asarray(kl)[j]:.2f} nats" for j in dimensions]
+    names = [f"{_z(j)}, KL {np.asarray(kl)[j]:.2f} nats" for j in dimensions]
     ax.set_yticks(top + height / 2, names)
     ax.tick_params(axis="y", length=0)
     beyond = ", ◄ ► beyond the ends" if (np.abs(own) > REACH).any() else ""
     ax.set_xlabel(f"$z_j$ of the row, all others as encoded\n(▲: $z_j$ as encoded{beyond})")
-    return ax
 
 
 # The latent plane -----------------------------------------------------------------------------
@@ -430,62 +347,43 @@ def plot_traversals(
 
 def plot_latent(
     mu: ArrayLike,
-    labels: ArrayLike | None = None,
-    ax: Axes | None = None,
+    values: ArrayLike | None,
+    ax: Axes,
     dimensions: tuple[int, int] = (0, 1),
-    values: ArrayLike | None = None,
-    values_label: str = "",
-) -> Axes:
+    name: str = "label",
+) -> None:
     """Draw posterior means in a latent plane, and where one and two sd of the prior lie.
 
     Parameters
     ----------
     mu : array_like, shape (N, Z), Z >= 2
-    labels : array_like of int, shape (N,), optional
-        Up to ten different ones have a colour and an entry in the legend each, more have a colour
-        bar.
-    ax : Axes, optional
+    values : array_like of int or float, shape (N,), or None
+        Colours the points. Up to ten different whole numbers have an entry in a legend each; more
+        of them, and real numbers, have a colour bar.
     dimensions : (int, int)
-        Those along the horizontal and the vertical axis, from 0.
-    values : array_like of float, shape (N,), optional
-        Colours by a real number in place of the labels, with a colour bar.
-    values_label : str
-        What the values are, and their unit.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    ValueError
-        If both labels and values are given.
+        Those along the horizontal and the vertical axis.
+    name : str
+        Of the values, or their unit.
     """
-    if labels is not None and values is not None:
-        raise ValueError("labels and values are both given, must be one of the two")
-    ax, mu = _axes(ax), np.asarray(mu)[:, dimensions]
+    mu = np.asarray(mu)[:, dimensions]
     across, up = mu.T
     reach = np.max(np.abs(mu), where=np.isfinite(mu), initial=2.0)
     ax.update_datalim([(-reach, -reach), (reach, reach)])  # the origin is the middle
     box = ax.get_window_extent()
     area = box.width * box.height / ax.figure.dpi**2  # square inches
     size = min(20, max(1.5, 800 * area / len(mu)))
-    style: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.8, "rasterized": True}
-    kinds, rank = np.unique([0] if labels is None else labels, return_inverse=True)
-    if values is not None:
-        points = ax.scatter(across, up, c=np.asarray(values), cmap="viridis", **style)
-        _colour_bar(points, ax, values_label)
-    elif labels is None:
-        ax.scatter(across, up, color=COLOURS[2], **style)
-    elif len(kinds) <= len(COLOURS):
-        # One call for all, so that no label lies on top of another for being drawn later.
-        ax.scatter(across, up, c=np.array(COLOURS)[rank], **style)
+    kinds, rank = np.unique([0] if values is None else values, return_inverse=True)
+    whole = kinds.dtype.kind != "f"
+    few = whole and len(kinds) <= len(COLOURS)
+    colours = COLOURS[2] if values is None else np.array(COLOURS)[rank] if few else values
+    # One call for all, so that no label lies on top of another for being drawn later.
+    points = ax.scatter(across, up, size, colours, linewidths=0, alpha=0.8, rasterized=True)
+    if not few:
+        _colour_bar(points, ax, name, MaxNLocator(integer=True) if whole else None)
+    elif values is not None:
         dots = [Line2D([], [], ls="", marker="o", color=c) for c in COLOURS[: len(kinds)]]
-        ax.legend(dots, [str(k) for k in kinds], title="label", frameon=False,
+        ax.legend(dots, [str(k) for k in kinds], title=name, frameon=False,
                   loc="center left", bbox_to_anchor=(1, 0.5))  # fmt: skip
-    else:
-        points = ax.scatter(across, up, c=np.asarray(labels), cmap="viridis", **style)
-        _colour_bar(points, ax, "label", ticks=MaxNLocator(integer=True))
     for sd in (1, 2):
         ax.add_patch(Circle((0, 0), sd, fill=False, color="0.4", lw=0.7))
         ax.annotate(
@@ -494,7 +392,6 @@ def plot_latent(
         )  # fmt: skip
     ax.set_aspect("equal", adjustable="box")  # "datalim" would forbid shared axes
     ax.set(xlabel=f"{_z(dimensions[0])} (mean)", ylabel=f"{_z(dimensions[1])} (mean)")
-    return ax
 
 
 def _colour_bar(mappable: ScalarMappable, ax: Axes, label: str, ticks: Any = None) -> None:
@@ -509,73 +406,54 @@ def _colour_bar(mappable: ScalarMappable, ax: Axes, label: str, ticks: Any = Non
 def plot_manifold(
     decode: Callable[[NDArray[np.float64]], ArrayLike],
     image_shape: tuple[int, int],
-    ax: Axes | None = None,
+    ax: Axes,
     side: int = 20,
     value_range: tuple[float, float] = (0, 1),
-) -> Axes:
+) -> None:
     """Draw what the latent plane decodes to, each image standing for the same prior probability.
 
     Column i is at z_1 = Φ⁻¹((i + 1/2) / side), Φ being the distribution function of N(0, 1), and so
-    are the rows in z_2, which increases upwards. The axes are in z: a value z lies at Φ(z).
-
-    Parameters
-    ----------
-    decode : callable
-        From z (n, 2) to images (n, D).
-    image_shape, ax, value_range
-        As in `plot_images`.
-    side : int
-        The picture has side * side images.
-
-    Returns
-    -------
-    Axes
+    are the rows in z_2, which increases upwards. The axes are in z: a value z lies at Φ(z). The
+    picture has side * side images.
     """
     prior = NormalDist()  # of the standard library: SciPy's would take 20 MB
     quantiles = np.array([prior.inv_cdf((i + 0.5) / side) for i in range(side)])
     z_2, z_1 = np.meshgrid(quantiles[::-1], quantiles, indexing="ij")  # the first row is the top
     images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]))
-    block = _block(side * side, side, image_shape)
-    picture = _mosaic(_tiles(images, image_shape, value_range, block), side, 0)
-    ax = _show(picture, ax, value_range)
+    picture = _mosaic(_tiles(images, (side, side), image_shape, value_range), side, 0)
+    _show(picture, ax, value_range)
     height, width = picture.shape
     ticks = range(-2, 3)
     names = [_signed(f"{z}") for z in ticks]
     ax.set_xticks([prior.cdf(z) * width - 0.5 for z in ticks], names)
     ax.set_yticks([prior.cdf(-z) * height - 0.5 for z in ticks], names)
     ax.set(xlabel="$z_1$", ylabel="$z_2$")
-    return ax
 
 
 # The latent dimensions ------------------------------------------------------------------------
 
 
-def plot_kl(kls: ArrayLike, mus: ArrayLike | None = None, ax: Axes | None = None) -> Axes:
+def plot_kl(kls: ArrayLike, mus: ArrayLike, ax: Axes) -> None:
     """Draw the KL of each latent dimension as a bar, the highest first.
 
     A dimension is active if the variance of its posterior mean over the images exceeds
-    `numpy_vae.evaluate.ACTIVE`; the legend counts them. Without `mus`, and of a single image, it is
-    not known which are. Above 50 dimensions the bars have no names.
+    `numpy_vae.evaluate.ACTIVE`; the legend counts them. Of a single image it is not known which
+    are. Above 50 dimensions the bars have no names.
 
     Parameters
     ----------
     kls : array_like, shape (N, Z)
         KL(q(z_j | x) || p(z_j)) of each image, in nats; what is drawn is the mean over images.
-    mus : array_like, shape (N, Z), optional
+    mus : array_like, shape (N, Z)
         The posterior means.
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
     """
-    ax, kl = _axes(ax), np.mean(np.asarray(kls, np.float64), axis=0)
+    mus, kl = np.asarray(mus), np.mean(np.asarray(kls, np.float64), axis=0)
     order = np.argsort(-kl, kind="stable")
     ranks = np.arange(1, len(kl) + 1)
     bars = ax.bar(ranks, kl[order], width=0.8, color=COLOURS[0])
     handles: list[Patch] = []
-    if mus is not None and len(np.asarray(mus)) > 1:
-        active = active_dimensions(np.asarray(mus))
+    if len(mus) > 1:
+        active = active_dimensions(mus)
         for bar, filled in zip(bars, active[order], strict=True):
             if not filled:
                 bar.set(**INACTIVE)
@@ -584,7 +462,7 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike | None = None, ax: Axes | None = None
             Patch(**INACTIVE, label=f"{(~active).sum()} inactive"),
         ]
     # Above the bars, where it hides none.
-    total = f"total {kl.sum():.4g} nats per image, {len(np.asarray(kls))} images"
+    total = f"total {kl.sum():.4g} nats per image, {len(mus)} images"
     ax.legend(handles=handles, title=total, ncols=2, frameon=False,
               loc="lower center", bbox_to_anchor=(0.5, 1))  # fmt: skip
     xlabel = "latent dimensions, sorted by KL"
@@ -598,15 +476,14 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike | None = None, ax: Axes | None = None
     ax.set_xlim(0.4 - spare, len(kl) + 0.6 + spare)
     ax.set(xlabel=xlabel, ylabel="KL, nats per image")
     ax.spines[["top", "right"]].set_visible(False)
-    return ax
 
 
 def plot_factors(
     mu: ArrayLike,
     factors: Mapping[str, ArrayLike],
-    ax: Axes | None = None,
+    ax: Axes,
     dimensions: Sequence[int] | None = None,
-) -> Axes:
+) -> None:
     """Draw how latent dimensions rise and fall with what the images were drawn from.
 
     Each cell is Spearman's rank correlation, over the images, of a factor and the posterior mean of
@@ -619,15 +496,10 @@ def plot_factors(
         The posterior means.
     factors : mapping of str to array_like of shape (N,)
         Real numbers by name; a row each.
-    ax : Axes, optional
     dimensions : sequence of int, optional
-        The columns, from 0, from the left; by default all.
-
-    Returns
-    -------
-    Axes
+        The columns, from the left; by default all.
     """
-    ax, mu = _axes(ax), np.asarray(mu)
+    mu = np.asarray(mu)
     dimensions = range(mu.shape[1]) if dimensions is None else dimensions
     rows = np.array([_scores(np.asarray(value)) for value in factors.values()])
     columns = np.array([_scores(mu[:, j]) for j in dimensions])
@@ -646,7 +518,6 @@ def plot_factors(
     ax.invert_yaxis()  # the first factor is the top row
     ax.set_xlabel("latent dimension (posterior mean)")
     _colour_bar(cells, ax, f"Spearman's correlation, {len(mu)} images", [-1, -0.5, 0, 0.5, 1])
-    return ax
 
 
 def _scores(values: NDArray[Any]) -> NDArray[np.float64]:

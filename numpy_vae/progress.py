@@ -30,12 +30,7 @@ class Progress:
     Called with a `Step` it shows a live line, which the next one replaces: on standard error where
     that is a terminal, on standard output in a notebook, and nowhere else. Called with a `Record`
     it prints a line about the epoch. It is also the place where Ctrl-C takes effect, between two
-    steps: see `catch_interrupt`.
-
-    Parameters
-    ----------
-    quiet : bool
-        Print nothing at all.
+    steps: see `catch_interrupt`. If `quiet`, it prints nothing at all.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -101,10 +96,8 @@ class Progress:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
         # Else someone else has decided what Ctrl-C does, or may not decide here.
-        ours = (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        )
+        main = threading.current_thread() is threading.main_thread()
+        ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if ours:
             signal.signal(signal.SIGINT, interrupt)
         try:
@@ -134,10 +127,7 @@ def _every() -> float:
 
 
 def say(text: str) -> None:
-    """Print a line. Where standard output is closed or full, it and all that follows go nowhere.
-
-    A training outlives its reader.
-    """
+    """Print a line. Where standard output is closed or full, it and all that follows go nowhere."""
     _print(text, sys.stdout)
 
 

@@ -10,10 +10,12 @@ import pytest
 from scipy import special, stats
 
 from numpy_vae import VAE, evaluate
+from numpy_vae.data import batch
 from numpy_vae.evaluate import (
     ACTIVE,
     BATCH_SIZE,
     Evaluation,
+    encode_images,
     evaluate_elbo,
     evaluate_likelihood,
     standard_error,
@@ -27,6 +29,18 @@ def vae():
     rng = np.random.default_rng(1)
     vae.params.flat[:] += 0.3 * rng.standard_normal(vae.params.flat.size)
     return vae
+
+
+@pytest.mark.parametrize(("binarize", "dtype"), [("none", np.float64), ("dynamic", np.float32)])
+def test_images_are_encoded_some_at_a_time_as_all_at_once(vae, rng, monkeypatch, binarize, dtype):
+    vae, images = vae.astype(dtype), rng.random((30, 12))
+    monkeypatch.setattr(evaluate, "BATCH_SIZE", 7)
+    mu, logvar = encode_images(vae, images, binarize=binarize, rng=np.random.default_rng(3))
+    pixels = np.random.default_rng(3)
+    x = batch(images, slice(None), binarize=binarize, rng=pixels, dtype=dtype)
+    assert mu.dtype == logvar.dtype == dtype
+    rtol = 1e3 * np.finfo(dtype).eps
+    np.testing.assert_allclose((mu, logvar), vae.encode(x), rtol=rtol, atol=rtol)
 
 
 @pytest.mark.mathematics

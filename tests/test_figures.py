@@ -17,7 +17,7 @@ from numpy_vae import VAE, figures, load_digits
 from numpy_vae.data import Dataset
 from numpy_vae.digits import FACTORS
 from numpy_vae.evaluate import evaluate_likelihood
-from numpy_vae.owned import FIGURES, FORMATS
+from numpy_vae.owned import FIGURES
 from numpy_vae.train import Record
 
 HISTORY = [
@@ -417,10 +417,6 @@ def test_the_memory_for_long_vectors_is_bounded(tmp_path, d, most):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < most
-
-
-def test_a_run_knows_the_formats_that_there_are():
-    assert tuple(figures.FORMATS) == FORMATS
 
 
 def test_the_training_curves_mark_the_epoch_that_is_kept(drawn, tmp_path):

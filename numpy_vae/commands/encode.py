@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import Dataset, Part, batch, binarized, left_to_draw, read_images
+from ..data import Dataset, Part, binarized, left_to_draw, read_images
+from ..evaluate import encode_images
 from ..files import save_arrays
 from ..likelihood import check_values
 from ..owned import OwnFiles
 from ..params import Array
 from ..progress import say
 from ..runs import open_run
-from ..vae import VAE
 from .arguments import Subparsers, add_command, add_data_dir, add_out, add_run, add_seed, path
 from .inputs import (
     NAMED,
@@ -27,8 +27,6 @@ from .inputs import (
     refusals,
     say_if_gone_on,
 )
-
-IMAGES_AT_ONCE = 1000
 
 ENCODE = """\
 Write the mean and the log-variance of q(z|x) for each image x of a file, in its order: mu and
@@ -90,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     arrays: dict[str, Array] = {}
     for part, (x, labels) in parts.items():
         with arithmetic_of(args.run):
-            mu, logvar = encoded(vae, x, left_to_draw(binarize), rng)
+            mu, logvar = encode_images(vae, x, binarize=left_to_draw(binarize), rng=rng)
         found = {"mu": mu, "logvar": logvar} | ({} if labels is None else {"labels": labels})
         arrays |= {f"{part}_{name}" if part else name: a for name, a in found.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,16 +102,3 @@ def run(args: argparse.Namespace) -> int:
 def parts_of(data: Dataset) -> dict[str, Part]:
     """Return the images and the labels of a data set by part."""
     return {"train": (data.train, data.train_labels), "test": (data.test, data.test_labels)}
-
-
-def encoded(
-    vae: VAE, images: Array, binarize: str, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Return (mu, logvar) of q(z | x) for images (N, D), each (N, Z)."""
-    pairs = []
-    for start in range(0, len(images), IMAGES_AT_ONCE):
-        rows = slice(start, start + IMAGES_AT_ONCE)
-        x = batch(images, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
-        pairs.append(vae.encode(x))
-    mu, logvar = map(np.concatenate, zip(*pairs, strict=True))
-    return mu, logvar

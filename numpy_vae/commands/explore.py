@@ -9,8 +9,10 @@ import numpy as np
 
 from .. import posterior
 from ..blocks import MAX_WIDTH
-from ..data import batch, value_range
+from ..data import value_range
+from ..evaluate import encode_images
 from ..explorer import MAX_POINTS, explorer_page
+from ..mapped import subset
 from ..owned import OwnFiles
 from ..progress import say
 from ..runs import open_run
@@ -84,35 +86,25 @@ def run(args: argparse.Namespace) -> int:
                 f"{vae.latent_dim}"
             )
         shape = shape_of(state, args.image_shape)
+        mu = kl = labels = None
         if args.no_points:
-            name = Path(settings["data"]).stem
-            values = value_range(vae.sample(200, rng=0))
-            page = explorer_page(vae, shape, name=name, value_range=values, dimensions=args.dims)
+            name, shown = Path(settings["data"]).stem, vae.sample(200, rng=0)
         else:
             data = data_of(state, args.data, args.data_dir)
-            # Evenly taken: a file may be sorted by label.
             n, labels = len(data.train), data.train_labels
+            # Evenly taken: a file may be sorted by label.
             rows = np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(int)
-            x = batch(
-                data.train,
-                rows,
-                binarize=settings["binarize"],
-                rng=np.random.default_rng(state.streams.test_seed),
-                dtype=vae.params.dtype,
-            )
+            name, shown = data.name, subset(data.train, rows)
+            labels = None if labels is None else labels[rows]
+            rng = np.random.default_rng(state.streams.test_seed)
             with arithmetic_of(args.run):
-                mu, logvar = vae.encode(x)
+                mu, logvar = encode_images(vae, shown, binarize=settings["binarize"], rng=rng)
                 kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
-            page = explorer_page(
-                vae,
-                shape,
-                name=data.name,
-                mu=mu,
-                kl=kls.mean(axis=0),
-                labels=None if labels is None else labels[rows],
-                value_range=value_range(x),
-                dimensions=args.dims,
-            )
+            kl = kls.mean(axis=0)
+        page = explorer_page(
+            vae, shape, name=name, mu=mu, kl=kl, labels=labels, value_range=value_range(shown),
+            dimensions=args.dims,
+        )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     content = page.encode()
     with own.write(out, state.model_id) as stream:

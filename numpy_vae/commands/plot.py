@@ -47,10 +47,7 @@ def add_arguments(commands: Subparsers) -> None:
         "--format", choices=FORMATS, default="png", help="of the files (default: png, at 150 dpi)"
     )
     command.add_argument(
-        "--out",
-        type=path,
-        metavar="DIR",
-        help="the folder that they go to (default: RUN/figures)",
+        "--out", type=path, metavar="DIR", help="the folder that they go to (default: RUN/figures)"
     )
     command.add_argument(
         "--overwrite",
