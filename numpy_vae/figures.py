@@ -143,7 +143,7 @@ def save_figures(
     def traversals(figure: Figure) -> None:
         rows, columns = _grid(shape, MOST, (13, 7, 3))
         ax, dimensions = figure.subplots(), active[:rows]
-        plot_traversals(vae.decode, mu[0], dimensions, shape, ax, kl, columns, values)
+        plot_traversals(vae.decode, mu[0], dimensions, shape, kl, ax, columns, values)
 
     plane = "latent plane" if latent_dim == 2 else "two dimensions of the highest KL"
     kl_size = min(6.5, max(4.5, 2.5 + 0.2 * latent_dim)), 3.6

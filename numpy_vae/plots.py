@@ -1,7 +1,7 @@
 """Figures of a training run and of what the model has learnt.
 
-Every ``plot_`` function draws on the Axes `ax`. `figures` puts them together and writes them to
-files.
+Every ``plot_`` function draws on the Axes `ax` and returns it; without one it makes a new pyplot
+figure. `figures` puts them together and writes them to files.
 
 Letters of this module: N images, D = height * width pixels of each, one flattened image a row; Z
 latent dimensions, which are counted from 0 in the arguments and from 1 in what is drawn. Arguments
@@ -53,6 +53,15 @@ TERMS = {  # of the objective, each with a title and its sign in it
 }
 
 
+def _axes(ax: Axes | None) -> Axes:
+    """Return `ax`, or the Axes of a new pyplot figure."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(layout="constrained")[1]
+
+
 def _z(dimension: int) -> str:
     """Return the name of a latent dimension, as the figures have it."""
     return f"$z_{{{dimension + 1}}}$"
@@ -66,8 +75,11 @@ def _signed(text: str) -> str:
 
 
 def plot_training(
-    history: Sequence[Record], ax: Axes, term: str = "elbo", kept_epoch: int | None = None
-) -> None:
+    history: Sequence[Record],
+    ax: Axes | None = None,
+    term: str = "elbo",
+    kept_epoch: int | None = None,
+) -> Axes:
     """Draw one term of the objective against the epoch, for the training and the held-out set.
 
     That is the validation set, where there is one, else the test set; an epoch after which it was
@@ -86,6 +98,7 @@ def plot_training(
     kept_epoch : int, optional
         The epoch whose parameters are kept, to be marked.
     """
+    ax = _axes(ax)
     check_choice("term", term, TERMS)
     if not history:
         raise ValueError("history is empty, must hold one epoch or more")
@@ -118,6 +131,7 @@ def plot_training(
     ax.set(title=title, xlabel="epoch", ylabel="nats per image")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")
+    return ax
 
 
 def _readable(values: NDArray[Any]) -> tuple[float, float]:
@@ -187,8 +201,8 @@ def _mosaic(tiles: NDArray[np.float64], columns: int, gap: int) -> NDArray[np.fl
     return picture[: len(picture) - gap, : picture.shape[1] - gap]
 
 
-def _show(picture: NDArray[np.float64], ax: Axes, value_range: tuple[float, float]) -> None:
-    low, high = value_range
+def _show(picture: NDArray[np.float64], ax: Axes | None, value_range: tuple[float, float]) -> Axes:
+    ax, (low, high) = _axes(ax), value_range
     # Enlarged before it is coloured: the same pixels in less memory.
     ax.imshow(
         picture, cmap=colormaps["gray"].with_extremes(bad=GAP), vmin=low, vmax=high,
@@ -197,29 +211,30 @@ def _show(picture: NDArray[np.float64], ax: Axes, value_range: tuple[float, floa
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set_frame_on(False)
+    return ax
 
 
 def plot_samples(
     images: ArrayLike,
     image_shape: tuple[int, int],
-    ax: Axes,
+    ax: Axes | None = None,
     value_range: tuple[float, float] = (0, 1),
-) -> None:
+) -> Axes:
     """Draw images (N, D), N >= 1, in as many columns as rows, thin gaps between them."""
     images = np.asarray(images)
     columns = math.ceil(math.sqrt(len(images)))
     grid = math.ceil(len(images) / columns), columns
     tiles = _tiles(images, grid, image_shape, value_range)
-    _show(_mosaic(tiles, columns, _gap(tiles)), ax, value_range)
+    return _show(_mosaic(tiles, columns, _gap(tiles)), ax, value_range)
 
 
 def plot_reconstructions(
     originals: ArrayLike,
     reconstructions: ArrayLike,
     image_shape: tuple[int, int],
-    ax: Axes,
+    ax: Axes | None = None,
     value_range: tuple[float, float] = (0, 1),
-) -> None:
+) -> Axes:
     """Draw images over their reconstructions, the first 36 at most: three pairs of rows of 12.
 
     Of wide images fewer fit into a row. `originals` and `reconstructions` are both (N, D).
@@ -233,11 +248,12 @@ def plot_reconstructions(
     gap = _gap(above)
     between = np.full((len(above), gap, width), np.nan)
     pairs = np.concatenate([above, between, below, between, between], axis=1)
-    _show(_mosaic(pairs, columns, gap)[: -2 * gap], ax, value_range)
+    ax = _show(_mosaic(pairs, columns, gap)[: -2 * gap], ax, value_range)
     tops = np.arange(math.ceil(len(pairs) / columns)) * (pairs.shape[1] + gap)
     middles = np.add.outer(tops, [height / 2, height / 2 + gap + height]).ravel() - 0.5
     ax.set_yticks(middles, ["original", "reconstruction"] * len(tops))
     ax.tick_params(axis="y", length=0)
+    return ax
 
 
 def plot_interpolations(
@@ -245,10 +261,10 @@ def plot_interpolations(
     mu: ArrayLike,
     originals: ArrayLike,
     image_shape: tuple[int, int],
-    ax: Axes,
+    ax: Axes | None = None,
     steps: int = 9,
     value_range: tuple[float, float] = (0, 1),
-) -> None:
+) -> Axes:
     """Draw what lies between two images: a row for each pair of them.
 
     Between the two originals, set apart, are `steps` decoded images. The k-th, from 0, is decoded
@@ -276,7 +292,7 @@ def plot_interpolations(
     between = _mosaic(images, steps, gap)
     blank = np.full((len(between), apart), np.nan)
     columns = [_mosaic(left, 1, gap), blank, between, blank, _mosaic(right, 1, gap)]
-    _show(np.concatenate(columns, axis=1), ax, value_range)
+    ax = _show(np.concatenate(columns, axis=1), ax, value_range)
     first = width + apart + (width - 1) / 2  # the middle of the first that is decoded
     reach = (steps - 1) * (width + gap)
     ax.set_xticks([first, first + reach / 2, first + reach], ["0", "0.5", "1"])
@@ -287,6 +303,7 @@ def plot_interpolations(
         f"$t$, {steps} images decoded at "
         r"$(1-t)\,\mu(x_\mathrm{left}) + t\,\mu(x_\mathrm{right})$"
     )
+    return ax
 
 
 def plot_traversals(
@@ -294,11 +311,11 @@ def plot_traversals(
     mu: ArrayLike,
     dimensions: Sequence[int],
     image_shape: tuple[int, int],
-    ax: Axes,
     kl: ArrayLike,
+    ax: Axes | None = None,
     columns: int = 13,
     value_range: tuple[float, float] = (0, 1),
-) -> None:
+) -> Axes:
     """Draw what single latent dimensions do: a row for each, in which only that one varies.
 
     It runs from -3 to 3, three standard deviations of the prior, in steps of equal length; the
@@ -323,7 +340,7 @@ def plot_traversals(
     n, height, width = tiles.shape
     gap, room = _gap(tiles), math.ceil(max(height, width) / 7)  # below each, for the mark
     tiles = np.concatenate([tiles, np.full((n, room, width), np.nan)], axis=1)
-    _show(_mosaic(tiles, columns, gap), ax, value_range)
+    ax = _show(_mosaic(tiles, columns, gap), ax, value_range)
 
     first, last = (width - 1) / 2, (columns - 1) * (width + gap) + (width - 1) / 2
     top = rows * (height + room + gap) - 0.5
@@ -340,6 +357,7 @@ def plot_traversals(
     ax.tick_params(axis="y", length=0)
     beyond = ", ◄ ► beyond the ends" if (np.abs(own) > REACH).any() else ""
     ax.set_xlabel(f"$z_j$ of the row, all others as encoded\n(▲: $z_j$ as encoded{beyond})")
+    return ax
 
 
 # The latent plane -----------------------------------------------------------------------------
@@ -348,10 +366,10 @@ def plot_traversals(
 def plot_latent(
     mu: ArrayLike,
     values: ArrayLike | None,
-    ax: Axes,
+    ax: Axes | None = None,
     dimensions: tuple[int, int] = (0, 1),
     name: str = "label",
-) -> None:
+) -> Axes:
     """Draw posterior means in a latent plane, and where one and two sd of the prior lie.
 
     Parameters
@@ -365,6 +383,7 @@ def plot_latent(
     name : str
         Of the values, or their unit.
     """
+    ax = _axes(ax)
     mu = np.asarray(mu)[:, dimensions]
     across, up = mu.T
     reach = np.max(np.abs(mu), where=np.isfinite(mu), initial=2.0)
@@ -392,6 +411,7 @@ def plot_latent(
         )  # fmt: skip
     ax.set_aspect("equal", adjustable="box")  # "datalim" would forbid shared axes
     ax.set(xlabel=f"{_z(dimensions[0])} (mean)", ylabel=f"{_z(dimensions[1])} (mean)")
+    return ax
 
 
 def _colour_bar(mappable: ScalarMappable, ax: Axes, label: str, ticks: Any = None) -> None:
@@ -406,10 +426,10 @@ def _colour_bar(mappable: ScalarMappable, ax: Axes, label: str, ticks: Any = Non
 def plot_manifold(
     decode: Callable[[NDArray[np.float64]], ArrayLike],
     image_shape: tuple[int, int],
-    ax: Axes,
+    ax: Axes | None = None,
     side: int = 20,
     value_range: tuple[float, float] = (0, 1),
-) -> None:
+) -> Axes:
     """Draw what the latent plane decodes to, each image standing for the same prior probability.
 
     Column i is at z_1 = Φ⁻¹((i + 1/2) / side), Φ being the distribution function of N(0, 1), and so
@@ -421,19 +441,20 @@ def plot_manifold(
     z_2, z_1 = np.meshgrid(quantiles[::-1], quantiles, indexing="ij")  # the first row is the top
     images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]))
     picture = _mosaic(_tiles(images, (side, side), image_shape, value_range), side, 0)
-    _show(picture, ax, value_range)
+    ax = _show(picture, ax, value_range)
     height, width = picture.shape
     ticks = range(-2, 3)
     names = [_signed(f"{z}") for z in ticks]
     ax.set_xticks([prior.cdf(z) * width - 0.5 for z in ticks], names)
     ax.set_yticks([prior.cdf(-z) * height - 0.5 for z in ticks], names)
     ax.set(xlabel="$z_1$", ylabel="$z_2$")
+    return ax
 
 
 # The latent dimensions ------------------------------------------------------------------------
 
 
-def plot_kl(kls: ArrayLike, mus: ArrayLike, ax: Axes) -> None:
+def plot_kl(kls: ArrayLike, mus: ArrayLike, ax: Axes | None = None) -> Axes:
     """Draw the KL of each latent dimension as a bar, the highest first.
 
     A dimension is active if the variance of its posterior mean over the images exceeds
@@ -447,6 +468,7 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike, ax: Axes) -> None:
     mus : array_like, shape (N, Z)
         The posterior means.
     """
+    ax = _axes(ax)
     mus, kl = np.asarray(mus), np.mean(np.asarray(kls, np.float64), axis=0)
     order = np.argsort(-kl, kind="stable")
     ranks = np.arange(1, len(kl) + 1)
@@ -476,14 +498,15 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike, ax: Axes) -> None:
     ax.set_xlim(0.4 - spare, len(kl) + 0.6 + spare)
     ax.set(xlabel=xlabel, ylabel="KL, nats per image")
     ax.spines[["top", "right"]].set_visible(False)
+    return ax
 
 
 def plot_factors(
     mu: ArrayLike,
     factors: Mapping[str, ArrayLike],
-    ax: Axes,
+    ax: Axes | None = None,
     dimensions: Sequence[int] | None = None,
-) -> None:
+) -> Axes:
     """Draw how latent dimensions rise and fall with what the images were drawn from.
 
     Each cell is Spearman's rank correlation, over the images, of a factor and the posterior mean of
@@ -499,6 +522,7 @@ def plot_factors(
     dimensions : sequence of int, optional
         The columns, from the left; by default all.
     """
+    ax = _axes(ax)
     mu = np.asarray(mu)
     dimensions = range(mu.shape[1]) if dimensions is None else dimensions
     rows = np.array([_scores(np.asarray(value)) for value in factors.values()])
@@ -518,6 +542,7 @@ def plot_factors(
     ax.invert_yaxis()  # the first factor is the top row
     ax.set_xlabel("latent dimension (posterior mean)")
     _colour_bar(cells, ax, f"Spearman's correlation, {len(mu)} images", [-1, -0.5, 0, 0.5, 1])
+    return ax
 
 
 def _scores(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -49,7 +49,7 @@ DRAW = {
         (5, 6), ax,
     ),
     "traversals": lambda ax: plots.plot_traversals(
-        lambda z: np.tile(z, 15), IMAGES[0, :2], [1, 0], (5, 6), ax, [1, 2]
+        lambda z: np.tile(z, 15), IMAGES[0, :2], [1, 0], (5, 6), [1, 2], ax
     ),
     "kl": lambda ax: plots.plot_kl(IMAGES, IMAGES, ax),
     "factors": lambda ax: plots.plot_factors(IMAGES, {"slant": range(7)}, ax),
@@ -57,10 +57,18 @@ DRAW = {
 
 
 @pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW)
-def test_the_axes_given_are_drawn_on(draw, ax):
-    draw(ax)
+def test_the_axes_given_are_drawn_on_and_returned(draw, ax):
+    assert draw(ax) is ax
     assert ax.lines or ax.images or ax.collections or ax.patches
     assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW)
+def test_without_axes_a_new_pyplot_figure_is_made(draw):
+    old = plt.subplots()[1]
+    new = draw(None)
+    assert new is not old
+    assert [plt.figure(n) for n in plt.get_fignums()] == [old.figure, new.figure]
 
 
 @pytest.mark.parametrize(
@@ -371,7 +379,7 @@ def traversal(ax, mu, dimensions, columns=13, kl=(0, 0, 0, 0)):
     """Draw traversals of `blocks` of 20 x 24 pixels; return the z (R, columns, Z) that are seen."""
     h, w, gap, room = 20, 24, 1, 4
     plots.plot_traversals(
-        blocks(h, w), mu, dimensions, (h, w), ax, kl, columns, value_range=(-9, 9)
+        blocks(h, w), mu, dimensions, (h, w), kl, ax, columns, value_range=(-9, 9)
     )
     picture = shown(ax)
     assert picture.shape == (len(dimensions) * (h + room + gap) - gap, columns * (w + gap) - gap)
