@@ -313,8 +313,9 @@ def load_array(path: str | os.PathLike[str]) -> Dataset:
 
     A `.npy` file of `MAPPED` bytes or more is checked from end to end and then stays on the disk:
     the images are `Rows` of it, and it must not be changed while they are used. What comes of them
-    is what comes of an array in memory, to the bit. In Fortran order, where an image lies scattered
-    over the whole file, it is read whole instead, and its images must fit in memory.
+    is what comes of an array in memory, to the bit; static binarisation refuses them.
+    In Fortran order, where an image lies scattered over the whole file, it is read whole instead,
+    and its images must fit in memory.
 
     Raises
     ------
@@ -457,11 +458,11 @@ def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[
     if like.dtype.kind == "f":
         for what, x in parts.items():
             _check_finite(what, x)
-        kept, convert = np.float32, _single
+        kept, convert = np.float32, partial(np.asarray, dtype=np.float32)
     elif like.dtype == np.bool_ or all(x[b].max() <= 1 for x in parts.values() for b in chunks(x)):
-        kept, convert = np.uint8, _times_255
+        kept, convert = np.uint8, partial(np.multiply, 255, dtype=np.uint8)
     else:
-        kept, convert = np.uint8, _as_they_are
+        kept, convert = np.uint8, np.asarray
     images = []
     for what, x in parts.items():
         if isinstance(x, MappedFile):
@@ -469,7 +470,7 @@ def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[
             images.append(rows if x.array.flags.c_contiguous else _read(what, rows))
         else:
             x = np.ascontiguousarray(x.reshape(len(x), -1))
-            images.append(convert(x, np.arange(len(x))))
+            images.append(convert(x))
     return images, image_shape
 
 
@@ -482,18 +483,6 @@ def _read(what: str, rows: NDArray[Any]) -> NDArray[Any]:
             f"{what} are in Fortran order, {rows.size * rows.dtype.itemsize >> 20} MiB of"
             f" {rows.dtype}, more than memory; must be in C order to stay on the disk"
         ) from None
-
-
-def _as_they_are(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
-    return x
-
-
-def _single(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.float32]:
-    return x.astype(np.float32, copy=False)
-
-
-def _times_255(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.uint8]:
-    return np.multiply(x, 255, dtype=np.uint8)
 
 
 def _check_finite(what: str, x: NDArray[Any] | MappedFile) -> None:
@@ -623,10 +612,15 @@ def binarized(data: Dataset, mode: str) -> Dataset:
     check_choice("binarize", mode, BINARIZE)
     if mode == "none":
         return data
-    sets = {"train": data.train, "test": data.test}
+    sets: dict[str, NDArray[Any] | Rows] = {"train": data.train, "test": data.test}
     if data.validation is not None:
         sets["validation"] = data.validation
     for x in sets.values():
+        if mode == "static" and isinstance(x, Rows):
+            raise ValueError(
+                f"{data.name}: binarize is 'static', must be none, threshold or dynamic for a file"
+                f" that stays on the disk (a .npy of {MAPPED >> 20} MiB or more; a .npz does not)"
+            )
         if x.dtype != np.uint8 and not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(
                 f"{data.name}: pixels run from {x.min():g} to {x.max():g},"
@@ -636,7 +630,9 @@ def binarized(data: Dataset, mode: str) -> Dataset:
         return data
     seeds = np.random.SeedSequence(_STATIC_SEED).spawn(3)
     for (name, x), seed in zip(sets.items(), seeds, strict=False):
-        sets[name] = _binary(x, seed if mode == "static" else None)
+        rng = np.random.default_rng(seed) if mode == "static" else None
+        draw = partial(black_or_white, rng=rng)
+        sets[name] = rows_of(x, np.uint8, draw) if isinstance(x, Rows) else draw(x)
     return replace(data, **sets)  # type: ignore[arg-type]
 
 
@@ -655,32 +651,6 @@ def black_or_white(images: NDArray[Any], rng: np.random.Generator | None) -> NDA
         white = (0.5 if rng is None else rng.random(x.shape, dtype=np.float32)) < x
         np.multiply(white, 255, out=result[rows], dtype=np.uint8)
     return result
-
-
-def _binary(images: NDArray[Any] | Rows, seed: np.random.SeedSequence | None) -> NDArray[np.uint8]:
-    """Return `black_or_white` of all images; of those on the disk when they are read."""
-    if isinstance(images, Rows):
-        return rows_of(images, np.uint8, partial(_binary_there, seed=seed))
-    return black_or_white(images, None if seed is None else np.random.default_rng(seed))
-
-
-def _binary_there(
-    x: NDArray[Any], places: NDArray[np.intp], seed: np.random.SeedSequence | None
-) -> NDArray[np.uint8]:
-    """Return the rows that `black_or_white` of all images has at these places."""
-    if seed is None:
-        return black_or_white(x, None)
-    # Each row is drawn from where its first pixel stands in the stream of all. A step of PCG64 is
-    # 64 bits, of which NumPy makes two float32, the lower half first; the tests hold it to that.
-    u, bits = np.empty(x.shape, np.float32), np.random.PCG64(seed)
-    rng, start = np.random.Generator(bits), bits.state
-    for row, pixels in enumerate((places * x.shape[1]).tolist()):  # so many stand before it
-        bits.state = start
-        bits.advance(pixels // 2)
-        if pixels % 2:
-            rng.random(dtype=np.float32)
-        rng.random(out=u[row], dtype=np.float32)
-    return np.multiply(u < to_float(x), 255, dtype=np.uint8)
 
 
 def batch(

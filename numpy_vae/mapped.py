@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Which = slice | NDArray[np.intp] | NDArray[np.bool_]
-Convert = Callable[[NDArray[Any], NDArray[np.intp]], NDArray[Any]]
+Convert = Callable[[NDArray[Any]], NDArray[Any]]
 
 _CHUNK = 1 << 20  # pixels that are worked on at once, some 10 MB
 
@@ -98,7 +98,7 @@ class Rows:
     dtype : dtype
         Of what is read.
     convert : callable
-        From rows of `source`, (B, D), and their places in it, (B,), to what is read, (B, D).
+        From rows of `source`, (B, D), to what is read, (B, D).
     """
 
     source: MappedFile | Rows
@@ -127,7 +127,7 @@ class Rows:
         x = np.ascontiguousarray(self.source[places]).reshape(len(places), self.shape[1])
         if isinstance(self.source, MappedFile):
             self.source.check_finite(x)
-        return self.convert(x, places).reshape(*index.shape, self.shape[1])
+        return self.convert(x).reshape(*index.shape, self.shape[1])
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:

@@ -110,10 +110,6 @@ EQUIVALENT = {
     " for b in chunks(x)))": "time only: a bool is at most 1",
     "data._images: x.reshape(len(x), -1)"
     " -> x.reshape(len(x), -2)": "NumPy infers a length that is negative",
-    "data._single: x.astype(np.float32, copy=False)"
-    " -> x.astype(np.float32)": "memory only: a copy of what need not be copied",
-    "data._single: x.astype(np.float32, copy=False)"
-    " -> x.astype(np.float32, copy=True)": "memory only: as above",
     "data._check_finite: part.reshape(len(part), -1)"
     " -> part.reshape(len(part), -2)": "NumPy infers a length that is negative",
     "data._check_finite: part.astype(np.float32, copy=False)"
@@ -128,9 +124,6 @@ EQUIVALENT = {
     " -> np.random.SeedSequence(_STATIC_SEED).spawn(4)": "one more child, which is not used",
     "data.binarized: zip(sets.items(), seeds, strict=False)"
     " -> zip(sets.items(), seeds)": "False is what zip takes by default",
-    "data._binary_there: x.shape[1] -> x.shape[-1]": "rows are (B, D): axis 1 is the last",
-    "data._binary_there: pixels % 2"
-    " -> pixels % -2": "only whether it is 0 matters; modulo -2 gives 0 or -1",
     "data.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
     " -> np.less(u, p, out=u).astype(dtype)": "memory only: a copy of what need not be copied",
     "data.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
