@@ -2,13 +2,10 @@
 
 Axes: N images of a data set, D pixels of an image, B images of a minibatch.
 
-Files. MNIST [1] is four gzipped IDX files. They are read from `data_dir`, else from
-`$NUMPY_VAE_DATA`, else from the user's cache folder. If neither is given and the cache does not
-hold all four, they are downloaded into it from `MNIST_MIRRORS`. A download gets its name only after
-its size and SHA-256 match `MNIST_FILES`. Pixels stay uint8 in memory (55 MB, not 220) and become
-floats a minibatch at a time. A large `.npy` file that holds one image after another
-stays on the disk, and only the images of a minibatch are read, with what the system reads around
-them: it may be larger than memory (`numpy_vae.mapped`).
+Files. MNIST [1] is four gzipped IDX files, which `load_mnist` finds or downloads. A download gets
+its name only after its size and SHA-256 match `MNIST_FILES`. Pixels stay uint8 in memory (55 MB,
+not 220) and become floats a minibatch at a time. A large `.npy` file stays on the disk, and only
+the images of a minibatch are read: it may be larger than memory (`numpy_vae.mapped`).
 
 Binarisation. A Bernoulli likelihood is a probability of pixels that are 0 or 1, and MNIST is grey.
 What is done about that belongs to the data, not to the model:
@@ -119,21 +116,10 @@ class Dataset:
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read an IDX file of bytes, plain or gzipped (told by its content, not its name).
+    """Read an IDX file of bytes, plain or gzipped: images (N, rows, columns) or labels (N,).
 
-    Memory grows with what the file holds, never with what its header promises.
-
-    Returns
-    -------
-    ndarray of uint8, shape (N, rows, columns) for images or (N,) for labels
-
-    Raises
-    ------
-    ValueError
-        If the file is empty, damaged, neither IDX images nor labels, longer or shorter than its
-        header says, or of no images.
-    OSError
-        If it cannot be read.
+    Its content tells which, not its name. Memory grows with what the file holds, never with what
+    its header promises. ValueError if it is damaged, or neither images nor labels.
     """
     import gzip
 
@@ -201,10 +187,8 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
     Raises
     ------
-    OSError
-        If a given folder does not hold the files, or neither the cache nor any mirror has them.
-    ValueError
-        If a file is damaged, or the four do not belong together.
+    OSError, ValueError
+        If the files are not there and not to be had; if they are damaged, or no four that match.
     """
     environment = os.environ.get("NUMPY_VAE_DATA")
     if data_dir is not None:
@@ -305,17 +289,22 @@ def _fetch(url: str, path: Path) -> None:
 
 
 def load_array(path: str | os.PathLike[str]) -> Dataset:
-    """Load images from a `.npy` or `.npz` file; `dataset_from_array` says what they may be.
+    """Load images from a `.npy` or `.npz` file.
 
     An `.npz` holds `x_train` and `x_test`, with or without `y_train` and `y_test`; or `train` and
     `test`, with or without `train_labels` and `test_labels`; or one array of images of any name,
-    with or without one called `labels`, `label` or `y`. A given split is kept; one array is split.
+    with or without one called `labels`, `label` or `y`. A given split is kept. Of one array the
+    last N // 6 (at least 1) of a shuffle are the test set. The shuffle is the same for every run,
+    whatever its seed: no test image of one is a training image of another.
 
-    A `.npy` file of `MAPPED` bytes or more is checked from end to end and then stays on the disk:
-    the images are `Rows` of it, and it must not be changed while they are used. What comes of them
-    is what comes of an array in memory, to the bit; static binarisation refuses them.
-    In Fortran order, where an image lies scattered over the whole file, it is read whole instead,
-    and its images must fit in memory.
+    Images are (N, D) or (N, height, width). uint8 pixels stand for value / 255; floats (16, 32, 64
+    bits) stand for themselves and are kept as float32. Binary images, which are bool, or uint8 with
+    no value but 0 and 1, are kept as uint8 0 and 255, because `to_float` would make 1 / 255, nearly
+    black, of a uint8 1. Labels are integers (N,).
+
+    A `.npy` file of `MAPPED` bytes or more in C order is checked from end to end and then stays on
+    the disk: the images are `Rows` of it, and it must not be changed while they are used. What
+    comes of them is what comes of an array in memory, to the bit; static binarisation refuses them.
 
     Raises
     ------
@@ -325,35 +314,21 @@ def load_array(path: str | os.PathLike[str]) -> Dataset:
         If it cannot be read.
     """
     path = Path(path)
-    parts, image_shape = _read_parts(path)
+    parts, image_shape = read_images(path)
     if "" in parts:
-        try:
-            return _split(path.stem, *parts[""], image_shape)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        return _split(path, *parts[""], image_shape)
     (train, train_labels), (test, test_labels) = parts.values()
     return Dataset(path.stem, train, test, train_labels, test_labels, image_shape=image_shape)
 
 
-def read_images(path: str | os.PathLike[str]) -> dict[str, Part]:
-    """Read the images of a file that `load_array` takes, in the order in which it holds them.
+def read_images(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Part], tuple[int, int] | None]:
+    """Return what a file that `load_array` takes holds, in its order, and the shape of an image.
 
-    Returns
-    -------
-    dict of str to (images, labels)
-        Images (N, D), uint8 or float32, perhaps `Rows`, and labels (N,) or None: under "train" and
-        "test" where the file holds a split, else under "".
-
-    Raises
-    ------
-    ValueError, OSError
-        As `load_array`.
+    Images (N, D), uint8 or float32, perhaps `Rows`, and labels (N,) or None: under "train" and
+    "test" where the file holds a split, else under "".
     """
-    return _read_parts(Path(path))[0]
-
-
-def _read_parts(path: Path) -> tuple[dict[str, Part], tuple[int, int] | None]:
-    """Return what a file holds, checked: images and labels by part, and the shape of an image."""
     arrays = read_arrays(path, mapped=MAPPED)
     try:
         names = _names_of_parts(arrays)
@@ -385,49 +360,18 @@ def _names_of_parts(arrays: dict[str, NDArray[Any]]) -> dict[str, tuple[str, str
     return {"": (images[0], labels[0] if labels else None)}
 
 
-def dataset_from_array(
-    x: NDArray[Any], labels: NDArray[Any] | None = None, *, name: str = "array"
-) -> Dataset:
-    """Make a data set of one array of images; the last N // 6 (at least 1) of a shuffle are test.
-
-    The shuffle is the same for every run, whatever its seed: no test image of one is a training
-    image of another. The result shares no memory with `x` and `labels`.
-
-    Parameters
-    ----------
-    x : ndarray, shape (N, D) or (N, height, width), N >= 2
-        uint8 pixels stand for value / 255; floats (16, 32, 64 bits) stand for themselves and are
-        kept as float32. Binary images, which are bool, or uint8 with no value but 0 and 1, are kept
-        as uint8 0 and 255, because `to_float` would make 1 / 255, nearly black, of a uint8 1.
-    labels : ndarray of int, shape (N,), optional
-    name : str
-
-    Raises
-    ------
-    ValueError
-        If `x` has another dtype or shape, is empty, holds NaN, infinity or values beyond float32,
-        or `labels` are not one integer per image.
-    """
-    (x,), image_shape = _images({"images": np.asarray(x)})
-    return _split(name, x, _labels("labels", labels, len(x)), image_shape)
-
-
 def _split(
-    name: str,
-    x: NDArray[Any],
-    y: NDArray[Any] | None,
-    image_shape: tuple[int, int] | None,
+    path: Path, x: NDArray[Any], y: NDArray[Any] | None, image_shape: tuple[int, int] | None
 ) -> Dataset:
     if len(x) < 2:
         raise ValueError(
-            "there is 1 image, must be 2 or more: one for training and one for testing"
+            f"{path}: there is 1 image, must be 2 or more: one for training and one for testing"
         )
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(x))
     train, test = np.split(order, [-max(1, len(x) // 6)])
     y_train, y_test = (None, None) if y is None else (y[train], y[test])
-    return Dataset(
-        name, subset(x, train), subset(x, test), y_train, y_test, image_shape=image_shape
-    )
+    x_train, x_test = subset(x, train), subset(x, test)
+    return Dataset(path.stem, x_train, x_test, y_train, y_test, image_shape=image_shape)
 
 
 def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[int, int] | None]:
@@ -463,26 +407,12 @@ def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[
         kept, convert = np.uint8, partial(np.multiply, 255, dtype=np.uint8)
     else:
         kept, convert = np.uint8, np.asarray
-    images = []
-    for what, x in parts.items():
-        if isinstance(x, MappedFile):
-            rows = rows_of(x, kept, convert)
-            images.append(rows if x.array.flags.c_contiguous else _read(what, rows))
-        else:
-            x = np.ascontiguousarray(x.reshape(len(x), -1))
-            images.append(convert(x))
-    return images, image_shape
-
-
-def _read(what: str, rows: NDArray[Any]) -> NDArray[Any]:
-    """Return `Rows` of a file in Fortran order as an array in memory."""
-    try:
-        return np.asarray(rows)
-    except MemoryError:
-        raise ValueError(
-            f"{what} are in Fortran order, {rows.size * rows.dtype.itemsize >> 20} MiB of"
-            f" {rows.dtype}, more than memory; must be in C order to stay on the disk"
-        ) from None
+    return [
+        rows_of(x, kept, convert)
+        if isinstance(x, MappedFile)
+        else convert(np.ascontiguousarray(x.reshape(len(x), -1)))
+        for x in parts.values()
+    ], image_shape
 
 
 def _check_finite(what: str, x: NDArray[Any] | MappedFile) -> None:
@@ -502,11 +432,8 @@ def _check_finite(what: str, x: NDArray[Any] | MappedFile) -> None:
         )
 
 
-def _labels(what: str, labels: NDArray[Any] | None, n: int) -> NDArray[Any] | None:
-    if labels is None:
-        return None
-    y = np.asarray(labels)
-    if y.dtype.kind not in "iu" or y.shape != (n,):
+def _labels(what: str, y: NDArray[Any] | None, n: int) -> NDArray[Any] | None:
+    if y is not None and (y.dtype.kind not in "iu" or y.shape != (n,)):
         raise ValueError(f"{what} are {y.dtype} {y.shape}, must be integers ({n},), one per image")
     return y
 
@@ -554,12 +481,8 @@ def to_float(images: NDArray[Any], dtype: DTypeLike = np.float32) -> NDArray[Any
     """Return pixels as floats: uint8 as value / 255, floats as they are (copied only if need be).
 
     0 is exactly 0.0 and 255 exactly 1.0, in float32 as in float64. A uint8 1 is a nearly black
-    1 / 255, also where only 0 and 1 occur: it is `dataset_from_array` that knows binary images.
-
-    Raises
-    ------
-    ValueError
-        If `images` are neither uint8 nor floats.
+    1 / 255, also where only 0 and 1 occur: it is `load_array` that knows binary images. ValueError
+    for any other dtype.
     """
     images = np.asarray(images)
     if images.dtype.kind == "f":
@@ -574,12 +497,8 @@ def to_float(images: NDArray[Any], dtype: DTypeLike = np.float32) -> NDArray[Any
 def split_validation(data: Dataset, size: int) -> Dataset:
     """Set `size` of the training images aside, to compare settings on; the test set is not touched.
 
-    The choice is the same for every run, whatever its seed. The others keep their order.
-
-    Raises
-    ------
-    ValueError
-        If `size` is not a whole number that leaves a training image.
+    The choice is the same for every run, whatever its seed. The others keep their order. ValueError
+    if `size` is not a whole number that leaves a training image.
     """
     check_whole("the number of validation images", size, 0, len(data.train) - 1)
     if size == 0:
@@ -602,12 +521,9 @@ def binarized(data: Dataset, mode: str) -> Dataset:
 
     For `none`, and for `dynamic`, which `batch` draws, they are returned unchanged. The draw of
     `static` is like Larochelle's static MNIST [3] in kind, not the same bits. It is the same for
-    every run, whatever its seed; training and test set have streams of their own.
-
-    Raises
-    ------
-    ValueError
-        If `mode` is not in `BINARIZE`, or is not `none` and pixels lie outside [0, 1].
+    every run, whatever its seed; training and test set have streams of their own. ValueError if
+    `mode` is not in `BINARIZE`, is not `none` and pixels lie outside [0, 1], or is `static` and the
+    images stay on the disk.
     """
     check_choice("binarize", mode, BINARIZE)
     if mode == "none":
@@ -673,7 +589,7 @@ def batch(
     binarize : str
         One of `BINARIZE`; only `dynamic` draws anything.
     rng : numpy.random.Generator or None
-        Not a seed, which would draw the same noise for every batch.
+        For `dynamic`. Not a seed, which would draw the same noise for every batch.
     dtype : dtype
         float32, float64, or complex128 for the complex step.
 
@@ -681,11 +597,6 @@ def batch(
     -------
     ndarray, shape (B, D)
         To be read, not written: for a slice of floats it may be a view of `images`.
-
-    Raises
-    ------
-    ValueError
-        If `binarize` is not in `BINARIZE`, or is `dynamic` and `rng` no Generator.
     """
     check_choice("binarize", binarize, BINARIZE)
     if binarize != "dynamic":
@@ -701,11 +612,7 @@ def minibatches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[N
     """Return one epoch of N images in random order: index arrays (B,), the last perhaps smaller.
 
     Every index occurs exactly once. The order is drawn at the call, not at the first batch.
-
-    Raises
-    ------
-    ValueError
-        If `batch_size` is not a whole number of at least 1.
+    ValueError if `batch_size` is not a whole number of at least 1.
     """
     step = check_whole("batch_size", batch_size, 1, 2**31 - 1)
     order = rng.permutation(n).astype(np.intp, copy=False)

@@ -156,29 +156,19 @@ def test_a_large_file_in_fortran_order_is_read_whole(both, tmp_path, mapped, x):
             assert other.flags.c_contiguous and other.dtype.isnative
             assert_same(one, other)
         assert images.image_shape == by_row.image_shape
-    [(whole, _)] = mapped(read_images, tmp_path / "x.npy").values()
-    assert type(whole) is np.ndarray and whole.base is None  # nor does it hold the file
     with pytest.raises(ValueError, match="hold 1 values that are not finite"):
         np.save(tmp_path / "x.npy", np.asfortranarray(spoilt("f8", r40=np.nan)))
         mapped(load_array, tmp_path / "x.npy")
 
 
 def test_a_file_in_fortran_order_must_fit_in_memory(tmp_path, mapped, monkeypatch):
-    empty = np.empty
-
-    def small(shape, *args, **kwargs):
-        if shape == (61, 35):
-            raise MemoryError
-        return empty(shape, *args, **kwargs)
+    def fails(stream, **words):
+        raise MemoryError("Unable to allocate 3.00 TiB")
 
     np.save(tmp_path / "x.npy", BY_COLUMN["images"])
-    monkeypatch.setattr(mapped_module.np, "empty", small)
-    with pytest.raises(
-        ValueError,
-        match=r"x\.npy: images are in Fortran order, 0 MiB of uint8, more than memory; must be",
-    ) as caught:
+    monkeypatch.setattr(np.lib.format, "read_array", fails)
+    with pytest.raises(ValueError, match=r"x\.npy: not a .* \(Unable to allocate 3\.00 TiB\)$"):
         mapped(load_array, tmp_path / "x.npy")
-    assert "\n" not in str(caught.value)
 
 
 def test_an_array_of_rows_takes_no_memory_but_its_own(monkeypatch):
@@ -298,7 +288,7 @@ def test_one_grey_pixel_in_the_last_chunk_makes_the_images_grey(both):
 
 def test_images_are_read_in_their_order(tmp_path, mapped):
     np.save(tmp_path / "x.npy", GREY)
-    [(part, (images, labels))] = mapped(read_images, tmp_path / "x.npy").items()
+    [(part, (images, labels))] = mapped(read_images, tmp_path / "x.npy")[0].items()
     assert (part, labels) == ("", None) and isinstance(images, Rows)
     assert_same(images[:], GREY.reshape(61, 35))
 

@@ -99,10 +99,10 @@ EQUIVALENT = {
     " -> test.reshape(len(test), -2)": "NumPy infers a length that is negative",
     "data._fetch: urlopen(url, timeout=20)"
     " -> urlopen(url, timeout=21)": "a limit with room on both sides",
-    "data._read_parts: y or 'labels' -> y": "where y is None there are no labels to name",
-    "data._read_parts: zip(images, names.items(), strict=True)"
+    "data.read_images: y or 'labels' -> y": "where y is None there are no labels to name",
+    "data.read_images: zip(images, names.items(), strict=True)"
     " -> zip(images, names.items())": "there are as many names as parts",
-    "data._read_parts: zip(images, names.items(), strict=True)"
+    "data.read_images: zip(images, names.items(), strict=True)"
     " -> zip(images, names.items(), strict=False)": "there are as many names as parts",
     "data._images: x.dtype.itemsize > 8 -> x.dtype.itemsize > 9": "no float has nine bytes",
     "data._images: like.dtype == np.bool_ or all((x[b].max() <= 1 for x in parts.values()"
