@@ -78,15 +78,7 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all.
-
-    Raises
-    ------
-    ValueError
-        If the likelihood is not in `LIKELIHOODS`, or the heads are a subclass's: see `VAE.save`.
-    OSError
-        If the file cannot be written.
-    """
+    """Write a checkpoint, whole or not at all; ValueError for a model that `VAE.save` refuses."""
     _, adam, streams, history, average, best, settings = checkpoint
     training = {
         "version": VERSION,
@@ -111,13 +103,8 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read what `save_checkpoint` has written.
 
-    Raises
-    ------
-    ValueError
-        If the file is damaged, is no checkpoint, does not agree with itself, or is of another
-        version.
-    OSError
-        If it cannot be read.
+    ValueError if the file is damaged, is no checkpoint, does not agree with itself, or is of
+    another version.
     """
     model, arrays = read_model(path)  # once: a run that is being trained may replace the file
     try:

@@ -177,18 +177,14 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Load MNIST: from `data_dir`, else `$NUMPY_VAE_DATA`, else the cache, else the network.
 
     A folder given by `data_dir` or `$NUMPY_VAE_DATA` must hold all four of `MNIST_FILES`, gzipped
-    or (without `.gz`) not. Only a download is compared with the checksums: files in a
-    folder must be well-formed, but may be another data set of the same form, such as Fashion-MNIST.
+    or (without `.gz`) not. Only a download is compared with the checksums: files in a folder must
+    be well-formed, but may be another data set of the same form, such as Fashion-MNIST. OSError if
+    the files are not there and not to be had, ValueError if they are damaged.
 
     Returns
     -------
     Dataset
         ``train`` (60000, 784) and ``test`` (10000, 784) uint8, with labels 0 to 9.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the files are not there and not to be had; if they are damaged, or no four that match.
     """
     environment = os.environ.get("NUMPY_VAE_DATA")
     if data_dir is not None:
@@ -306,12 +302,7 @@ def load_array(path: str | os.PathLike[str]) -> Dataset:
     the disk: the images are `Rows` of it, and it must not be changed while they are used. What
     comes of them is what comes of an array in memory, to the bit; static binarisation refuses them.
 
-    Raises
-    ------
-    ValueError
-        If the file is damaged, laid out otherwise, or holds arrays that are not images.
-    OSError
-        If it cannot be read.
+    ValueError if the file is damaged, laid out otherwise, or holds arrays that are not images.
     """
     path = Path(path)
     parts, image_shape = read_images(path)

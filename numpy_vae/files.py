@@ -51,17 +51,8 @@ def atomic_write(
 ) -> Iterator[IO[bytes]]:
     """Open a binary file that takes the name `path` only when the block has ended well.
 
-    Parameters
-    ----------
-    path : path
-    seal : callable, optional
-        Called with the SHA-256 of what was written, in hexadecimal, before the file takes its name.
-        If it raises, the file does not take its name, and `path` stays as it was.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written or the disk is full; `path` is then what it was before.
+    Before that `seal` is called with the SHA-256 of what was written, in hexadecimal. Where it
+    raises, the folder cannot be written or the disk is full (OSError), `path` stays as it was.
     """
     path = Path(path)
     temporary = None
@@ -118,11 +109,13 @@ def _temporary(folder: Path) -> tuple[int, str]:
 
 
 def lock(handle: int, *, wait: bool) -> bool:
-    """Lock an open file; return False if another process holds the lock, or locks do not work."""
+    """Lock an open file, or raise BlockingIOError; return False where locks do not work."""
     try:
         import fcntl
 
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:  # another process holds it
+        raise
     except (ImportError, OSError):  # Windows; or some network file systems
         return False
     return True
@@ -209,14 +202,6 @@ def read_arrays(
     Memory may grow to a thousand times the size of a packed file; with ``packed=False``, which
     refuses those, not beyond the size of the file. The array of a `.npy` file in C order, of
     ``mapped`` bytes or more, stays on the disk: it is a `numpy.memmap`, to be read only.
-
-    Raises
-    ------
-    ValueError
-        If the file is neither, is damaged, holds pickled objects or two arrays of one name,
-        promises more or less than it holds, or is changed while it is read.
-    OSError
-        If it cannot be opened.
     """
     import zipfile
 
