@@ -116,7 +116,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if training["average"] is not None:
             average = Average(vae.params, training["average"]["eta"])
         if training["best"] is not None:
-            best = _best(vae.params, **training["best"])
+            best = Best(vae.params)
+            best.epoch = check_whole("the best epoch", training["best"]["epoch"], 0, MAX_EPOCHS)
+            if best.epoch:
+                elbo = training["best"]["elbo"]
+                best.elbo = check_real("its ELBO", elbo, -math.inf, math.inf, open_below=False)
         adam = Adam(vae.params, *(training["adam"][name] for name in ADAM))
         adam.t = check_whole("the number of steps", training["adam"]["t"], 0, 1 << 62)
         streams = spawn_streams(0)._replace(
@@ -153,15 +157,6 @@ def _check_pass(name: str, vae: VAE) -> None:
             vae.encode(vae.decode(np.zeros((1, vae.latent_dim))))
     except FloatingPointError as error:
         raise ValueError(f"{name} holds values that no training leaves: {error}") from None
-
-
-def _best(params: Params, epoch: object, elbo: object) -> Best:
-    """Return the best epoch with a copy of these parameters."""
-    best = Best(params)
-    best.epoch = check_whole("the best epoch", epoch, 0, MAX_EPOCHS)
-    if best.epoch:
-        best.elbo = check_real("its ELBO", elbo, -math.inf, math.inf, open_below=False)
-    return best
 
 
 def _table(history: Sequence[Record], columns: Sequence[str]) -> Array:

@@ -84,31 +84,19 @@ _STATIC_SEED = int.from_bytes(b"static binarisation")
 class Dataset:
     """Images split into a training and a test set, one flattened image a row.
 
-    Attributes
-    ----------
-    name : str
-        What the data are, for titles and result files.
-    train, test : ndarray, shape (N, D), uint8 or float32
-        uint8 pixels stand for value / 255 (see `to_float`); floats stand for themselves. Of a file
-        that stays on the disk they are `mapped.Rows`, which have what is used of an array.
-    train_labels, test_labels : ndarray of int, shape (N,), optional
-    train_factors, test_factors : structured ndarray, shape (N,), optional
-        What each image was drawn from, where that is known (`load_digits`).
-    image_shape : (int, int), optional
-        Height and width of an image, when the rows are images.
-    validation, validation_labels : ndarray, optional
-        What `split_validation` has taken from the training set.
+    uint8 pixels stand for value / 255 (see `to_float`), floats stand for themselves. Of a file that
+    stays on the disk images are `mapped.Rows`, which have what is used of an array.
     """
 
-    name: str
-    train: NDArray[Any]
+    name: str  # what the data are, for titles and result files
+    train: NDArray[Any]  # (N, D), uint8 or float32
     test: NDArray[Any]
-    train_labels: NDArray[Any] | None = None
+    train_labels: NDArray[Any] | None = None  # (N,), integers
     test_labels: NDArray[Any] | None = None
-    train_factors: NDArray[Any] | None = None
-    test_factors: NDArray[Any] | None = None
-    image_shape: tuple[int, int] | None = None
-    validation: NDArray[Any] | None = None
+    train_factors: NDArray[Any] | None = None  # (N,), structured: what each image was drawn from,
+    test_factors: NDArray[Any] | None = None  # where that is known (`load_digits`)
+    image_shape: tuple[int, int] | None = None  # height and width, when the rows are images
+    validation: NDArray[Any] | None = None  # what `split_validation` has taken from `train`
     validation_labels: NDArray[Any] | None = None
 
 
@@ -568,26 +556,13 @@ def batch(
     rng: np.random.Generator | None,
     dtype: DTypeLike = np.float32,
 ) -> NDArray[Any]:
-    """Return some rows of `binarized` data as the model wants them, for `dynamic` drawn anew.
+    """Return some rows of `binarized` data, (B, D), as the model wants them.
 
-    x ~ Bernoulli(p), p the value of the pixel: always 1 for p = 1, always 0 for p = 0. The draw is
-    made in float32 whatever `dtype`, so that a run in float64 sees the same images.
-
-    Parameters
-    ----------
-    images : ndarray, shape (N, D), uint8 or float
-    rows : ndarray of int, shape (B,), or slice
-    binarize : str
-        One of `BINARIZE`; only `dynamic` draws anything.
-    rng : numpy.random.Generator or None
-        For `dynamic`. Not a seed, which would draw the same noise for every batch.
-    dtype : dtype
-        float32, float64, or complex128 for the complex step.
-
-    Returns
-    -------
-    ndarray, shape (B, D)
-        To be read, not written: for a slice of floats it may be a view of `images`.
+    For `dynamic` they are drawn anew, x ~ Bernoulli(p), p the value of the pixel: always 1 for
+    p = 1, always 0 for p = 0. The draw is made in float32 whatever `dtype` (float32, float64, or
+    complex128 for the complex step), so that a run in float64 sees the same images. `rng` is no
+    seed, which would draw the same noise for every batch. The result is to be read, not written:
+    for a slice of floats it may be a view of `images`.
     """
     check_choice("binarize", binarize, BINARIZE)
     if binarize != "dynamic":
