@@ -67,8 +67,7 @@ class Checkpoint(NamedTuple):
         """A hash of the kept parameters; files.json records it for the files made from them."""
         import hashlib
 
-        *_, params = self.vectors.values()
-        return hashlib.sha256(params.flat.data).hexdigest()[:16]
+        return hashlib.sha256(self.kept.params.flat.data).hexdigest()[:16]
 
     @property
     def kept(self) -> VAE:

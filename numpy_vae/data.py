@@ -182,16 +182,13 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     else:
         cache = cache_folder()
         paths = (_find(cache) if cache is not None else []) or _download(cache)
-    train, train_labels = _read_pair(*paths[:2])
-    test, test_labels = _read_pair(*paths[2:])
-    _, rows, columns = train.shape
-    if test.shape[1:] != (rows, columns):
+    train, train_labels, image_shape = _read_pair(*paths[:2])
+    test, test_labels, other = _read_pair(*paths[2:])
+    if other != image_shape:
         raise ValueError(
-            f"{paths[2]}: images of {test.shape[1:]}, must be {(rows, columns)} like those of"
-            " the training set"
+            f"{paths[2]}: images of {other}, must be {image_shape} like those of the training set"
         )
-    train, test = train.reshape(len(train), -1), test.reshape(len(test), -1)
-    return Dataset("mnist", train, test, train_labels, test_labels, image_shape=(rows, columns))
+    return Dataset("mnist", train, test, train_labels, test_labels, image_shape=image_shape)
 
 
 def _held(what: str, folder: Path) -> list[Path]:
@@ -217,14 +214,18 @@ def _find(folder: Path) -> list[Path]:
     return found if len(found) == len(MNIST_FILES) else []
 
 
-def _read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _read_pair(
+    images: Path, labels: Path
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
+    """Return images (N, D), their labels (N,), and the shape of an image."""
     x, y = read_idx(images), read_idx(labels)
     if x.ndim != 3 or y.shape != x.shape[:1]:
         raise ValueError(
             f"{images} of {x.shape} and {labels.name} of {y.shape} must be images"
             " (N, rows, columns) and as many labels (N,)"
         )
-    return x, y
+    _, rows, columns = x.shape
+    return x.reshape(len(x), -1), y, (rows, columns)
 
 
 def _download(folder: Path | None) -> list[Path]:

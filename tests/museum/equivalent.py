@@ -93,10 +93,8 @@ EQUIVALENT = {
     " -> len(data) <= promised": "they are not equal, by the line above",
     "data.load_mnist: paths[:2] -> paths[:-2]": "the first two of four",
     "data.load_mnist: paths[2:] -> paths[-2:]": "the last two of four",
-    "data.load_mnist: train.reshape(len(train), -1)"
-    " -> train.reshape(len(train), -2)": "NumPy infers a length that is negative",
-    "data.load_mnist: test.reshape(len(test), -1)"
-    " -> test.reshape(len(test), -2)": "NumPy infers a length that is negative",
+    "data._read_pair: x.reshape(len(x), -1)"
+    " -> x.reshape(len(x), -2)": "NumPy infers a length that is negative",
     "data._fetch: urlopen(url, timeout=20)"
     " -> urlopen(url, timeout=21)": "a limit with room on both sides",
     "data.read_images: y or 'labels' -> y": "where y is None there are no labels to name",
