@@ -182,7 +182,7 @@ def write_model(
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read what `write_model` has written; raises as `read_arrays`."""
+    """Read what `write_model` has written; ValueError for any other file, or a damaged one."""
     import json
 
     arrays = read_arrays(path, packed=False)
@@ -199,9 +199,10 @@ def read_arrays(
 ) -> dict[str, NDArray[Any]]:
     """Read a `.npy` file (one array, under the name ``""``) or a `.npz` file (arrays by name).
 
-    Memory may grow to a thousand times the size of a packed file; with ``packed=False``, which
-    refuses those, not beyond the size of the file. The array of a `.npy` file in C order, of
-    ``mapped`` bytes or more, stays on the disk: it is a `numpy.memmap`, to be read only.
+    ValueError for any other file, a damaged one, and one that is changed while it is read. Memory
+    may grow to a thousand times the size of a packed file; with ``packed=False``, which refuses
+    those, not beyond the size of the file. The array of a `.npy` file in C order, of ``mapped``
+    bytes or more, stays on the disk: it is a `numpy.memmap`, to be read only.
     """
     import zipfile
 
