@@ -359,10 +359,8 @@ def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[
 
     The parts are judged together: a blank test set is not binary where the training set is grey.
     """
-    # Mapped files are looked at before they are read for the first time.
-    parts = {k: MappedFile(x) if isinstance(x, np.memmap) else x for k, x in arrays.items()}
-    first, like = next(iter(parts.items()))
-    for what, x in parts.items():
+    first, like = next(iter(arrays.items()))
+    for what, x in arrays.items():
         if x.dtype not in (np.uint8, np.bool_) and (x.dtype.kind != "f" or x.dtype.itemsize > 8):
             raise ValueError(
                 f"{what} are {x.dtype}, must be uint8, bool or float16, 32 or 64: see astype"
@@ -376,12 +374,14 @@ def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[
                 f"{what} are {x.dtype} {x.shape[1:]}, must be {like.dtype} {like.shape[1:]}"
                 f" like {first}"
             )
+    # Mapped files are looked at before they are read for the first time.
+    parts = {k: MappedFile(x) if isinstance(x, np.memmap) else x for k, x in arrays.items()}
     image_shape = (like.shape[1], like.shape[2]) if like.ndim == 3 else None
     kept: type[np.uint8 | np.float32]
     convert: Convert
     if like.dtype.kind == "f":
-        for what, x in parts.items():
-            _check_finite(what, x)
+        for what, part in parts.items():
+            _check_finite(what, part)
         kept, convert = np.float32, partial(np.asarray, dtype=np.float32)
     elif like.dtype == np.bool_ or all(x[b].max() <= 1 for x in parts.values() for b in chunks(x)):
         kept, convert = np.uint8, partial(np.multiply, 255, dtype=np.uint8)

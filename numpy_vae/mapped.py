@@ -41,9 +41,7 @@ class MappedFile:
     def __init__(self, array: np.memmap[Any, Any]) -> None:
         assert array.filename is not None
         self.array, self.path = np.asarray(array), os.fspath(array.filename)
-        self.shape, self.dtype = array.shape, array.dtype
-        self.ndim, self.size = array.ndim, array.size
-        self._seen = self._look()
+        self.shape, self._seen = array.shape, self._look()
 
     def __len__(self) -> int:
         return len(self.array)
@@ -79,7 +77,7 @@ class MappedFile:
 class Rows:
     """Some rows of an array on the disk, in the place of an array of images (N, D).
 
-    Of an array they have `shape`, `ndim`, `size`, `dtype` and `len`; an index of rows, which reads
+    Of an array they have `shape`, `ndim`, `dtype` and `len`; an index of rows, which reads
     those rows and gives what the same index of an array gives; and `min` and `max`. None of these
     takes memory for the other rows. There is no arithmetic and no index of pixels. NumPy's own
     functions take them for an array, and read them all.
@@ -96,11 +94,6 @@ class Rows:
     def shape(self) -> tuple[int, int]:
         """(N, D)."""
         return len(self.index), math.prod(self.source.shape[1:])
-
-    @property
-    def size(self) -> int:
-        """N D."""
-        return math.prod(self.shape)
 
     def __len__(self) -> int:
         return len(self.index)
