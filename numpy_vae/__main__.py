@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -45,7 +46,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: that of the process); return its exit status."""
-    starting.imported()
+    if signal.getsignal(signal.SIGINT) is starting.end:  # the import is done
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in range(3):
         try:
             os.fstat(number)

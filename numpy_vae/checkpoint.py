@@ -67,8 +67,7 @@ class Checkpoint(NamedTuple):
         """A hash of the kept parameters; files.json records it for the files made from them."""
         import hashlib
 
-        *_, params = self.vectors.values()
-        return hashlib.sha256(params.flat.data).hexdigest()[:16]
+        return hashlib.sha256(self.kept.params.flat.data).hexdigest()[:16]
 
     @property
     def kept(self) -> VAE:
@@ -78,15 +77,7 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all.
-
-    Raises
-    ------
-    ValueError
-        If the likelihood or the network is not the package's: see `VAE.save`.
-    OSError
-        If the file cannot be written.
-    """
+    """Write a checkpoint, whole or not at all; ValueError for a model that `VAE.save` refuses."""
     _, adam, streams, history, average, best, settings = checkpoint
     training = {
         "version": VERSION,
@@ -111,13 +102,8 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read what `save_checkpoint` has written.
 
-    Raises
-    ------
-    ValueError
-        If the file is damaged, is no checkpoint, does not agree with itself, or is of another
-        version.
-    OSError
-        If it cannot be read.
+    ValueError if the file is damaged, is no checkpoint, does not agree with itself, or is of
+    another version.
     """
     model, arrays = read_model(path)  # once: a run that is being trained may replace the file
     try:
@@ -129,7 +115,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if training["average"] is not None:
             average = Average(vae.params, training["average"]["eta"])
         if training["best"] is not None:
-            best = _best(vae.params, **training["best"])
+            best = Best(vae.params)
+            best.epoch = check_whole("the best epoch", training["best"]["epoch"], 0, MAX_EPOCHS)
+            if best.epoch:
+                elbo = training["best"]["elbo"]
+                best.elbo = check_real("its ELBO", elbo, -math.inf, math.inf, open_below=False)
         adam = Adam(vae.params, *(training["adam"][name] for name in ADAM))
         adam.t = check_whole("the number of steps", training["adam"]["t"], 0, 1 << 62)
         streams = spawn_streams(0)._replace(
@@ -166,15 +156,6 @@ def _check_pass(name: str, vae: VAE) -> None:
             vae.encode(vae.decode(np.zeros((1, vae.latent_dim))))
     except FloatingPointError as error:
         raise ValueError(f"{name} holds values that no training leaves: {error}") from None
-
-
-def _best(params: Params, epoch: object, elbo: object) -> Best:
-    """Return the best epoch with a copy of these parameters."""
-    best = Best(params)
-    best.epoch = check_whole("the best epoch", epoch, 0, MAX_EPOCHS)
-    if best.epoch:
-        best.elbo = check_real("its ELBO", elbo, -math.inf, math.inf, open_below=False)
-    return best
 
 
 def _table(history: Sequence[Record], columns: Sequence[str]) -> Array:

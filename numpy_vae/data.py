@@ -2,13 +2,10 @@
 
 Axes: N images of a data set, D pixels of an image, B images of a minibatch.
 
-Files. MNIST [1] is four gzipped IDX files. They are read from `data_dir`, else from
-`$NUMPY_VAE_DATA`, else from the user's cache folder. If neither is given and the cache does not
-hold all four, they are downloaded into it from `MNIST_MIRRORS`. A download gets its name only after
-its size and SHA-256 match `MNIST_FILES`. Pixels stay uint8 in memory (55 MB, not 220) and become
-floats a minibatch at a time. A large `.npy` file that holds one image after another
-stays on the disk, and only the images of a minibatch are read, with what the system reads around
-them: it may be larger than memory (`numpy_vae.mapped`).
+Files. MNIST [1] is four gzipped IDX files, which `load_mnist` finds or downloads. A download gets
+its name only after its size and SHA-256 match `MNIST_FILES`. Pixels stay uint8 in memory (55 MB,
+not 220) and become floats a minibatch at a time. A large `.npy` file stays on the disk, and only
+the images of a minibatch are read: it may be larger than memory (`numpy_vae.mapped`).
 
 Binarisation. A Bernoulli likelihood is a probability of pixels that are 0 or 1, and MNIST is grey.
 What is done about that belongs to the data, not to the model:
@@ -87,31 +84,19 @@ _STATIC_SEED = int.from_bytes(b"static binarisation")
 class Dataset:
     """Images split into a training and a test set, one flattened image a row.
 
-    Attributes
-    ----------
-    name : str
-        What the data are, for titles and result files.
-    train, test : ndarray, shape (N, D), uint8 or float32
-        uint8 pixels stand for value / 255 (see `to_float`); floats stand for themselves. Of a file
-        that stays on the disk they are `mapped.Rows`, which have what is used of an array.
-    train_labels, test_labels : ndarray of int, shape (N,), optional
-    train_factors, test_factors : structured ndarray, shape (N,), optional
-        What each image was drawn from, where that is known (`load_digits`).
-    image_shape : (int, int), optional
-        Height and width of an image, when the rows are images.
-    validation, validation_labels : ndarray, optional
-        What `split_validation` has taken from the training set.
+    uint8 pixels stand for value / 255 (see `to_float`), floats stand for themselves. Of a file that
+    stays on the disk images are `mapped.Rows`, which have what is used of an array.
     """
 
-    name: str
-    train: NDArray[Any]
+    name: str  # what the data are, for titles and result files
+    train: NDArray[Any]  # (N, D), uint8 or float32
     test: NDArray[Any]
-    train_labels: NDArray[Any] | None = None
+    train_labels: NDArray[Any] | None = None  # (N,), integers
     test_labels: NDArray[Any] | None = None
-    train_factors: NDArray[Any] | None = None
-    test_factors: NDArray[Any] | None = None
-    image_shape: tuple[int, int] | None = None
-    validation: NDArray[Any] | None = None
+    train_factors: NDArray[Any] | None = None  # (N,), structured: what each image was drawn from,
+    test_factors: NDArray[Any] | None = None  # where that is known (`load_digits`)
+    image_shape: tuple[int, int] | None = None  # height and width, when the rows are images
+    validation: NDArray[Any] | None = None  # what `split_validation` has taken from `train`
     validation_labels: NDArray[Any] | None = None
 
 
@@ -119,21 +104,10 @@ class Dataset:
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read an IDX file of bytes, plain or gzipped (told by its content, not its name).
+    """Read an IDX file of bytes, plain or gzipped: images (N, rows, columns) or labels (N,).
 
-    Memory grows with what the file holds, never with what its header promises.
-
-    Returns
-    -------
-    ndarray of uint8, shape (N, rows, columns) for images or (N,) for labels
-
-    Raises
-    ------
-    ValueError
-        If the file is empty, damaged, neither IDX images nor labels, longer or shorter than its
-        header says, or of no images.
-    OSError
-        If it cannot be read.
+    Its content tells which, not its name. Memory grows with what the file holds, never with what
+    its header promises. ValueError if it is damaged, or neither images nor labels.
     """
     import gzip
 
@@ -191,20 +165,14 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Load MNIST: from `data_dir`, else `$NUMPY_VAE_DATA`, else the cache, else the network.
 
     A folder given by `data_dir` or `$NUMPY_VAE_DATA` must hold all four of `MNIST_FILES`, gzipped
-    or (without `.gz`) not. Only a download is compared with the checksums: files in a
-    folder must be well-formed, but may be another data set of the same form, such as Fashion-MNIST.
+    or (without `.gz`) not. Only a download is compared with the checksums: files in a folder must
+    be well-formed, but may be another data set of the same form, such as Fashion-MNIST. OSError if
+    the files are not there and not to be had, ValueError if they are damaged.
 
     Returns
     -------
     Dataset
         ``train`` (60000, 784) and ``test`` (10000, 784) uint8, with labels 0 to 9.
-
-    Raises
-    ------
-    OSError
-        If a given folder does not hold the files, or neither the cache nor any mirror has them.
-    ValueError
-        If a file is damaged, or the four do not belong together.
     """
     environment = os.environ.get("NUMPY_VAE_DATA")
     if data_dir is not None:
@@ -214,16 +182,13 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     else:
         cache = cache_folder()
         paths = (_find(cache) if cache is not None else []) or _download(cache)
-    train, train_labels = _read_pair(*paths[:2])
-    test, test_labels = _read_pair(*paths[2:])
-    _, rows, columns = train.shape
-    if test.shape[1:] != (rows, columns):
+    train, train_labels, image_shape = _read_pair(*paths[:2])
+    test, test_labels, other = _read_pair(*paths[2:])
+    if other != image_shape:
         raise ValueError(
-            f"{paths[2]}: images of {test.shape[1:]}, must be {(rows, columns)} like those of"
-            " the training set"
+            f"{paths[2]}: images of {other}, must be {image_shape} like those of the training set"
         )
-    train, test = train.reshape(len(train), -1), test.reshape(len(test), -1)
-    return Dataset("mnist", train, test, train_labels, test_labels, image_shape=(rows, columns))
+    return Dataset("mnist", train, test, train_labels, test_labels, image_shape=image_shape)
 
 
 def _held(what: str, folder: Path) -> list[Path]:
@@ -249,14 +214,18 @@ def _find(folder: Path) -> list[Path]:
     return found if len(found) == len(MNIST_FILES) else []
 
 
-def _read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _read_pair(
+    images: Path, labels: Path
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
+    """Return images (N, D), their labels (N,), and the shape of an image."""
     x, y = read_idx(images), read_idx(labels)
     if x.ndim != 3 or y.shape != x.shape[:1]:
         raise ValueError(
             f"{images} of {x.shape} and {labels.name} of {y.shape} must be images"
             " (N, rows, columns) and as many labels (N,)"
         )
-    return x, y
+    _, rows, columns = x.shape
+    return x.reshape(len(x), -1), y, (rows, columns)
 
 
 def _download(folder: Path | None) -> list[Path]:
@@ -305,54 +274,41 @@ def _fetch(url: str, path: Path) -> None:
 
 
 def load_array(path: str | os.PathLike[str]) -> Dataset:
-    """Load images from a `.npy` or `.npz` file; `dataset_from_array` says what they may be.
+    """Load images from a `.npy` or `.npz` file.
 
     An `.npz` holds `x_train` and `x_test`, with or without `y_train` and `y_test`; or `train` and
     `test`, with or without `train_labels` and `test_labels`; or one array of images of any name,
-    with or without one called `labels`, `label` or `y`. A given split is kept; one array is split.
+    with or without one called `labels`, `label` or `y`. A given split is kept. Of one array the
+    last N // 6 (at least 1) of a shuffle are the test set. The shuffle is the same for every run,
+    whatever its seed: no test image of one is a training image of another.
 
-    A `.npy` file of `MAPPED` bytes or more is checked from end to end and then stays on the disk:
-    the images are `Rows` of it, and it must not be changed while they are used. What comes of them
-    is what comes of an array in memory, to the bit. In Fortran order, where an image lies scattered
-    over the whole file, it is read whole instead, and its images must fit in memory.
+    Images are (N, D) or (N, height, width). uint8 pixels stand for value / 255; floats (16, 32, 64
+    bits) stand for themselves and are kept as float32. Binary images, which are bool, or uint8 with
+    no value but 0 and 1, are kept as uint8 0 and 255, because `to_float` would make 1 / 255, nearly
+    black, of a uint8 1. Labels are integers (N,).
 
-    Raises
-    ------
-    ValueError
-        If the file is damaged, laid out otherwise, or holds arrays that are not images.
-    OSError
-        If it cannot be read.
+    A `.npy` file of `MAPPED` bytes or more in C order is checked from end to end and then stays on
+    the disk: the images are `Rows` of it, and it must not be changed while they are used. What
+    comes of them is what comes of an array in memory, to the bit; static binarisation refuses them.
+
+    ValueError if the file is damaged, laid out otherwise, or holds arrays that are not images.
     """
     path = Path(path)
-    parts, image_shape = _read_parts(path)
+    parts, image_shape = read_images(path)
     if "" in parts:
-        try:
-            return _split(path.stem, *parts[""], image_shape)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        return _split(path, *parts[""], image_shape)
     (train, train_labels), (test, test_labels) = parts.values()
     return Dataset(path.stem, train, test, train_labels, test_labels, image_shape=image_shape)
 
 
-def read_images(path: str | os.PathLike[str]) -> dict[str, Part]:
-    """Read the images of a file that `load_array` takes, in the order in which it holds them.
+def read_images(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Part], tuple[int, int] | None]:
+    """Return what a file that `load_array` takes holds, in its order, and the shape of an image.
 
-    Returns
-    -------
-    dict of str to (images, labels)
-        Images (N, D), uint8 or float32, perhaps `Rows`, and labels (N,) or None: under "train" and
-        "test" where the file holds a split, else under "".
-
-    Raises
-    ------
-    ValueError, OSError
-        As `load_array`.
+    Images (N, D), uint8 or float32, perhaps `Rows`, and labels (N,) or None: under "train" and
+    "test" where the file holds a split, else under "".
     """
-    return _read_parts(Path(path))[0]
-
-
-def _read_parts(path: Path) -> tuple[dict[str, Part], tuple[int, int] | None]:
-    """Return what a file holds, checked: images and labels by part, and the shape of an image."""
     arrays = read_arrays(path, mapped=MAPPED)
     try:
         names = _names_of_parts(arrays)
@@ -384,49 +340,18 @@ def _names_of_parts(arrays: dict[str, NDArray[Any]]) -> dict[str, tuple[str, str
     return {"": (images[0], labels[0] if labels else None)}
 
 
-def dataset_from_array(
-    x: NDArray[Any], labels: NDArray[Any] | None = None, *, name: str = "array"
-) -> Dataset:
-    """Make a data set of one array of images; the last N // 6 (at least 1) of a shuffle are test.
-
-    The shuffle is the same for every run, whatever its seed: no test image of one is a training
-    image of another. The result shares no memory with `x` and `labels`.
-
-    Parameters
-    ----------
-    x : ndarray, shape (N, D) or (N, height, width), N >= 2
-        uint8 pixels stand for value / 255; floats (16, 32, 64 bits) stand for themselves and are
-        kept as float32. Binary images, which are bool, or uint8 with no value but 0 and 1, are kept
-        as uint8 0 and 255, because `to_float` would make 1 / 255, nearly black, of a uint8 1.
-    labels : ndarray of int, shape (N,), optional
-    name : str
-
-    Raises
-    ------
-    ValueError
-        If `x` has another dtype or shape, is empty, holds NaN, infinity or values beyond float32,
-        or `labels` are not one integer per image.
-    """
-    (x,), image_shape = _images({"images": np.asarray(x)})
-    return _split(name, x, _labels("labels", labels, len(x)), image_shape)
-
-
 def _split(
-    name: str,
-    x: NDArray[Any],
-    y: NDArray[Any] | None,
-    image_shape: tuple[int, int] | None,
+    path: Path, x: NDArray[Any], y: NDArray[Any] | None, image_shape: tuple[int, int] | None
 ) -> Dataset:
     if len(x) < 2:
         raise ValueError(
-            "there is 1 image, must be 2 or more: one for training and one for testing"
+            f"{path}: there is 1 image, must be 2 or more: one for training and one for testing"
         )
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(x))
     train, test = np.split(order, [-max(1, len(x) // 6)])
     y_train, y_test = (None, None) if y is None else (y[train], y[test])
-    return Dataset(
-        name, subset(x, train), subset(x, test), y_train, y_test, image_shape=image_shape
-    )
+    x_train, x_test = subset(x, train), subset(x, test)
+    return Dataset(path.stem, x_train, x_test, y_train, y_test, image_shape=image_shape)
 
 
 def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[int, int] | None]:
@@ -434,10 +359,8 @@ def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[
 
     The parts are judged together: a blank test set is not binary where the training set is grey.
     """
-    # Mapped files are looked at before they are read for the first time.
-    parts = {k: MappedFile(x) if isinstance(x, np.memmap) else x for k, x in arrays.items()}
-    first, like = next(iter(parts.items()))
-    for what, x in parts.items():
+    first, like = next(iter(arrays.items()))
+    for what, x in arrays.items():
         if x.dtype not in (np.uint8, np.bool_) and (x.dtype.kind != "f" or x.dtype.itemsize > 8):
             raise ValueError(
                 f"{what} are {x.dtype}, must be uint8, bool or float16, 32 or 64: see astype"
@@ -451,49 +374,25 @@ def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[
                 f"{what} are {x.dtype} {x.shape[1:]}, must be {like.dtype} {like.shape[1:]}"
                 f" like {first}"
             )
+    # Mapped files are looked at before they are read for the first time.
+    parts = {k: MappedFile(x) if isinstance(x, np.memmap) else x for k, x in arrays.items()}
     image_shape = (like.shape[1], like.shape[2]) if like.ndim == 3 else None
     kept: type[np.uint8 | np.float32]
     convert: Convert
     if like.dtype.kind == "f":
-        for what, x in parts.items():
-            _check_finite(what, x)
-        kept, convert = np.float32, _single
+        for what, part in parts.items():
+            _check_finite(what, part)
+        kept, convert = np.float32, partial(np.asarray, dtype=np.float32)
     elif like.dtype == np.bool_ or all(x[b].max() <= 1 for x in parts.values() for b in chunks(x)):
-        kept, convert = np.uint8, _times_255
+        kept, convert = np.uint8, partial(np.multiply, 255, dtype=np.uint8)
     else:
-        kept, convert = np.uint8, _as_they_are
-    images = []
-    for what, x in parts.items():
-        if isinstance(x, MappedFile):
-            rows = rows_of(x, kept, convert)
-            images.append(rows if x.array.flags.c_contiguous else _read(what, rows))
-        else:
-            x = np.ascontiguousarray(x.reshape(len(x), -1))
-            images.append(convert(x, np.arange(len(x))))
-    return images, image_shape
-
-
-def _read(what: str, rows: NDArray[Any]) -> NDArray[Any]:
-    """Return `Rows` of a file in Fortran order as an array in memory."""
-    try:
-        return np.asarray(rows)
-    except MemoryError:
-        raise ValueError(
-            f"{what} are in Fortran order, {rows.size * rows.dtype.itemsize >> 20} MiB of"
-            f" {rows.dtype}, more than memory; must be in C order to stay on the disk"
-        ) from None
-
-
-def _as_they_are(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
-    return x
-
-
-def _single(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.float32]:
-    return x.astype(np.float32, copy=False)
-
-
-def _times_255(x: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.uint8]:
-    return np.multiply(x, 255, dtype=np.uint8)
+        kept, convert = np.uint8, np.asarray
+    return [
+        rows_of(x, kept, convert)
+        if isinstance(x, MappedFile)
+        else convert(np.ascontiguousarray(x.reshape(len(x), -1)))
+        for x in parts.values()
+    ], image_shape
 
 
 def _check_finite(what: str, x: NDArray[Any] | MappedFile) -> None:
@@ -513,11 +412,8 @@ def _check_finite(what: str, x: NDArray[Any] | MappedFile) -> None:
         )
 
 
-def _labels(what: str, labels: NDArray[Any] | None, n: int) -> NDArray[Any] | None:
-    if labels is None:
-        return None
-    y = np.asarray(labels)
-    if y.dtype.kind not in "iu" or y.shape != (n,):
+def _labels(what: str, y: NDArray[Any] | None, n: int) -> NDArray[Any] | None:
+    if y is not None and (y.dtype.kind not in "iu" or y.shape != (n,)):
         raise ValueError(f"{what} are {y.dtype} {y.shape}, must be integers ({n},), one per image")
     return y
 
@@ -565,12 +461,8 @@ def to_float(images: NDArray[Any], dtype: DTypeLike = np.float32) -> NDArray[Any
     """Return pixels as floats: uint8 as value / 255, floats as they are (copied only if need be).
 
     0 is exactly 0.0 and 255 exactly 1.0, in float32 as in float64. A uint8 1 is a nearly black
-    1 / 255, also where only 0 and 1 occur: it is `dataset_from_array` that knows binary images.
-
-    Raises
-    ------
-    ValueError
-        If `images` are neither uint8 nor floats.
+    1 / 255, also where only 0 and 1 occur: it is `load_array` that knows binary images. ValueError
+    for any other dtype.
     """
     images = np.asarray(images)
     if images.dtype.kind == "f":
@@ -585,12 +477,8 @@ def to_float(images: NDArray[Any], dtype: DTypeLike = np.float32) -> NDArray[Any
 def split_validation(data: Dataset, size: int) -> Dataset:
     """Set `size` of the training images aside, to compare settings on; the test set is not touched.
 
-    The choice is the same for every run, whatever its seed. The others keep their order.
-
-    Raises
-    ------
-    ValueError
-        If `size` is not a whole number that leaves a training image.
+    The choice is the same for every run, whatever its seed. The others keep their order. ValueError
+    if `size` is not a whole number that leaves a training image.
     """
     check_whole("the number of validation images", size, 0, len(data.train) - 1)
     if size == 0:
@@ -613,20 +501,22 @@ def binarized(data: Dataset, mode: str) -> Dataset:
 
     For `none`, and for `dynamic`, which `batch` draws, they are returned unchanged. The draw of
     `static` is like Larochelle's static MNIST [3] in kind, not the same bits. It is the same for
-    every run, whatever its seed; training and test set have streams of their own.
-
-    Raises
-    ------
-    ValueError
-        If `mode` is not in `BINARIZE`, or is not `none` and pixels lie outside [0, 1].
+    every run, whatever its seed; training and test set have streams of their own. ValueError if
+    `mode` is not in `BINARIZE`, is not `none` and pixels lie outside [0, 1], or is `static` and the
+    images stay on the disk.
     """
     check_choice("binarize", mode, BINARIZE)
     if mode == "none":
         return data
-    sets = {"train": data.train, "test": data.test}
+    sets: dict[str, NDArray[Any] | Rows] = {"train": data.train, "test": data.test}
     if data.validation is not None:
         sets["validation"] = data.validation
     for x in sets.values():
+        if mode == "static" and isinstance(x, Rows):
+            raise ValueError(
+                f"{data.name}: binarize is 'static', must be none, threshold or dynamic for a file"
+                f" that stays on the disk (a .npy of {MAPPED >> 20} MiB or more; a .npz does not)"
+            )
         if x.dtype != np.uint8 and not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(
                 f"{data.name}: pixels run from {x.min():g} to {x.max():g},"
@@ -636,7 +526,9 @@ def binarized(data: Dataset, mode: str) -> Dataset:
         return data
     seeds = np.random.SeedSequence(_STATIC_SEED).spawn(3)
     for (name, x), seed in zip(sets.items(), seeds, strict=False):
-        sets[name] = _binary(x, seed if mode == "static" else None)
+        rng = np.random.default_rng(seed) if mode == "static" else None
+        draw = partial(black_or_white, rng=rng)
+        sets[name] = rows_of(x, np.uint8, draw) if isinstance(x, Rows) else draw(x)
     return replace(data, **sets)  # type: ignore[arg-type]
 
 
@@ -657,32 +549,6 @@ def black_or_white(images: NDArray[Any], rng: np.random.Generator | None) -> NDA
     return result
 
 
-def _binary(images: NDArray[Any] | Rows, seed: np.random.SeedSequence | None) -> NDArray[np.uint8]:
-    """Return `black_or_white` of all images; of those on the disk when they are read."""
-    if isinstance(images, Rows):
-        return rows_of(images, np.uint8, partial(_binary_there, seed=seed))
-    return black_or_white(images, None if seed is None else np.random.default_rng(seed))
-
-
-def _binary_there(
-    x: NDArray[Any], places: NDArray[np.intp], seed: np.random.SeedSequence | None
-) -> NDArray[np.uint8]:
-    """Return the rows that `black_or_white` of all images has at these places."""
-    if seed is None:
-        return black_or_white(x, None)
-    # Each row is drawn from where its first pixel stands in the stream of all. A step of PCG64 is
-    # 64 bits, of which NumPy makes two float32, the lower half first; the tests hold it to that.
-    u, bits = np.empty(x.shape, np.float32), np.random.PCG64(seed)
-    rng, start = np.random.Generator(bits), bits.state
-    for row, pixels in enumerate((places * x.shape[1]).tolist()):  # so many stand before it
-        bits.state = start
-        bits.advance(pixels // 2)
-        if pixels % 2:
-            rng.random(dtype=np.float32)
-        rng.random(out=u[row], dtype=np.float32)
-    return np.multiply(u < to_float(x), 255, dtype=np.uint8)
-
-
 def batch(
     images: NDArray[Any],
     rows: NDArray[np.intp] | slice,
@@ -691,31 +557,13 @@ def batch(
     rng: np.random.Generator | None,
     dtype: DTypeLike = np.float32,
 ) -> NDArray[Any]:
-    """Return some rows of `binarized` data as the model wants them, for `dynamic` drawn anew.
+    """Return some rows of `binarized` data, (B, D), as the model wants them.
 
-    x ~ Bernoulli(p), p the value of the pixel: always 1 for p = 1, always 0 for p = 0. The draw is
-    made in float32 whatever `dtype`, so that a run in float64 sees the same images.
-
-    Parameters
-    ----------
-    images : ndarray, shape (N, D), uint8 or float
-    rows : ndarray of int, shape (B,), or slice
-    binarize : str
-        One of `BINARIZE`; only `dynamic` draws anything.
-    rng : numpy.random.Generator or None
-        Not a seed, which would draw the same noise for every batch.
-    dtype : dtype
-        float32, float64, or complex128 for the complex step.
-
-    Returns
-    -------
-    ndarray, shape (B, D)
-        To be read, not written: for a slice of floats it may be a view of `images`.
-
-    Raises
-    ------
-    ValueError
-        If `binarize` is not in `BINARIZE`, or is `dynamic` and `rng` no Generator.
+    For `dynamic` they are drawn anew, x ~ Bernoulli(p), p the value of the pixel: always 1 for
+    p = 1, always 0 for p = 0. The draw is made in float32 whatever `dtype` (float32, float64, or
+    complex128 for the complex step), so that a run in float64 sees the same images. `rng` is no
+    seed, which would draw the same noise for every batch. The result is to be read, not written:
+    for a slice of floats it may be a view of `images`.
     """
     check_choice("binarize", binarize, BINARIZE)
     if binarize != "dynamic":
@@ -731,11 +579,7 @@ def minibatches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[N
     """Return one epoch of N images in random order: index arrays (B,), the last perhaps smaller.
 
     Every index occurs exactly once. The order is drawn at the call, not at the first batch.
-
-    Raises
-    ------
-    ValueError
-        If `batch_size` is not a whole number of at least 1.
+    ValueError if `batch_size` is not a whole number of at least 1.
     """
     step = check_whole("batch_size", batch_size, 1, 2**31 - 1)
     order = rng.permutation(n).astype(np.intp, copy=False)

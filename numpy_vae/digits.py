@@ -191,20 +191,10 @@ def spline(knots: NDArray[Any], t: NDArray[Any]) -> NDArray[Any]:
 
 
 def draw(pen: Pen, factors: NDArray[Any], noise: NDArray[Any]) -> NDArray[np.uint8]:
-    """Draw images of one template.
+    """Draw images of one template, (B, 784).
 
-    Parameters
-    ----------
-    pen : Pen
-        The template, from `read_template`.
-    factors : structured ndarray, shape (B,)
-        With the fields of `FACTORS`.
-    noise : ndarray of integers, shape (B, C, 2)
-        The e of the wobble times 2^16, below 2^20; zeros give the template's own shape.
-
-    Returns
-    -------
-    ndarray of uint8, shape (B, 784)
+    `factors`, (B,), has the fields of `FACTORS`. `noise`, (B, C, 2), is the e of the wobble times
+    2^16, whole numbers below 2^20; zeros give the template's own shape.
     """
     f = {name: factors[name].astype(np.float64)[:, None] for name in FACTORS}
     x, y = np.moveaxis(pen.control + pen.wobble @ noise.astype(np.float64) / 2**16, 2, 0)
@@ -251,16 +241,8 @@ def load_digits(n: int = 12_000, *, rng: np.random.Generator | int | None = 0) -
     -------
     Dataset
         Images (N, 784) and labels (N,) of uint8, shuffled; in each set the sizes of the classes
-        differ by at most one. The factors have the float32 fields slant and rotation (radians: to
-        the right, clockwise), scale, width, shift_x and shift_y (pixels: longer side of the box
-        around the middle of the strokes, thickness of the strokes, to the right, downwards) and
-        aspect (a ratio), and the int32 field style, an index into ``TEMPLATES[label]``. Only the
-        wobble of the hand is not recorded.
-
-    Raises
-    ------
-    ValueError
-        If n is not such a number.
+        differ by at most one. The factors have the float32 fields of `FACTORS` and the int32 field
+        style, an index into ``TEMPLATES[label]``. Only the wobble of the hand is not recorded.
     """
     n = check_whole("n", n, 60, 1_000_000)
     if not isinstance(rng, np.random.Generator | np.random.BitGenerator):
@@ -285,13 +267,7 @@ def load_digits(n: int = 12_000, *, rng: np.random.Generator | int | None = 0) -
                 noise = uniform.sum(-1, dtype=np.int64) - 6 * (2**16 - 1)
                 images[block] = draw(p, factors[block], noise)
     labels = labels.astype(np.uint8)
-    return Dataset(
-        name="digits",
-        train=images[:-test],
-        test=images[-test:],
-        train_labels=labels[:-test],
-        test_labels=labels[-test:],
-        train_factors=factors[:-test],
-        test_factors=factors[-test:],
-        image_shape=(SIDE, SIDE),
+    (x, x_test), (y, y_test), (f, f_test) = (
+        np.split(array, [-test]) for array in (images, labels, factors)
     )
+    return Dataset("digits", x, x_test, y, y_test, f, f_test, image_shape=(SIDE, SIDE))

@@ -51,17 +51,8 @@ def atomic_write(
 ) -> Iterator[IO[bytes]]:
     """Open a binary file that takes the name `path` only when the block has ended well.
 
-    Parameters
-    ----------
-    path : path
-    seal : callable, optional
-        Called with the SHA-256 of what was written, in hexadecimal, before the file takes its name.
-        If it raises, the file does not take its name, and `path` stays as it was.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written or the disk is full; `path` is then what it was before.
+    Before that `seal` is called with the SHA-256 of what was written, in hexadecimal. Where it
+    raises, the folder cannot be written or the disk is full (OSError), `path` stays as it was.
     """
     path = Path(path)
     temporary = None
@@ -118,11 +109,13 @@ def _temporary(folder: Path) -> tuple[int, str]:
 
 
 def lock(handle: int, *, wait: bool) -> bool:
-    """Lock an open file; return False if another process holds the lock, or locks do not work."""
+    """Lock an open file, or raise BlockingIOError; return False where locks do not work."""
     try:
         import fcntl
 
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:  # another process holds it
+        raise
     except (ImportError, OSError):  # Windows; or some network file systems
         return False
     return True
@@ -189,7 +182,7 @@ def write_model(
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read what `write_model` has written; raises as `read_arrays`."""
+    """Read what `write_model` has written; ValueError for any other file, or a damaged one."""
     import json
 
     arrays = read_arrays(path, packed=False)
@@ -206,55 +199,37 @@ def read_arrays(
 ) -> dict[str, NDArray[Any]]:
     """Read a `.npy` file (one array, under the name ``""``) or a `.npz` file (arrays by name).
 
-    Memory may grow to a thousand times the size of a packed file; with ``packed=False``, which
-    refuses those, not beyond the size of the file. The array of a `.npy` file of ``mapped`` bytes
-    or more stays on the disk: it is a `numpy.memmap`, to be read only.
-
-    Raises
-    ------
-    ValueError
-        If the file is neither, is damaged, holds pickled objects or two arrays of one name,
-        promises more or less than it holds, or is changed while it is read.
-    OSError
-        If it cannot be opened.
+    ValueError for any other file, a damaged one, and one that is changed while it is read. Memory
+    may grow to a thousand times the size of a packed file; with ``packed=False``, which refuses
+    those, not beyond the size of the file. The array of a `.npy` file in C order, of ``mapped``
+    bytes or more, stays on the disk: it is a `numpy.memmap`, to be read only.
     """
     import zipfile
 
     path = Path(path)
     with open_file(path) as stream:
         before = os.fstat(stream.fileno())
-        size = before.st_size
         start = stream.read(6)
         stream.seek(0)
+        if not start:
+            raise ValueError(f"{path}: empty, must be a .npy or a .npz file")
+        if start != b"\x93NUMPY" and not start.startswith(b"PK"):
+            raise ValueError(f"{path}: neither a .npy nor a .npz file (it starts with {start!r})")
         try:
             if start.startswith(b"PK"):
-                with zipfile.ZipFile(stream) as archive:
-                    members = archive.infolist()
-                    if not packed and sum(info.file_size for info in members) > size:
-                        raise ValueError("it holds packed arrays, must hold plain ones")
-                    names = [info.filename.removesuffix(".npy") for info in members]
-                    if twice := [name for name, n in Counter(names).items() if n > 1]:
-                        raise ValueError(f"it holds {twice[0]!r} more than once")
-                    arrays = {
-                        name: _read_member(archive, info, size)
-                        for name, info in zip(names, members, strict=True)
-                    }
-                    _check_unchanged(stream, before)
-                    return arrays
-            if start == b"\x93NUMPY":
-                if size < mapped:
-                    array = _read_array(stream, size)
-                    _check_unchanged(stream, before)
-                    return {"": array}
-                _check_header(stream, size)
+                arrays = _read_members(stream, before.st_size, packed=packed)
+            elif before.st_size >= mapped and _check_header(stream, before.st_size):
                 return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+            else:
+                arrays = {"": _read_array(stream, before.st_size)}
+            after = os.fstat(stream.fileno())
+            if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                raise ValueError("it was changed while it was read")
+            return arrays
         except (*_DAMAGED, zipfile.BadZipFile) as error:
             # NumPy's own may run over three lines, a MemoryError says nothing.
             reason = shorten(str(error)) or type(error).__name__
             raise ValueError(f"{path}: not a readable .npy or .npz file ({reason})") from None
-    if not start:
-        raise ValueError(f"{path}: empty, must be a .npy or a .npz file")
-    raise ValueError(f"{path}: neither a .npy nor a .npz file (it starts with {start!r})")
 
 
 def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
@@ -264,10 +239,19 @@ def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
     return open(path, "rb")  # of a folder, an OSError that says so
 
 
-def _check_unchanged(stream: IO[bytes], before: os.stat_result) -> None:
-    after = os.fstat(stream.fileno())
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise ValueError("it was changed while it was read")
+def _read_members(stream: IO[bytes], size: int, *, packed: bool) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an archive of `size` bytes by name."""
+    import zipfile
+
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+        if not packed and sum(info.file_size for info in members) > size:
+            raise ValueError("it holds packed arrays, must hold plain ones")
+        names = [info.filename.removesuffix(".npy") for info in members]
+        if twice := [name for name, n in Counter(names).items() if n > 1]:
+            raise ValueError(f"it holds {twice[0]!r} more than once")
+        pairs = zip(names, members, strict=True)
+        return {name: _read_member(archive, info, size) for name, info in pairs}
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
@@ -287,19 +271,23 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> 
 
 def _read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
     """Read one array in NPY format from a stream that holds `size` bytes."""
+    stream.seek(0)
     _check_header(stream, size)
     stream.seek(0)
     array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return array
 
 
-def _check_header(stream: IO[bytes], size: int) -> None:
-    """Raise ValueError unless a stream of `size` bytes is an array of numbers in NPY format."""
+def _check_header(stream: IO[bytes], size: int) -> bool:
+    """Return whether an array of numbers in NPY format, `size` bytes in all, is in C order.
+
+    ValueError if the stream is anything else.
+    """
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
     else:
         raise ValueError(f"NPY format version {version}, must be (1, 0) or (2, 0)")
     if dtype.hasobject:
@@ -307,3 +295,4 @@ def _check_header(stream: IO[bytes], size: int) -> None:
     promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if min(shape, default=0) < 0 or promised != held:
         raise ValueError(f"its header promises {promised} bytes and it holds {held}")
+    return not fortran

@@ -5,11 +5,10 @@ Letters of this module: M rows of a file, N rows of a data set, B rows that are 
 A mapped file takes no memory, but each thing done to an array of it would: a shuffle, a split, a
 conversion. `Rows` only notes them, `index` the rows and their order, `convert` what becomes of the
 pixels, and does them to the B rows that somebody asks for. So a minibatch reads its own rows and no
-others, if the file holds the D pixels of a row side by side, as NumPy writes them (C order). In
-Fortran order a row lies scattered over all of the file, which `numpy_vae.data` then reads whole.
+others, since the file holds the D pixels of a row side by side (C order).
 
-Who uses images need not know where they are: `subset`, `chunks` and `gathered` take either kind,
-and what goes over all of a data set goes over `chunks` of it, of some MB.
+Code that uses images need not know where they are: `subset`, `chunks` and `gathered` take either
+kind, and what goes over all of a data set goes over `chunks` of it, of some MB.
 
 A file may be changed while it is mapped. So each read checks the size and modification time of the
 file before and after, and that the values are finite. Two kinds of change go unnoticed: one within
@@ -31,25 +30,18 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Which = slice | NDArray[np.intp] | NDArray[np.bool_]
-Convert = Callable[[NDArray[Any], NDArray[np.intp]], NDArray[Any]]
+Convert = Callable[[NDArray[Any]], NDArray[Any]]
 
 _CHUNK = 1 << 20  # pixels that are worked on at once, some 10 MB
 
 
 class MappedFile:
-    """An array that stays in its file, with the file's size and time before the first read.
-
-    Parameters
-    ----------
-    array : memmap, shape (M, D) or (M, height, width)
-    """
+    """An array, (M, D) or (M, height, width), that stays in its file, which must not change."""
 
     def __init__(self, array: np.memmap[Any, Any]) -> None:
         assert array.filename is not None
         self.array, self.path = np.asarray(array), os.fspath(array.filename)
-        self.shape, self.dtype = array.shape, array.dtype
-        self.ndim, self.size = array.ndim, array.size
-        self._seen = self._look()
+        self.shape, self._seen = array.shape, self._look()
 
     def __len__(self) -> int:
         return len(self.array)
@@ -85,26 +77,16 @@ class MappedFile:
 class Rows:
     """Some rows of an array on the disk, in the place of an array of images (N, D).
 
-    Of an array they have `shape`, `ndim`, `size`, `dtype` and `len`; an index of rows, which reads
+    Of an array they have `shape`, `ndim`, `dtype` and `len`; an index of rows, which reads
     those rows and gives what the same index of an array gives; and `min` and `max`. None of these
     takes memory for the other rows. There is no arithmetic and no index of pixels. NumPy's own
     functions take them for an array, and read them all.
-
-    Attributes
-    ----------
-    source : MappedFile or Rows
-    index : ndarray of int, shape (N,)
-        Which rows of it, in which order.
-    dtype : dtype
-        Of what is read.
-    convert : callable
-        From rows of `source`, (B, D), and their places in it, (B,), to what is read, (B, D).
     """
 
     source: MappedFile | Rows
-    index: NDArray[np.intp]
-    dtype: np.dtype[Any]
-    convert: Convert
+    index: NDArray[np.intp]  # (N,) which rows of it, in which order
+    dtype: np.dtype[Any]  # of what is read
+    convert: Convert  # from rows of the source, (B, D), to what is read, (B, D)
 
     ndim = 2
 
@@ -113,21 +95,16 @@ class Rows:
         """(N, D)."""
         return len(self.index), math.prod(self.source.shape[1:])
 
-    @property
-    def size(self) -> int:
-        """N D."""
-        return math.prod(self.shape)
-
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, which: Which | int) -> NDArray[Any]:
         index = self.index[which]
         places = np.ravel(index)
-        x = np.ascontiguousarray(self.source[places]).reshape(len(places), self.shape[1])
+        x = self.source[places].reshape(len(places), self.shape[1])
         if isinstance(self.source, MappedFile):
             self.source.check_finite(x)
-        return self.convert(x, places).reshape(*index.shape, self.shape[1])
+        return self.convert(x).reshape(*index.shape, self.shape[1])
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -136,10 +113,6 @@ class Rows:
         for chunk in chunks(self):  # no memory but that of the result
             result[chunk] = self[chunk]
         return result
-
-    def subset(self, which: Which) -> Rows:
-        """Return some of the rows, of which none is read."""
-        return replace(self, index=self.index[which])
 
     def min(self) -> Any:
         """Return the smallest value, of `dtype`."""
@@ -151,25 +124,21 @@ class Rows:
 
     @cached_property
     def _ends(self) -> tuple[Any, Any]:
-        in_order = self.subset(np.argsort(self.index))  # a disk reads them faster than at random
+        in_order = subset(self, np.argsort(self.index))  # a disk reads them faster than at random
         ends = [(x.min(), x.max()) for x in (in_order[rows] for rows in chunks(in_order))]
         return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def rows_of(source: MappedFile | Rows, dtype: DTypeLike, convert: Convert) -> NDArray[Any]:
     """Return all rows of `source`, to be read as `dtype` by way of `convert`: see `Rows`."""
-    return _like_array(Rows(source, np.arange(len(source)), np.dtype(dtype), convert))
-
-
-def _like_array(rows: Rows) -> NDArray[Any]:
-    """Return the rows themselves, typed as what they stand for."""
-    return cast(NDArray[Any], rows)
+    # Typed as what they stand for.
+    return cast(NDArray[Any], Rows(source, np.arange(len(source)), np.dtype(dtype), convert))
 
 
 def subset(images: NDArray[Any] | Rows, which: Which) -> NDArray[Any]:
     """Return some of the rows of images; of those on the disk none is read."""
     if isinstance(images, Rows):
-        return _like_array(images.subset(which))
+        return cast(NDArray[Any], replace(images, index=images.index[which]))
     return images[which]
 
 

@@ -38,18 +38,9 @@ KNOWN = 4  # digests of one file: more than commands that write it at once
 
 
 class OwnFiles:
-    """The files that commands write into the folder of a run.
+    """The files that commands write into a run's folder; `kept` are those left as they were.
 
-    Parameters
-    ----------
-    folder : Path
-    overwrite : bool
-        Whether files that are not the run's own may be replaced.
-
-    Attributes
-    ----------
-    kept : set of Path
-        What `write_or_keep` has left as it was.
+    With `overwrite` files that are not the run's own may be replaced, too.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
@@ -98,12 +89,7 @@ class OwnFiles:
     def write(self, path: Path, model: str | None) -> Iterator[IO[bytes]]:
         """Like `files.atomic_write`, and list the file with the model that it shows, if any.
 
-        Raises
-        ------
-        FileExistsError
-            If by the end of the block `path` holds a file that may not be replaced.
-        OSError
-            As `files.atomic_write`, or if the list cannot be read.
+        FileExistsError if by the end of the block `path` holds a file that may not be replaced.
         """
 
         def seal(digest: str) -> None:

@@ -27,7 +27,7 @@ from .bounds import BOUNDS
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .checks import check_choice, check_real, check_whole, shorten
 from .data import BINARIZE
-from .files import TEMPORARY, check_writable, remove_torn
+from .files import TEMPORARY, check_writable, lock, remove_torn
 from .optim import SCHEDULES
 from .owned import CONFIG, HISTORY, LIST, METRICS, OwnFiles
 from .team import MAX_THREADS
@@ -52,28 +52,10 @@ def create_run(
     overwrite: bool,
     data: str | None = None,
 ) -> Path:
-    """Make the directory of a new run, and see that it can be written to.
+    """Make the directory of a new run, locked until `held` is closed, and see that it is writable.
 
-    Parameters
-    ----------
-    out : path or None
-        The directory; None is a fresh one, runs/NAME-1, runs/NAME-2, ...
-    name : str
-        NAME of a fresh one.
-    held : ExitStack
-        Keeps the directory locked until it is closed.
-    overwrite : bool
-        Whether a run that `out` already holds may be replaced. It is not touched yet.
-    data : str, optional
-        The file that the new run is trained on.
-
-    Raises
-    ------
-    ValueError
-        If `out` holds a run that may not be replaced, or files and no run, or is being written by
-        another process; or if `data` is one of the files that would be replaced.
-    OSError
-        If it cannot be written.
+    That is `out`, or a fresh runs/NAME-1, runs/NAME-2, ... A run that `out` already holds may be
+    replaced with `overwrite`, and is not touched yet. `data` is the file that is trained on.
     """
     folder = _fresh(name) if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
@@ -137,23 +119,17 @@ def write_history(own: OwnFiles, history: Sequence[Record]) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from writing the run at the same time; a killed one leaves no lock.
 
-    Raises
-    ------
-    ValueError
-        If another process writes it.
+    ValueError if another process writes it.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows does not lock folders
+    if os.name == "nt":  # where folders cannot be locked
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems know no locks
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"{folder} is being written by another process") from None
+        try:
+            lock(handle, wait=False)
+        except BlockingIOError:
+            raise ValueError(f"{folder} is being written by another process") from None
         yield
     finally:
         os.close(handle)
@@ -192,16 +168,7 @@ class Place:
 
 
 def open_run(folder: Path) -> Checkpoint:
-    """Read the checkpoint of a run, whose settings name its data.
-
-    Raises
-    ------
-    ValueError
-        If `folder` holds no run, or its checkpoint is damaged, of another version, or not that of
-        a run.
-    OSError
-        If it cannot be read.
-    """
+    """Read the checkpoint of a run, whose settings name its data (ValueError, OSError)."""
     path = folder / CHECKPOINT
     if not path.is_file():
         raise ValueError(f"{folder} is no run, must be a directory with {CHECKPOINT}")

@@ -112,7 +112,7 @@ def test_the_help_of_gradcheck_shows_a_function_of_ones_own_that_runs(capsys):
     assert max(map(len, text.splitlines())) <= 100
     code = textwrap.dedent(text[text.index("  import numpy as np") :])
     exec(code, {})
-    assert capsys.readouterr().out.count("ok    W[") == 2
-    # It is a test: without the factor 2 it fails.
+    assert capsys.readouterr().out.count("ok    x[") == 2
+    # It is a test: without the factor 3 it fails.
     with pytest.raises(AssertionError):
-        exec(code.replace("da = 2 * y", "da = y"), {})
+        exec(code.replace("3 * x**2", "x**2"), {})

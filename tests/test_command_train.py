@@ -19,6 +19,7 @@ from numpy_vae.checkpoint import load_checkpoint
 from numpy_vae.commands.inputs import prepared
 from numpy_vae.data import binarized, split_validation
 from numpy_vae.likelihood import LIKELIHOODS
+from numpy_vae.network import Network
 from numpy_vae.owned import OwnFiles
 from numpy_vae.train import Best, spawn_streams, start_output_bias
 
@@ -394,7 +395,7 @@ def test_every_flag_reaches_what_it_sets(folder):
     assert (checkpoint.adam.lr, checkpoint.adam.t) == (0.003, 2 * 3)
     assert checkpoint.vae.settings == {
         "data_dim": 20, "hidden": (6, 5), "latent_dim": 3, "activation": "tanh",
-        "likelihood": Gaussian(0.4),
+        "likelihood": Gaussian(0.4), "network_type": Network,
     }  # fmt: skip
     # And the command does what the library does when it is told the same.
     streams = spawn_streams(8)

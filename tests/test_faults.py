@@ -173,7 +173,7 @@ def test_only_the_command_line_takes_ctrl_c(monkeypatch, argv, orig, expected):
 
 @posix
 def test_the_command_line_gives_ctrl_c_back(folder):
-    before = signal.signal(signal.SIGINT, starting._end)
+    before = signal.signal(signal.SIGINT, starting.end)
     try:
         with pytest.raises(SystemExit):
             main([])

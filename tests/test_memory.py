@@ -53,7 +53,7 @@ use(load_array(path))
 
 @pytest.mark.skipif(not KNOWN, reason="no /proc: what a process has allocated is not known")
 @pytest.mark.parametrize(
-    ("dtype", "binarize"), [("f8", "dynamic"), ("u1", "static"), ("?", "threshold")]
+    ("dtype", "binarize"), [("f8", "dynamic"), ("u1", "none"), ("?", "threshold")]
 )
 def test_training_needs_no_memory_for_a_file_that_stays_on_the_disk(tmp_path, dtype, binarize):
     room, d = 40 * MIB, 1024  # the room is for 10 000 images at a time, as float32

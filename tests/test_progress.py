@@ -13,7 +13,7 @@ import pytest
 from command_line import train
 
 from numpy_vae import VAE, Progress, fit
-from numpy_vae.data import dataset_from_array
+from numpy_vae.data import Dataset
 from numpy_vae.progress import duration, epoch_line, step_line
 from numpy_vae.train import Record, Step
 
@@ -177,7 +177,9 @@ def test_a_notebook_has_its_live_line_on_standard_output(monkeypatch, clock):
 def test_fit_reports(capsys):
     images = np.random.default_rng(0).random((12, 6)).astype(np.float32)
     vae = VAE(6, (3,), 1, rng=0)
-    history = fit(vae, dataset_from_array(images), epochs=2, rng=0, report=Progress())
+    history = fit(
+        vae, Dataset("random", images[2:], images[:2]), epochs=2, rng=0, report=Progress()
+    )
     out = capsys.readouterr().out.splitlines()
     assert out == [epoch_line(record, 2) for record in history]
 

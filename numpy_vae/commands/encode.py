@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             binarize = "dynamic" if binarize == "static" else binarize
             parts = {
                 part: (binarized(Dataset(args.data, x, x), binarize).test, labels)
-                for part, (x, labels) in read_images(args.data).items()
+                for part, (x, labels) in read_images(args.data)[0].items()
             }
         for x, _ in parts.values():
             check_width(x, vae)

@@ -39,17 +39,9 @@ A function of your own is checked from Python: any scalar function of named arra
   import numpy as np
   from numpy_vae import gradcheck
 
-  def f(a):
-      return np.sum(np.tanh(a["x"] @ a["W"]) ** 2)
-
-  rng = np.random.default_rng(0)
-  x, W = rng.standard_normal((5, 3)), rng.standard_normal((3, 2))
-  y = np.tanh(x @ W)
-  da = 2 * y * (1 - y * y)                        # your backward pass
-  gradient = {"x": da @ W.T, "W": x.T @ da}
-
+  x = np.array([1.0, 2.0])
   for method in "central", "complex", "taylor":
-      report = gradcheck(f, gradient, {"x": x, "W": W}, method=method)
+      report = gradcheck(lambda a: np.sum(a["x"] ** 3), {"x": 3 * x**2}, {"x": x}, method=method)
       print(report)
       assert report.ok
 """

@@ -93,16 +93,14 @@ EQUIVALENT = {
     " -> len(data) <= promised": "they are not equal, by the line above",
     "data.load_mnist: paths[:2] -> paths[:-2]": "the first two of four",
     "data.load_mnist: paths[2:] -> paths[-2:]": "the last two of four",
-    "data.load_mnist: train.reshape(len(train), -1)"
-    " -> train.reshape(len(train), -2)": "NumPy infers a length that is negative",
-    "data.load_mnist: test.reshape(len(test), -1)"
-    " -> test.reshape(len(test), -2)": "NumPy infers a length that is negative",
+    "data._read_pair: x.reshape(len(x), -1)"
+    " -> x.reshape(len(x), -2)": "NumPy infers a length that is negative",
     "data._fetch: urlopen(url, timeout=20)"
     " -> urlopen(url, timeout=21)": "a limit with room on both sides",
-    "data._read_parts: y or 'labels' -> y": "where y is None there are no labels to name",
-    "data._read_parts: zip(images, names.items(), strict=True)"
+    "data.read_images: y or 'labels' -> y": "where y is None there are no labels to name",
+    "data.read_images: zip(images, names.items(), strict=True)"
     " -> zip(images, names.items())": "there are as many names as parts",
-    "data._read_parts: zip(images, names.items(), strict=True)"
+    "data.read_images: zip(images, names.items(), strict=True)"
     " -> zip(images, names.items(), strict=False)": "there are as many names as parts",
     "data._images: x.dtype.itemsize > 8 -> x.dtype.itemsize > 9": "no float has nine bytes",
     "data._images: like.dtype == np.bool_ or all((x[b].max() <= 1 for x in parts.values()"
@@ -110,10 +108,6 @@ EQUIVALENT = {
     " for b in chunks(x)))": "time only: a bool is at most 1",
     "data._images: x.reshape(len(x), -1)"
     " -> x.reshape(len(x), -2)": "NumPy infers a length that is negative",
-    "data._single: x.astype(np.float32, copy=False)"
-    " -> x.astype(np.float32)": "memory only: a copy of what need not be copied",
-    "data._single: x.astype(np.float32, copy=False)"
-    " -> x.astype(np.float32, copy=True)": "memory only: as above",
     "data._check_finite: part.reshape(len(part), -1)"
     " -> part.reshape(len(part), -2)": "NumPy infers a length that is negative",
     "data._check_finite: part.astype(np.float32, copy=False)"
@@ -128,9 +122,6 @@ EQUIVALENT = {
     " -> np.random.SeedSequence(_STATIC_SEED).spawn(4)": "one more child, which is not used",
     "data.binarized: zip(sets.items(), seeds, strict=False)"
     " -> zip(sets.items(), seeds)": "False is what zip takes by default",
-    "data._binary_there: x.shape[1] -> x.shape[-1]": "rows are (B, D): axis 1 is the last",
-    "data._binary_there: pixels % 2"
-    " -> pixels % -2": "only whether it is 0 matters; modulo -2 gives 0 or -1",
     "data.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
     " -> np.less(u, p, out=u).astype(dtype)": "memory only: a copy of what need not be copied",
     "data.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
