@@ -1,5 +1,7 @@
 """Is this the gradient of that function? Analytic against numeric, a row for each named block.
 
+The idea is `central_difference`, below. All the rest decides how far its number can be believed.
+
 For a scalar function f of named arrays, an analytic gradient g and a direction v (mostly a unit
 vector, which asks for one entry), three methods give the number that g·v is compared with. With
 u = 2⁻⁵² the machine epsilon of float64:
@@ -8,47 +10,37 @@ u = 2⁻⁵² the machine epsilon of float64:
 
     (f(θ + h v) - f(θ - h v)) / 2h  =  ∂f/∂v + O(h²) + O(u |f| / h)
 
-with h = u^(1/3) max(1, |θ_i|), where the two errors are of one size. The last is the rounding of f
-itself, for which four units are allowed, or what f is seen to scatter over far shorter steps (more
-than its value tells, where f cancels).
+with h = u^(1/3) max(1, |θ_i|), where the two errors are of one size. The last is the rounding of f:
+four units are allowed, or what f is seen to scatter over far shorter steps (more, where f cancels).
 
-**complex** step, of an f that accepts complex arrays and is made of analytic functions [1],
+**complex** step, of an f that is made of analytic functions and accepts complex arrays [1],
 
     Im f(θ + i h v) / h  =  ∂f/∂v + O(h²)        with h = 1e-30, so exact to rounding
 
-as nothing is subtracted. ``abs``, ``conj``, ``.real`` and their like end the imaginary part without
-a word; f is therefore held against differences in each block. A sum that cancels loses digits here,
-too: where an entry is off, what rounding θ otherwise makes of it is allowed for, up to a thousand
-times the tolerance.
+``abs``, ``conj``, ``.real`` and their like drop the imaginary part without a word, so f is held
+against differences in each block. Where an entry is off, what another rounding of θ makes of it is
+allowed for, up to a thousand times the tolerance: a sum that cancels loses digits here, too.
 
 **taylor**: the order in h of the remainder, which needs no step size,
 
     R(h) = f(θ + h v) - f(θ) - h g·v  =  h (∂f/∂v - g·v) + h² v·∇²f v / 2 + ...
 
 It shrinks like h² when g is right and like h when it is not: log₂ (R(h) / R(h/2)) must be 1.95 or
-more, at the smallest h whose remainder is a thousand times its rounding; along three directions
-through all of the block, each of them there and back, as the two terms may cancel one way. The
-second difference
+more at the smallest h whose remainder is a thousand times its rounding, along three directions
+through all of the block, there and back, as the two terms may cancel one way. Where the second
+difference f(θ + h v) - 2 f(θ + h v / 2) + f(θ), which knows nothing of g, does not shrink like h²
+either, there is a kink (relu at 0) on the way, and another direction is drawn.
 
-    f(θ + h v) - 2 f(θ + h v / 2) + f(θ)
+An error is relative to the largest entry of its block; of a larger block than `max_entries` a
+seeded sample is checked, its largest entry among it, and random directions through all of it. A
+block that f does not read must have a gradient of exact zeros. Where rounding would hide an error
+of a hundredth, the complex step decides; if f takes no complex numbers, the block fails.
 
-knows nothing of g. Where it does not shrink like h² either, there is a kink (relu at 0) on the way,
-and another direction is drawn.
-
-An error is measured against the largest entry of its block, so that a block of small gradients is
-held to its own size. Where f does not read a block at all, its gradient must be zero to the bit.
-Where rounding would hide an error of a hundredth, the complex step is asked instead, and if f knows
-no complex numbers the block fails: what cannot be seen is not right.
-
-Between θ - h v and θ + h v there may be a kink, and the central difference is the mean of two
-slopes and neither. An entry that is off, or whose slopes on the two sides differ, is therefore
-looked at again. If h, 2h and 4h extrapolate to one value, f is smooth, and that value counts. If
-the analytic entry is what the complex step gives, which never leaves the point, and near the slope
-on one side, it passes at a kink: it is named, and counted, and with more than one such entry in a
-hundred the check fails. Else h is made smaller.
-
-A block of more than `max_entries` entries is checked, but for the Taylor remainder, in a seeded
-sample of them, its largest among it, and along random directions through all of the block.
+Across a kink the central difference is the mean of two slopes. An entry that is off, or whose
+slopes on the two sides differ, is therefore looked at again. If h, 2h and 4h extrapolate to one
+value, f is smooth, and that value counts. If the analytic value is that of the complex step, which
+never leaves the point, and near the slope on one side, the entry passes at a kink: it is named and
+counted, and more than one in a hundred fail the check. Else h is made smaller.
 
 References
 ----------
@@ -60,14 +52,39 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .checks import check_choice, check_real, check_whole
 from .params import Array
+
+Index = tuple[int, ...]
+Arrays = Mapping[str, Array]
+Function = Callable[[Arrays], Any]
+
+
+def central_difference(f: Function, arrays: Arrays, name: str, index: Index, h: float) -> float:
+    """(f(θ + h) - f(θ - h)) / 2h, where h moves one entry alone.
+
+    Parameters
+    ----------
+    f, arrays : callable, mapping of str to ndarray of float64
+        A scalar function of named arrays, and the point θ.
+    name, index, h : str, tuple of int, float
+        The entry arrays[name][index], and its step: 6e-6 is near the best for numbers of size 1.
+    """
+
+    def moved(t: float) -> Arrays:
+        array = np.array(arrays[name])  # a copy
+        array[index] += t
+        return {**arrays, name: array}
+
+    return float(f(moved(h)) - f(moved(-h))) / (2 * h)
+
 
 ROUNDING = float(np.finfo(np.float64).eps)  # u
 STEP = ROUNDING ** (1 / 3)
@@ -80,14 +97,12 @@ LEVELS = 18  # the remainder is looked at from h = 1e-7 up to 1e-2, doubled each
 READ, DRAWN = 3, 20  # directions that the order is read along, and most that are drawn for it
 TOLERANCE = {"central": 1e-6, "complex": 1e-12, "taylor": 0.0}  # the last is judged by its order
 
+DROWNS = "rounding drowns the difference"
 NOT_READ = "f does not read this block: its gradient must be exactly zero"
 HIDDEN = (
     "the rounding of f hides this derivative: let f accept complex arrays, or drop its large "
     "constants"
 )
-
-Index = tuple[int, ...]
-Direction = Index | Array  # one entry, or a vector of the block's shape
 
 
 @dataclass(frozen=True)
@@ -150,9 +165,9 @@ class Report:
 
 
 def gradcheck(
-    f: Callable[[Mapping[str, Array]], Any],
-    gradient: Mapping[str, Array],
-    arrays: Mapping[str, Array],
+    f: Function,
+    gradient: Arrays,
+    arrays: Arrays,
     *,
     method: str = "central",
     tolerance: float | None = None,
@@ -166,39 +181,30 @@ def gradcheck(
     Parameters
     ----------
     f : callable
-        Scalar function of a mapping of names to arrays. It must not draw random numbers. It may
-        close over whatever it likes: data, settings, noise.
+        Scalar function of a mapping of names to arrays. It must not draw random numbers; it may
+        close over data, settings and noise.
     gradient : mapping of str to ndarray
         ∂f/∂(array), of the array's shape, for every array that is to be checked.
     arrays : mapping of str to ndarray of float64
-        The point. It is copied, never written to.
+        The point. It is not written to.
     method : {"central", "complex", "taylor"}
-        Central differences, which also need an f that accepts complex128 where it has kinks; the
-        complex step; or the order of the Taylor remainder.
+        Where f has kinks, central differences also need an f that accepts complex128.
     tolerance : float, optional
-        Largest error, relative to the largest entry of the block; 1e-6 for central differences
-        (the rounding of f is allowed for besides), 1e-12 for the complex step. The Taylor remainder
-        is judged by its order alone.
+        Largest error, relative to the largest entry of the block: 1e-6 for central differences
+        (besides the rounding of f), 1e-12 for the complex step. Taylor is judged by its order.
     step : float
         h of the central difference, relative to max(1, |θ_i|).
-    max_entries : int
-        Blocks of more entries than this are checked in a sample of as many.
-    directions : int
-        Random directions through each block that is sampled.
+    max_entries, directions : int
+        A larger block is checked in a sample of so many entries, and along so many directions.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         Draws the sample and the directions; the same at each call by default.
-
-    Returns
-    -------
-    Report
 
     Raises
     ------
     ValueError
-        If an array is not float64 (at float32 the rounding of f drowns the difference), a name or a
-        shape does not match, a block is empty, or f is no function of its arrays: not finite,
-        not a float64 scalar, not the same twice, writing to its arrays, or not analytic where the
-        complex step is asked for.
+        If an array is not float64, a name or a shape does not match, a block is empty, or f is not
+        finite, not a float64 scalar, not the same twice, writes to its arrays, or is not analytic
+        where the complex step is asked for.
 
     Examples
     --------
@@ -214,69 +220,124 @@ def gradcheck(
     tolerance = TOLERANCE[method] if tolerance is None else tolerance
     check_real("tolerance", tolerance, 0, 1, open_below=False)
     blocks = _check_gradient(gradient, arrays)
-    line = _Line(f, arrays, blocks)
+    probe = _Probe(f, arrays)
     generator = np.random.default_rng(rng)
     rows = []
-    for name, block in blocks.items():
-        if method == "taylor":
-            rows.append(_taylor_row(line, name, block, generator))
-        else:
-            chosen = _choose(block, max_entries, directions, generator)
-            if method == "complex":
-                _check_complex(line, name, block, generator)
-            rows.append(_row(line, name, block, chosen, method, tolerance, step))
-        line.ask_again()
-    entries = sum(row.entries for row in rows)
-    kinks = sum(len(row.kinks) for row in rows)
+    with np.errstate(all="ignore"):  # beside the point f may be infinite, or not defined
+        for block in blocks:
+            probe.check_precision(block)
+        for block in blocks:
+            if method == "taylor":
+                rows.append(_taylor_row(probe, block, generator))
+            else:
+                chosen = block.choose(max_entries, directions, generator)
+                if method == "complex":
+                    _check_complex(probe, block, generator)
+                    found = [_complex(probe, v, tolerance) for v in chosen]
+                else:
+                    found = [_central(probe, v, step, tolerance) for v in chosen]
+                rows.append(_row(probe, block, found, method, tolerance))
+            probe.ask_again()
+    entries, kinks = sum(row.entries for row in rows), sum(len(row.kinks) for row in rows)
+    note = ""
     if kinks > MOST_KINKS * entries:
         note = f"FAIL  {kinks} of {entries} entries lie at a kink, must be at most {MOST_KINKS:.0%}"
-        return Report(tuple(rows), False, note)
-    return Report(tuple(rows), all(row.ok for row in rows))
+    return Report(tuple(rows), not note and all(row.ok for row in rows), note)
 
 
-def _check_gradient(gradient: Mapping[str, Array], arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the blocks of the gradient as float64, or refuse them."""
+def _check_gradient(gradient: Arrays, arrays: Arrays) -> list[_Block]:
+    """Return the blocks of the gradient, or refuse them."""
     if not gradient:
         raise ValueError("the gradient is empty, must have at least one block")
-    blocks = {}
+    blocks = []
     for name, values in gradient.items():
+        g = f"the gradient {name}"
         if name not in arrays:
-            raise ValueError(
-                f"the gradient {name} has no array, must be one of {', '.join(arrays)}"
-            )
+            raise ValueError(f"{g} has no array, must be one of {', '.join(arrays)}")
         block, array = np.asarray(values), np.asarray(arrays[name])
-        for what, dtype in (f"the gradient {name}", block.dtype), (name, array.dtype):
+        for what, dtype in (g, block.dtype), (name, array.dtype):
             if dtype.kind == "f" and dtype.itemsize < 8:
-                raise ValueError(
-                    f"{what} has dtype {dtype}, must be float64: rounding drowns the difference"
-                )
+                raise ValueError(f"{what} has dtype {dtype}, must be float64: {DROWNS}")
         if block.dtype.kind not in "fiub":
-            raise ValueError(f"the gradient {name} has dtype {block.dtype}, must be float64")
+            raise ValueError(f"{g} has dtype {block.dtype}, must be float64")
         if array.dtype != np.float64:
             raise ValueError(f"{name} has dtype {array.dtype}, must be float64 to be moved")
         if block.shape != array.shape:
-            raise ValueError(
-                f"the gradient {name} has shape {block.shape}, must be that of its array, "
-                f"{array.shape}"
-            )
+            must = f"must be that of its array, {array.shape}"
+            raise ValueError(f"{g} has shape {block.shape}, {must}")
         if block.size == 0:
-            raise ValueError(f"the gradient {name} has no entries, must have at least one")
-        blocks[name] = block.astype(np.float64)
+            raise ValueError(f"{g} has no entries, must have at least one")
+        blocks.append(_Block(name, array, block.astype(np.float64)))
     return blocks
 
 
-class _Line:
-    """f on the lines θ + t v through one point θ, with t real or imaginary."""
+@dataclass(frozen=True)
+class _Direction:
+    """A direction v in one block: of one entry, or through all of the block."""
 
-    def __init__(
-        self,
-        f: Callable[[Mapping[str, Array]], Any],
-        arrays: Mapping[str, Array],
-        names: Iterable[str],
-    ) -> None:
+    name: str  # of the block
+    index: Index | None  # of the entry; None where v goes through all of the block
+    v: Array  # 1, for an entry, or of the block's shape
+    slope: float  # g·v
+    scale: float  # of θ along v, at least 1
+    size: float  # of g along such directions, which an error is measured against
+
+    def moved(self, arrays: Arrays, t: complex) -> Arrays:
+        """θ + t v."""
+        array = np.array(arrays[self.name])
+        array[... if self.index is None else self.index] += t * self.v
+        return {**arrays, self.name: array}
+
+
+class _Block:
+    """One array of the point and its analytic gradient, with the directions in it."""
+
+    def __init__(self, name: str, point: Array, gradient: Array) -> None:
+        self.name, self.point, self.gradient = name, point, gradient
+        self.largest = float(np.abs(gradient[np.isfinite(gradient)]).max(initial=0))
+        self.rms = _root_mean_square(gradient)
+
+    def entry(self, i: int) -> _Direction:
+        """Return the unit vector of the i-th entry."""
+        index = tuple(map(int, np.unravel_index(i, self.point.shape)))
+        slope, scale = float(self.gradient[index]), max(1.0, float(abs(self.point[index])))
+        return _Direction(self.name, index, np.array(1.0), slope, scale, self.largest)
+
+    def vector(self, v: Array) -> _Direction:
+        """Return a direction through all of the block."""
+        slope, scale = float((self.gradient * v).sum()), max(1.0, _root_mean_square(self.point))
+        return _Direction(self.name, None, v, slope, scale, self.rms)
+
+    def draw(self, rng: np.random.Generator) -> _Direction:
+        """Return a random direction of length 1."""
+        v = rng.standard_normal(self.point.shape)  # of unequal sizes: equal errors do not cancel
+        return self.vector(v / math.sqrt(float((v * v).sum())))
+
+    def choose(self, most: int, directions: int, rng: np.random.Generator) -> list[_Direction]:
+        """Return all entries; or, of a large block, a sample of them and random directions."""
+        if self.point.size <= most:
+            return [self.entry(i) for i in range(self.point.size)]
+        sample = rng.choice(self.point.size, most, replace=False)
+        sample[0] = np.argmax(np.abs(self.gradient))  # of a NaN, if there is one
+        entries = [self.entry(i) for i in np.unique(sample)]
+        return entries + [self.draw(rng) for _ in range(directions)]
+
+
+def _root_mean_square(array: Array) -> float:
+    """Of the finite entries, without overflow."""
+    finite = np.abs(array[np.isfinite(array)])
+    largest = float(finite.max(initial=0)) or 1.0
+    return largest * math.sqrt(float(((finite / largest) ** 2).sum()) / array.size)
+
+
+class _Probe:
+    """f near one point θ: its values beside it, real and imaginary, and their rounding."""
+
+    def __init__(self, f: Function, arrays: Arrays) -> None:
         self.f = f
         self.point = {name: np.array(value) for name, value in arrays.items()}
-        self.f0 = self._value()
+        self.last = math.nan, math.nan  # the values of the last two calls
+        self.f0 = self(self.point)
         self.trouble = ""  # what f last had to say to complex arrays
         if not math.isfinite(self.f0):
             raise ValueError(f"f is {self.f0} at the point, must be finite")
@@ -284,172 +345,116 @@ class _Line:
             if not np.array_equal(value, arrays[name], equal_nan=value.dtype.kind in "fc"):
                 raise ValueError(f"f wrote to {name}, must leave its arrays as they are")
         self.ask_again()
-        for name in names:
-            self._check_precision(name)
         # Arrays that are not of real numbers (labels, masks) stay what they are.
         self._complex_point = {
             name: value.astype(complex) if value.dtype.kind == "f" else value
             for name, value in self.point.items()
         }
 
-    def _value(self) -> float:
-        value = np.asarray(self.f(self.point))
+    def __call__(self, arrays: Arrays) -> float:
+        """f(arrays), which must be a number of float64."""
+        value = np.asarray(self.f(arrays))
         if value.shape != () or value.dtype.kind not in "fiu":
             raise ValueError(
                 f"f gave {value.dtype} of shape {value.shape}, must be a real number, of shape ()"
             )
         if value.dtype.kind == "f" and value.dtype.itemsize < 8:
-            raise ValueError(
-                f"f gave {value.dtype}, must compute in float64: rounding drowns the difference"
-            )
+            raise ValueError(f"f gave {value.dtype}, must compute in float64: {DROWNS}")
+        self.last = self.last[1], float(value)
         return float(value)
 
     def ask_again(self) -> None:
         """Refuse an f that has another value than before."""
-        if self.f0 != self._value():
+        if self.f0 != self(self.point):
             raise ValueError(
                 "f gave two values at one point, must be deterministic: pass its noise in"
             )
 
-    def at(self, name: str, v: Direction, t: float) -> float:
-        """f(θ + t v), v in the block `name`; NaN or infinite where f is not defined."""
-        block = self.point[name]
-        before = block[v] if isinstance(v, tuple) else block.copy()
-        try:
-            with np.errstate(all="ignore"):
-                if isinstance(v, tuple):
-                    block[v] += t
-                else:
-                    block += t * v
-                return self._value()
-        finally:
-            block[v if isinstance(v, tuple) else ...] = before
+    def at(self, v: _Direction, t: float) -> float:
+        """f(θ + t v)."""
+        return self(v.moved(self.point, t))
 
-    def complex_derivative(self, name: str, v: Direction) -> float:
+    def complex_derivative(self, v: _Direction, point: Arrays | None = None) -> float:
         """Im f(θ + i h v) / h; NaN when f does not accept complex arrays."""
-        block = self._complex_point[name]
-        if isinstance(v, tuple):
-            block[v] += 1j * COMPLEX_STEP
-        else:
-            block += 1j * COMPLEX_STEP * v
         self.trouble = "it is nan on them"
         try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():
+            with warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
-                return float(np.imag(self.f(self._complex_point))) / COMPLEX_STEP
+                moved = v.moved(point or self._complex_point, 1j * COMPLEX_STEP)
+                return float(np.imag(self.f(moved))) / COMPLEX_STEP
         except Exception as error:  # whatever an f of real numbers has to say to complex ones
             self.trouble = " ".join(f"{type(error).__name__}: {error}".split())
             return math.nan
-        finally:
-            block.imag = 0
 
-    def complex_scatter(self, name: str, v: Direction) -> float:
+    def complex_scatter(self, v: _Direction) -> float:
         """Return how much the complex derivative changes when all of θ is rounded otherwise."""
         rng = np.random.default_rng(0)
-        here = self.complex_derivative(name, v)
-        real = {key: block for key, block in self.point.items() if block.dtype.kind == "f"}
-        there = []
+        here, point, there = self.complex_derivative(v), {**self._complex_point}, []
         for _ in range(8):
-            for key, block in real.items():
-                units = rng.choice([-2, 2], block.shape)
-                self._complex_point[key].real = block * (1 + ROUNDING * units)
-            there.append(self.complex_derivative(name, v))
-        for key, block in real.items():
-            self._complex_point[key].real = block
+            for name, value in self.point.items():
+                if value.dtype.kind == "f":
+                    units = rng.choice([-2, 2], value.shape)
+                    point[name] = np.array(value * (1 + ROUNDING * units), complex)
+            there.append(self.complex_derivative(v, point))
         return max(abs(slope - here) for slope in there)
 
     def rounding(self, *values: float) -> float:
         """Return four units in the last place of the largest of f0 and `values`."""
         return 4 * ROUNDING * max(abs(self.f0), *map(abs, values))
 
-    def scatter(self, name: str, v: Direction, h: float) -> float:
+    def scatter(self, v: _Direction, h: float) -> float:
         """Return how much f scatters over steps so short that it must be a straight line.
 
         Where what is seen shrinks like the square of the steps, it was a curve yet: closer.
         """
-        noise = self._bends(name, v, h)
+        noise = self._bends(v, h)
         for _ in range(6):
             h /= 16
-            closer = self._bends(name, v, h)
+            closer = self._bends(v, h)
             if not noise / 1000 < closer < noise / 60:
                 break
             noise = closer
         return noise
 
-    def _bends(self, name: str, v: Direction, h: float) -> float:
+    def _bends(self, v: _Direction, h: float) -> float:
         """Return how far f lies above the straight line through a point's two neighbours.
 
         The two largest are left out: a jump makes as many, and it is no rounding.
         """
         ts = h / 2000 * np.sort(np.random.default_rng(0).uniform(-1, 1, 13))  # at odd distances
-        values = np.array([self.at(name, v, float(t)) for t in ts])
+        values = np.array([self.at(v, float(t)) for t in ts])
         share = (ts[1:-1] - ts[:-2]) / (ts[2:] - ts[:-2])
         above = values[1:-1] - (1 - share) * values[:-2] - share * values[2:]
         return 2 * float(np.sort(np.abs(above))[-3])
 
-    def _check_precision(self, name: str) -> None:
+    def check_precision(self, block: _Block) -> None:
         """Refuse an f that computes in float32 inside: its values are numbers of float32."""
-        block = self.point[name]
         # Towards zero, where f is more likely to be defined than beyond the point.
-        nearer = -1e-3 * np.random.default_rng(0).random(block.shape) * block
-        values = {self.f0, self.at(name, nearer, 1.0), self.at(name, nearer, 0.7)}
-        with np.errstate(all="ignore"):
-            single = all(float(np.float32(value)) == value for value in values)
-            # Where f has cancelled, a few units of float64 are left, which float32 can hold, too.
-            if len(values) == 3 and single and abs(self.f0) > 1e-9:
-                raise ValueError(
-                    "f has no more digits than float32, must be computed in float64 throughout: "
-                    "rounding drowns the difference"
-                )
+        share = np.random.default_rng(0).random(block.point.shape)
+        nearer = block.vector(-1e-3 * share * block.point)
+        values = {self.f0, self.at(nearer, 1.0), self.at(nearer, 0.7)}
+        single = len(values) == 3 and all(float(np.float32(value)) == value for value in values)
+        # Where f has cancelled, a few units of float64 are left, which float32 can hold, too.
+        if single and abs(self.f0) > 1e-9:
+            what = "f has no more digits than float32, must be computed in float64 throughout"
+            raise ValueError(f"{what}: {DROWNS}")
 
-
-def _choose(
-    block: Array, max_entries: int, directions: int, rng: np.random.Generator
-) -> list[Direction]:
-    """Return all entries of a block; or, of a large one, a sample and some directions."""
-    if block.size <= max_entries:
-        return list(np.ndindex(block.shape))
-    sample = rng.choice(block.size, max_entries, replace=False)
-    sample[0] = np.argmax(np.abs(block))  # of a NaN, if there is one
-    entries = [tuple(map(int, np.unravel_index(i, block.shape))) for i in np.unique(sample)]
-    return [*entries, *(_draw_direction(block, rng) for _ in range(directions))]
-
-
-def _draw_direction(block: Array, rng: np.random.Generator) -> Array:
-    """Return a random direction of length 1 through all of the block."""
-    v = rng.standard_normal(block.shape)  # of unequal sizes, so that equal errors do not cancel
-    return v / math.sqrt(float((v * v).sum()))
-
-
-def _slope(gradient: Array, v: Direction) -> float:
-    """g·v."""
-    if isinstance(v, tuple):
-        return float(gradient[v])
-    with np.errstate(all="ignore"):  # of a gradient that is not finite
-        return float((gradient * v).sum())
-
-
-def _root_mean_square(block: Array) -> float:
-    """Of the finite entries, without overflow."""
-    finite = np.abs(block[np.isfinite(block)])
-    largest = float(finite.max(initial=0))
-    return (
-        largest * math.sqrt(float(((finite / largest) ** 2).sum()) / block.size) if largest else 0
-    )
-
-
-def _step_along(line: _Line, name: str, v: Direction) -> float:
-    """max(1, |θ_i|), for a direction max(1, root mean square of θ)."""
-    block = line.point[name]
-    return max(1.0, float(abs(block[v])) if isinstance(v, tuple) else _root_mean_square(block))
+    def reads(self, block: _Block) -> bool:
+        """Whether f changes by a bit when a block is moved far, or has a slope there."""
+        ones = block.vector(np.ones(block.point.shape))
+        if any(self.at(ones, t) != self.f0 for t in (-1.0, 0.5, 3.0, -30.0, 30.0)):
+            return True
+        slope = self.complex_derivative(block.draw(np.random.default_rng(0)))
+        return math.isfinite(slope) and slope != 0
 
 
 # --- central differences and the complex step: a derivative along each direction ------------------
 
 
-class _Found(NamedTuple):
+class _Derivative(NamedTuple):
     """A numeric derivative along one direction."""
 
+    v: _Direction
     slope: float
     floor: float = 0.0  # what the rounding of f makes of it
     moved: bool = True  # f changed by a bit at least
@@ -462,191 +467,135 @@ class _Found(NamedTuple):
         return abs(self.sides[0] - self.sides[1])
 
 
-def _difference(line: _Line, name: str, v: Direction, h: float, noise: float = 0.0) -> _Found:
+def _difference(f: _Probe, v: _Direction, h: float, noise: float = 0.0) -> _Derivative:
     """(f(θ + h v) - f(θ - h v)) / 2h."""
-    up, down = line.at(name, v, h), line.at(name, v, -h)
-    return _Found(
-        (up - down) / (2 * h),
-        max(line.rounding(up, down), noise) / h,
-        moved=not up == line.f0 == down,
-        sides=((up - line.f0) / h, (line.f0 - down) / h),
-    )
+    if v.index is None:
+        slope = (f.at(v, h) - f.at(v, -h)) / (2 * h)
+    else:
+        slope = central_difference(f, f.point, v.name, v.index, h)
+    up, down = f.last
+    floor, sides = max(f.rounding(up, down), noise) / h, ((up - f.f0) / h, (f.f0 - down) / h)
+    return _Derivative(v, slope, floor, moved=not up == f.f0 == down, sides=sides)
 
 
 def _extrapolate(
-    line: _Line, name: str, v: Direction, h: float, noise: float, allowed: float
-) -> _Found | None:
+    f: _Probe, v: _Direction, h: float, noise: float, allowed: float
+) -> _Derivative | None:
     """Return the limit of the differences over h, 2h and 4h, or None if they have none in common.
 
-    The difference is c(h) = ∂f/∂v + a h² + O(h⁴) where f is smooth: (4 c(h) - c(2h)) / 3 is free
-    of a.
+    Where f is smooth, c(h) = ∂f/∂v + a h² + O(h⁴), and (4 c(h) - c(2h)) / 3 is free of a.
     """
-    c1, c2, c4 = (_difference(line, name, v, n * h, noise) for n in (1, 2, 4))
+    c1, c2, c4 = (_difference(f, v, n * h, noise) for n in (1, 2, 4))
     slope, floor = (4 * c1.slope - c2.slope) / 3, (4 * c1.floor + c2.floor) / 3
-    if abs(slope - (4 * c2.slope - c4.slope) / 3) <= allowed + floor:
-        return _Found(slope, floor, c1.moved)
-    return None
+    agree = abs(slope - (4 * c2.slope - c4.slope) / 3) <= allowed + floor
+    return _Derivative(v, slope, floor, c1.moved) if agree else None
 
 
-def _central(
-    line: _Line,
-    name: str,
-    v: Direction,
-    step: float,
-    analytic: float,
-    size: float,
-    tolerance: float,
-) -> _Found:
+def _central(f: _Probe, v: _Direction, step: float, tolerance: float) -> _Derivative:
     """Return the central difference; where it is off, or f bends, look again."""
-    h, allowed = step * _step_along(line, name, v), tolerance * size
-    first = _difference(line, name, v, h)
-    off = not abs(first.slope - analytic) <= allowed + first.floor
-    bends = first.bend > 1e-3 * size + 4 * first.floor
+    h, allowed = step * v.scale, tolerance * v.size
+    first = _difference(f, v, h)
+    off = not abs(first.slope - v.slope) <= allowed + first.floor
+    bends = first.bend > 1e-3 * v.size + 4 * first.floor
     # The bend of a curve grows like h, that of a kink close by does not.
-    kinked = bends and not _difference(line, name, v, 2 * h).bend > 1.5 * first.bend
+    kinked = bends and not _difference(f, v, 2 * h).bend > 1.5 * first.bend
     if not off and not kinked:
         return first
-    noise = line.scatter(name, v, h)
+    noise = f.scatter(v, h)
     if not kinked:
-        smooth = _extrapolate(line, name, v, h, noise, allowed)
+        smooth = _extrapolate(f, v, h, noise, allowed)
         if smooth is not None:
             return smooth
-    # A kink. The derivative at θ itself is the slope on the side where the kink is not, as near as
-    # that can be seen over h; the complex step tells it exactly. (A direction through all of the
-    # block may have kinks on both sides.)
-    confirmed = line.complex_derivative(name, v)
-    near = min(abs(side - analytic) for side in first.sides) <= 1e-3 * size + 2 * first.floor
-    if abs(confirmed - analytic) <= allowed and (near or not isinstance(v, tuple)):
-        return _Found(confirmed, kink=True)
+    # A kink. The derivative at θ is the slope on the side where the kink is not: nearly over h, and
+    # exactly by the complex step. (Along a vector there may be kinks on both sides.)
+    confirmed = f.complex_derivative(v)
+    near = min(abs(side - v.slope) for side in first.sides) <= 1e-3 * v.size + 2 * first.floor
+    if abs(confirmed - v.slope) <= allowed and (near or v.index is None):
+        return _Derivative(v, confirmed, kink=True)
     if not off:  # right on the kink, and the mean of its two slopes is the derivative of nothing
-        return _Found(confirmed if math.isfinite(confirmed) else first.sides[0], first.floor)
+        slope = confirmed if math.isfinite(confirmed) else first.sides[0]
+        return _Derivative(v, slope, first.floor)
     for narrower in 8, 64, 512:
-        smooth = _extrapolate(line, name, v, h / narrower, noise, allowed)
+        smooth = _extrapolate(f, v, h / narrower, noise, allowed)
         if smooth is not None:  # a kink is left outside, or a curve resolved
             return smooth._replace(kink=math.isnan(confirmed))
     return first
 
 
-def _complex(
-    line: _Line,
-    name: str,
-    v: Direction,
-    step: float,
-    analytic: float,
-    size: float,
-    tolerance: float,
-) -> _Found:
+def _complex(f: _Probe, v: _Direction, tolerance: float) -> _Derivative:
     """Return the complex step; where it is off, with what rounding θ otherwise makes of it."""
-    slope, allowed = line.complex_derivative(name, v), tolerance * size
-    if abs(slope - analytic) <= allowed:
-        return _Found(slope)
-    return _Found(slope, min(line.complex_scatter(name, v), 1000 * allowed))
+    slope, allowed = f.complex_derivative(v), tolerance * v.size
+    if abs(slope - v.slope) <= allowed:
+        return _Derivative(v, slope)
+    return _Derivative(v, slope, min(f.complex_scatter(v), 1000 * allowed))
 
 
-def _row(
-    line: _Line,
-    name: str,
-    gradient: Array,
-    chosen: list[Direction],
-    method: str,
-    tolerance: float,
-    step: float,
-) -> Row:
-    """Compare g·v with the numeric derivative along each of the chosen directions of one block."""
-    one = np.array([isinstance(v, tuple) for v in chosen])  # of one entry, not of all
-    largest = float(np.abs(gradient[np.isfinite(gradient)]).max(initial=0))
-    scale = np.where(one, largest, _root_mean_square(gradient))
-    analytic = np.array([_slope(gradient, v) for v in chosen])
-    measure = _complex if method == "complex" else _central
-    found = [
-        measure(line, name, v, step, slope, size, tolerance)
-        for v, slope, size in zip(chosen, analytic, scale, strict=True)
-    ]
-    must_be_zero = _must_be_zero(line, name, gradient, any(each.moved for each in found))
-    numeric = np.array([each.slope for each in found])
-    floor = np.array([each.floor for each in found])
+def _row(f: _Probe, block: _Block, found: list[_Derivative], method: str, tolerance: float) -> Row:
+    """Compare g·v with the derivatives that were found, and keep the worst."""
+    reads = any(d.moved for d in found) or f.reads(block)
+    must_be_zero = bool(block.gradient.any()) and not reads
+    columns = np.array([(d.v.slope, d.slope, d.floor, d.v.size) for d in found]).T
+    analytic, numeric, floor, size = columns
     # The numeric entries count, too: an analytic block of nothing but zeros has no size.
+    one = np.array([d.v.index is not None for d in found])  # of one entry, not of all
     seen = np.where(np.isfinite(numeric), np.abs(numeric), 0)
-    scale = np.where(one, max(largest, seen[one].max(initial=0)), np.maximum(scale, seen))
-    blind = np.zeros(len(chosen), bool)
+    size = np.maximum(size, np.where(one, seen[one].max(initial=0), seen))
+    blind = np.zeros(len(found), bool)
     if method == "central" and not must_be_zero:
-        reads = any(each.moved for each in found) or _reads(line, name)
-        for k in np.flatnonzero((floor > BLIND * scale) & (reads | (analytic != 0))):
-            confirmed = line.complex_derivative(name, chosen[k])
+        for k in np.flatnonzero((floor > BLIND * size) & (reads | (analytic != 0))):
+            confirmed = f.complex_derivative(found[k].v)
             blind[k] = math.isnan(confirmed)
             if not blind[k]:
                 numeric[k], floor[k] = confirmed, 0.0
-    with np.errstate(all="ignore"):  # a gradient that is not finite, or too large, fails
-        distance = np.abs(numeric - analytic)
-        error = np.where(distance == 0, 0, distance / scale)
-        allowed = 0 if must_be_zero else tolerance * scale + floor
-        excess = np.where(distance == 0, 0, distance / allowed)
+    distance = np.abs(numeric - analytic)
+    error = np.where(distance == 0, 0, distance / size)
+    allowed = 0 if must_be_zero else tolerance * size + floor
+    excess = np.where(distance == 0, 0, distance / allowed)
     excess[blind] = math.inf
     worst = int(np.argmax(excess))  # a NaN is the largest
-    v, tiny = chosen[worst], ""
-    if not excess[worst] <= 1 and max(largest, seen.max()) < 1e-13 * max(1.0, abs(line.f0)):
+    ok, tiny = bool(excess[worst] <= 1), ""
+    if not ok and max(block.largest, seen.max()) < 1e-13 * max(1.0, abs(f.f0)):
         tiny = "all of this block is as small as rounding: it may be zero"
     return Row(
-        name=name,
-        shape=gradient.shape,
-        index=v if isinstance(v, tuple) else None,
+        name=block.name,
+        shape=block.point.shape,
+        index=found[worst].v.index,
         analytic=float(analytic[worst]),
         numeric=float(numeric[worst]),
         error=float(error[worst]),
         method=method,
-        ok=bool(excess[worst] <= 1),
-        kinks=tuple(
-            v for v, each in zip(chosen, found, strict=True) if each.kink and isinstance(v, tuple)
-        ),
+        ok=ok,
+        kinks=tuple(d.v.index for d in found if d.kink and d.v.index is not None),
         entries=int(one.sum()),
         note=NOT_READ if must_be_zero else HIDDEN if blind.any() else tiny,
     )
 
 
-def _must_be_zero(line: _Line, name: str, gradient: Array, moved: bool) -> bool:
-    """Whether a gradient that is not zero belongs to a block that f does not read."""
-    return bool(gradient.any()) and not moved and not _reads(line, name)
-
-
-def _reads(line: _Line, name: str) -> bool:
-    """Whether f depends on a block: it changes by a bit when that is moved far, or has a slope."""
-    ones = np.ones(line.point[name].shape)
-    if any(line.at(name, ones, t) != line.f0 for t in (-1.0, 0.5, 3.0, -30.0, 30.0)):
-        return True
-    slope = line.complex_derivative(name, _draw_direction(ones, np.random.default_rng(0)))
-    return math.isfinite(slope) and slope != 0
-
-
-def _check_complex(line: _Line, name: str, gradient: Array, rng: np.random.Generator) -> None:
+def _check_complex(f: _Probe, block: _Block, rng: np.random.Generator) -> None:
     """Refuse an f whose imaginary part is not its derivative, as an abs or a .real makes it."""
-    largest = np.unravel_index(int(np.argmax(np.abs(gradient))), gradient.shape)
-    directions: list[Direction] = [tuple(map(int, largest))]
-    directions += [_draw_direction(gradient, rng) for _ in range(2)]
-    for v in directions:
-        slope = line.complex_derivative(name, v)
+    largest = block.entry(int(np.argmax(np.abs(block.gradient))))
+    for v in largest, block.draw(rng), block.draw(rng):
+        slope = f.complex_derivative(v)
         if math.isnan(slope):
             raise ValueError(
-                f"f fails on complex arrays ({line.trouble}), must accept them for the complex step"
+                f"f fails on complex arrays ({f.trouble}), must accept them for the complex step"
             )
-        h = STEP * _step_along(line, name, v)
         seen: list[float] = []
-        for _ in range(20):  # ever smaller steps, as there may be kinks on the way
+        for k in range(20):  # ever smaller steps, as there may be kinks on the way
             # Terms of size 1 may have cancelled in f, so that it is rounded as 1 is.
-            difference = _extrapolate(line, name, v, h, 4 * ROUNDING, math.inf)
-            if difference is None:
+            d = _extrapolate(f, v, STEP * v.scale / 16**k, 4 * ROUNDING, math.inf)
+            if d is None:
                 break
-            near = 1e-5 * abs(difference.slope) + 2 * difference.floor
-            if abs(difference.slope - slope) <= near:
+            if abs(d.slope - slope) <= 1e-5 * abs(d.slope) + 2 * d.floor:
                 seen.clear()
                 break
-            if difference.floor > 1e-5 * abs(difference.slope):
+            if d.floor > 1e-5 * abs(d.slope):
                 break  # rounding takes over
-            seen.append(difference.slope)
-            h /= 16
+            seen.append(d.slope)
         # With fewer than two differences of one value nothing can be said against f.
         if len(seen) > 1 and abs(seen[-1] - seen[-2]) <= 1e-3 * abs(seen[-1]):
             raise ValueError(
-                f"f is not analytic in {name}, must be for the complex step: it gives {slope:g} "
+                f"f is not analytic in {v.name}, must be for the complex step: it gives {slope:g} "
                 f"along a direction where differences give {seen[-1]:g} (abs, norm, var, .real, "
                 "conj, or a kink at the point?)"
             )
@@ -655,92 +604,80 @@ def _check_complex(line: _Line, name: str, gradient: Array, rng: np.random.Gener
 # --- the order of the Taylor remainder ------------------------------------------------------------
 
 
-class _Reading(NamedTuple):
-    """The order of the remainder along one direction, and the derivatives there."""
+class _Remainder(NamedTuple):
+    """The order of the remainder along one direction, and the derivative there."""
 
     order: float  # infinite where no remainder could be read: f is linear there, and so is g
-    v: Array
-    analytic: float
+    v: _Direction
     numeric: float  # a forward difference, at the h of the reading
     floor: float  # the smallest error of the slope whose remainder could have been read there
     moved: bool
 
 
-def _taylor_row(line: _Line, name: str, gradient: Array, rng: np.random.Generator) -> Row:
+def _taylor_row(f: _Probe, block: _Block, rng: np.random.Generator) -> Row:
     """Read the order along three directions and back; the worst of them stands in the row."""
-    both: list[_Reading] = []
-    one_way: list[_Reading] = []  # there is a kink on the other
-    v = _draw_direction(gradient, rng)
-    noise = line.scatter(name, v, STEP * _step_along(line, name, v))
-    for _ in range(DRAWN):
-        v = _draw_direction(gradient, rng)
-        ways = [_read_order(line, name, way, _slope(gradient, way), noise) for way in (v, -v)]
-        readings = [way for way in ways if way is not None]
-        if readings:
-            found = both if len(readings) == 2 else one_way
-            found.append(min(readings, key=lambda reading: reading.order))
-        if len(both) == READ:
-            break
-    row = Row(name, gradient.shape, None, math.nan, math.nan, math.nan, "taylor", False, math.nan)
-    if not both and not one_way:
-        return replace(row, note=f"none of {DRAWN} directions is free of kinks")
-    worst = min([*both, *one_way][:READ], key=lambda reading: reading.order)
-    must_be_zero = _must_be_zero(line, name, gradient, worst.moved)
-    scale = max(_root_mean_square(gradient), abs(worst.numeric))
-    ok, note = worst.order >= LEAST_ORDER and not must_be_zero, NOT_READ if must_be_zero else ""
-    hidden = worst.order == math.inf and worst.floor > BLIND * scale
-    if ok and hidden and (worst.moved or _reads(line, name)):
-        confirmed = line.complex_derivative(name, worst.v)
-        ok, note = abs(confirmed - worst.analytic) <= TOLERANCE["central"] * scale, ""
-        if math.isnan(confirmed):
-            note = HIDDEN
-    distance = abs(worst.numeric - worst.analytic)
-    return replace(
-        row,
-        analytic=worst.analytic,
-        numeric=worst.numeric,
-        error=distance / scale if distance else 0.0,
-        ok=ok,
-        order=worst.order,
-        note=note,
-    )
+    v = block.draw(rng)
+    noise = f.scatter(v, STEP * v.scale)
+    readings: list[list[_Remainder]] = []  # along each direction: two, or one, or none
+    while len(readings) < DRAWN and sum(len(ways) == 2 for ways in readings) < READ:
+        v = block.draw(rng)
+        ways = [_read_order(f, way, noise) for way in (v, block.vector(-v.v))]
+        readings.append([way for way in ways if way is not None])
+    readings.sort(key=len, reverse=True)
+    best = [way for ways in readings[:READ] for way in ways]
+    row = partial(Row, block.name, block.point.shape, None, method="taylor")
+    if not best:
+        note, nan = f"none of {DRAWN} directions is free of kinks", math.nan
+        return row(nan, nan, nan, ok=False, order=nan, note=note)
+    worst = min(best, key=lambda way: way.order)
+    reads = worst.moved or f.reads(block)
+    size = max(block.rms, abs(worst.numeric))
+    ok, note = worst.order >= LEAST_ORDER, ""
+    if not reads and block.gradient.any():
+        ok, note = False, NOT_READ
+    elif ok and reads and worst.order == math.inf and worst.floor > BLIND * size:
+        confirmed = f.complex_derivative(worst.v)
+        ok = abs(confirmed - worst.v.slope) <= TOLERANCE["central"] * size
+        note = HIDDEN if math.isnan(confirmed) else ""
+    distance = abs(worst.numeric - worst.v.slope)
+    error = distance / size if distance else 0.0
+    return row(worst.v.slope, worst.numeric, error, ok=ok, order=worst.order, note=note)
 
 
 def _read_order(
-    line: _Line, name: str, v: Array, slope: float, noise: float, smallest: float = STEP / 64
-) -> _Reading | None:
+    f: _Probe, v: _Direction, noise: float, smallest: float = STEP / 64
+) -> _Remainder | None:
     """Return the order at the smallest h where it can be read; None where a kink comes first."""
-    start = smallest * _step_along(line, name, v)
-    hs = [start * 2**k for k in range(LEVELS)]
+    hs = [smallest * v.scale * 2**k for k in range(LEVELS)]
     values: list[float] = []
     last = LEVELS - 3  # beyond this no second difference has been looked at
     for k, h in enumerate(hs):
-        values.append(line.at(name, v, h))
-        rounding = max(line.rounding(values[k]), noise)
+        values.append(f.at(v, h))
+        rounding = max(f.rounding(values[k]), noise)
         if k < 3:
             continue
         # Over h/4, h/2 and h: they know nothing of the slope.
-        bends = [abs(values[j] - 2 * values[j - 1] + line.f0) for j in (k - 2, k - 1, k)]
+        bends = [abs(values[j] - 2 * values[j - 1] + f.f0) for j in (k - 2, k - 1, k)]
         if not bends[0] <= READABLE * rounding:
             lower, upper = map(_order, bends[1:], bends)
             if lower >= 1.97 and abs(upper - lower) <= 0.05:  # one power of h, and no sum of two
                 last = k
             elif k == 3 and smallest > 1e-15:  # the first that could be read: begin lower
-                return _read_order(line, name, v, slope, noise, smallest / 1024)
+                return _read_order(f, v, noise, smallest / 1024)
             else:
                 last = k - 3  # up to here no bend was to be seen
             break
     if last < 1:
         return None
-    rounding = max(line.rounding(*values[: last + 1]), noise)
-    remainders = [abs(f - line.f0 - h * slope) for f, h in zip(values, hs, strict=False)]
+    rounding = max(f.rounding(*values[: last + 1]), noise)
+    remainders = [abs(ft - f.f0 - h * v.slope) for ft, h in zip(values, hs, strict=False)]
     order, j = math.inf, last
     for j in range(1, last + 1):
         if not remainders[j - 1] <= READABLE * rounding:
             order = _order(remainders[j], remainders[j - 1])
             break
-    numeric, floor = (values[j] - line.f0) / hs[j], READABLE * rounding / hs[j]
-    return _Reading(order, v, slope, numeric, floor, any(f != line.f0 for f in values))
+    numeric, floor = (values[j] - f.f0) / hs[j], READABLE * rounding / hs[j]
+    return _Remainder(order, v, numeric, floor, any(ft != f.f0 for ft in values))
 
 
 def _order(coarse: float, fine: float) -> float:

@@ -1,8 +1,8 @@
 """The gradient check of this model: four points, each term of its objective alone and together.
 
-- *initial*: the initial weights. The log-variance head, which starts at zero, is drawn, as the
-  branch from it into h would else be invisible; so are the biases, since a relu unit whose inputs
-  are all zero would lie at its kink.
+- *initial*: the initial weights. The log-variance head starts at zero, which would hide the branch
+  from it into h, so it is drawn; so are the biases, since a relu unit whose inputs are all zero
+  would lie at its kink.
 - *trained*: some steps of Adam later, with activations and gradients of the sizes of training.
 - *saturated*: logits from 10⁴ to -10⁴, and log-variances from 70 to 80, or from -80 to -70. There a
   KL of e⁸⁰ / 2 drowns every difference, and the complex step alone can tell. The two ends are two
@@ -11,19 +11,19 @@
 The gradient is that of every block, and of x and eps. A term alone has a weight of its own for each
 example (with equal ones a gradient in the row of another example is right); both together are the
 objective, a bound of `bounds`. With the ELBO the trained point has three samples of each example,
-the others one. With the importance-weighted bound all points have three, since the weight of a
-single one is 1 whatever it is; and the saturated points are chosen so that the weights say
-something there, too. A weight is known to u |log w| (u the rounding of 1), so that the logits run
-from 40 to -40, where sigmoid is 0 or 1 as well, and those of a Gaussian, which would make log w 10⁹
-nats and cannot saturate, stay where they are. And one sample would have all the weight if log w
-differed by e⁸⁰ / 2, so that z is put where the prior is, and moves the logits so little that its
-samples explain x about equally well.
+the others one; with the importance-weighted bound all have three, as a single one has the weight 1.
+
+There the saturated points are chosen so that the weights w still say something. As log w is known
+to u |log w| (u the rounding of 1), the logits run from 40 to -40, where sigmoid is 0 or 1 as well;
+those of a Gaussian, which cannot saturate and would make log w 10⁹ nats, stay. As one sample would
+have all the weight if log w differed by e⁸⁰ / 2, z is put where the prior is, and moves the logits
+so little that its samples explain x about equally well.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -33,7 +33,7 @@ import numpy as np
 
 from .bounds import BOUNDS, Terms
 from .checks import check_choice
-from .gradcheck import Report, gradcheck
+from .gradcheck import Arrays, Function, Report, gradcheck
 from .optim import Adam
 from .params import Array
 from .vae import VAE
@@ -71,12 +71,12 @@ def check_model(
     max_entries: int = 256,
     rng: np.random.Generator | int | None = 0,
 ) -> Iterator[Check]:
-    """Check the gradient of a freshly made model at the four points.
+    """Check the gradient of a freshly made model: each term at each point by each method.
 
     Parameters
     ----------
     vae : VAE
-        Its settings and its weights are read and not written to.
+        It is not written to.
     beta : float
         Coefficient of the KL, or of the log ratio.
     bound : {"elbo", "iwae"}
@@ -85,47 +85,34 @@ def check_model(
         Larger blocks are checked in a sample of as many entries, and along directions.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         Draws images, noise, and what the points need.
-
-    Yields
-    ------
-    Check
-        For each point, term and method that can be used there.
     """
     check_choice("bound", bound, BOUNDS)
     rng = np.random.default_rng(rng)
-    vae = vae.astype(np.float64)
+    ask = partial(gradcheck, max_entries=max_entries, rng=rng)
+    for point, model, x, eps in points(vae.astype(np.float64), beta, bound, rng):
+        arrays = {**model.params, "x": x, "eps": eps}
+        for term in TERMS[bound]:
+            f = function_of(model, term, beta, bound)
+            gradient = gradient_of(model, x, eps, term, beta, bound)
+            for method in METHODS[point]:
+                yield Check(point, term, method, ask(f, gradient, arrays, method=method))
+
+
+def points(
+    vae: VAE, beta: float, bound: str, rng: np.random.Generator
+) -> Iterator[tuple[str, VAE, Array, Array]]:
+    """Move the model to the four points in turn; yield their names, the model, x and eps."""
     one, several = (EXAMPLES, vae.latent_dim), (SAMPLES, EXAMPLES, vae.latent_dim)
     shape = one if bound == "elbo" else several
-    check = partial(_check_point, beta=beta, bound=bound, max_entries=max_entries, rng=rng)
     randomise(vae, rng)
-    yield from check("initial", vae, *draw(vae, shape, rng))
+    yield "initial", vae, *draw(vae, shape, rng)
     train(vae, *draw(vae, several, rng), beta, bound, rng)
-    yield from check("trained", vae, *draw(vae, several, rng))
+    yield "trained", vae, *draw(vae, several, rng)
     for most in 80.0, -80.0:
         saturated = copy(vae)
         x, eps = draw(vae, shape, rng)
         saturate(saturated, x, eps, most, bound)
-        yield from check(f"saturated, {most:+.0f}", saturated, x, eps)
-
-
-def _check_point(
-    point: str,
-    vae: VAE,
-    x: Array,
-    eps: Array,
-    *,
-    beta: float,
-    bound: str,
-    max_entries: int,
-    rng: np.random.Generator,
-) -> Iterator[Check]:
-    arrays = {**vae.params, "x": x, "eps": eps}
-    for term in TERMS[bound]:
-        f = function_of(vae, term, beta, bound)
-        gradient = gradient_of(vae, x, eps, term, beta, bound)
-        for method in METHODS[point]:
-            report = gradcheck(f, gradient, arrays, method=method, max_entries=max_entries, rng=rng)
-            yield Check(point, term, method, report)
+        yield f"saturated, {most:+.0f}", saturated, x, eps
 
 
 def draw(vae: VAE, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Array, Array]:
@@ -134,10 +121,8 @@ def draw(vae: VAE, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Ar
     for _ in range(100):  # a very large model has some unit close to its kink, whatever is drawn
         size = EXAMPLES, vae.data_dim
         x = rng.uniform(low, high, size) if is_bounded(vae) else rng.standard_normal(size)
-        if math.isinf(high) and math.isfinite(low):  # counts, and what is positive
-            x = low + np.abs(x)
-        if math.isinf(low) and math.isfinite(high):
-            x = high - np.abs(x)
+        if math.isfinite(low) != math.isfinite(high):  # counts, and what has one sign
+            x = low + np.abs(x) if math.isfinite(low) else high - np.abs(x)
         eps = rng.standard_normal(shape)
         if vae.activation != "relu" or clearance(vae, x, eps) > CLEARANCE:
             break
@@ -167,34 +152,29 @@ def point_table(checks: Sequence[Check]) -> str:
     Under each term stand the errors by central differences and by the complex step, and the order
     of the Taylor remainder. What fails is shown below the table, with both of its values.
     """
-    point = checks[0].point
+    point, methods = checks[0].point, METHODS[checks[0].point]
     columns = {"central": 5, "complex": 5, "taylor": 4}  # their widths
-    methods = METHODS[point]
     group = max(16, sum(columns[method] + 1 for method in methods))
-    names = tuple(dict.fromkeys(check.term for check in checks))
-    terms = "".join(f"{term:{group + 1}}" for term in names)
+    terms = [f"{term:{group + 1}}" for term in dict.fromkeys(check.term for check in checks)]
     heads = "".join(f" {method[: columns[method]]:>{columns[method]}}" for method in methods)
-    heads = f" {heads:{group}}" * len(names)
-    lines = [f"{point:20}{terms.rstrip()}", f"{'block':11} {'shape':>7}{heads.rstrip()}"]
-    by_key = {(check.term, check.method): check.report for check in checks}
-    for i, block in enumerate(checks[0].report):
-        shape = "x".join(map(str, block.shape))
-        line = f"{block.name} {shape:>{18 - len(block.name)}}"
-        rows = [[by_key[term, method].rows[i] for method in methods] for term in names]
-        for of_term in rows:
+    heads = f" {heads:{group}}" * len(terms)
+    lines = [f"{point:20}{''.join(terms).rstrip()}", f"{'block':11} {'shape':>7}{heads.rstrip()}"]
+    for rows in zip(*(check.report for check in checks), strict=True):  # of one block
+        name, shape = rows[0].name, "x".join(map(str, rows[0].shape))
+        line = f"{name} {shape:>{18 - len(name)}}"
+        for i in range(0, len(rows), len(methods)):  # term by term
+            of_term = rows[i : i + len(methods)]
             values = [f"{r.error:.0e}" if r.order is None else f"{r.order:.2f}" for r in of_term]
             cells = zip(values, methods, strict=True)
             text = "".join(f" {value:>{columns[method]}}" for value, method in cells)
             line += f" {text:{group}}"
-        ok = all(row.ok for of_term in rows for row in of_term)
-        lines.append(f"{line} {'ok' if ok else 'FAIL'}")
+        lines.append(f"{line} {'ok' if all(row.ok for row in rows) else 'FAIL'}")
     for check in checks:
         where = f"{point}, {check.term}, {check.method}"
         lines += [f"{where}: {row.name}: {row.kinks_named}" for row in check.report if row.kinks]
-        failed = [row for row in check.report if not row.ok]
+        failed = tuple(row for row in check.report if not row.ok)
         if failed:
-            lines.append(f"{where}:")
-            lines += str(replace(check.report, rows=tuple(failed))).splitlines()
+            lines += [f"{where}:", *str(replace(check.report, rows=failed)).splitlines()]
         elif check.report.note:
             lines.append(f"{where}: {check.report.note}")
     return "\n".join(lines)
@@ -203,10 +183,7 @@ def point_table(checks: Sequence[Check]) -> str:
 def summary(checks: Sequence[Check]) -> str:
     """Return the worst of each method in one line."""
     rows = [row for check in checks for row in check.report]
-    worst = {
-        method: max(row.error for row in rows if row.method == method)
-        for method in ("central", "complex")
-    }
+    worst = {m: max(row.error for row in rows if row.method == m) for m in ("central", "complex")}
     order = min(row.order for row in rows if row.order is not None)
     return (
         f"worst error: central {worst['central']:.1e}, complex step {worst['complex']:.1e}; "
@@ -214,13 +191,11 @@ def summary(checks: Sequence[Check]) -> str:
     )
 
 
-def function_of(
-    vae: VAE, term: str, beta: float, bound: str = "elbo"
-) -> Callable[[Mapping[str, Array]], Any]:
+def function_of(vae: VAE, term: str, beta: float, bound: str = "elbo") -> Function:
     """Return a term of the objective as a function of named arrays: each block, x and eps."""
     twins: dict[np.dtype[Any], VAE] = {}
 
-    def f(arrays: Mapping[str, Array]) -> Any:
+    def f(arrays: Arrays) -> Any:
         dtype = arrays["x"].dtype
         if dtype not in twins:
             twins[dtype] = vae.astype(dtype)

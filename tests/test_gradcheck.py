@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from numpy_vae import gradcheck
+from numpy_vae.gradcheck import central_difference
 
 METHODS = ["central", "complex", "taylor"]
 each_method = pytest.mark.parametrize("method", METHODS)
@@ -28,6 +29,38 @@ def point(rng):
 def only_row(report):
     (row,) = report
     return row
+
+
+# --- the idea -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("h", [1e-3, 0.5, 3.0])
+def test_a_central_difference_of_a_parabola_is_exact_at_any_step(rng, h):
+    arrays = {"W": rng.standard_normal((3, 2)), "s": np.array(0.7), "labels": np.array([0, 2])}
+    before = {name: array.copy() for name, array in arrays.items()}
+
+    def parabola(a):
+        return 5 + np.sum(a["W"] ** 2) + a["s"] * a["W"][2, 1] - 3 * a["s"] ** 2 + a["labels"].sum()
+
+    gradient = {"W": 2 * arrays["W"], "s": arrays["W"][2, 1] - 6 * arrays["s"]}
+    gradient["W"][2, 1] += arrays["s"]
+    for name, index in ("W", (0, 1)), ("W", (2, 1)), ("W", (2, 0)), ("s", ()):
+        slope = central_difference(parabola, arrays, name, index, h)
+        assert slope == pytest.approx(gradient[name][index], abs=1e-13 / h)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_the_check_of_an_entry_is_that_difference(point, monkeypatch):
+    asked = []
+
+    def wrong(f, arrays, name, index, h):
+        asked.append((name, index))
+        return central_difference(f, arrays, name, index, h) * 1.001
+
+    monkeypatch.setitem(gradcheck.__globals__, "central_difference", wrong)
+    assert not gradcheck(f, gradient_at(point), point).ok
+    assert {("w", (2, 1)), ("v", (0, 0))} <= set(asked)
 
 
 # --- right and wrong ------------------------------------------------------------------------------

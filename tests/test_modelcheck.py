@@ -72,23 +72,16 @@ def test_no_false_alarm_at_random_settings(seed):
         assert report.ok, f"{where}\n{report}"
 
 
-def points(monkeypatch, vae, bound="elbo"):
+def points(vae, bound="elbo"):
     """Return the model and its trace at each point that the check of `vae` visits."""
-    seen = []
-
-    def spy(point, model, x, eps, **settings):
-        seen.append((copy(model), model.forward(x, eps)))
-        return iter(())
-
-    monkeypatch.setattr(modelcheck, "_check_point", spy)
-    list(check_model(vae, bound=bound))
-    return seen
+    visited = modelcheck.points(vae.astype(np.float64), 1.0, bound, np.random.default_rng(0))
+    return [(copy(model), model.forward(x, eps)) for _, model, x, eps in visited]
 
 
 @pytest.mark.parametrize("hidden", [(), (6, 5)], ids=["linear", "deep"])
-def test_the_points_are_what_they_are_called(monkeypatch, hidden):
+def test_the_points_are_what_they_are_called(hidden):
     vae = VAE(D, hidden, Z, dtype=np.float64, rng=0)
-    (first, initial), (later, trained), (_, wide), (_, narrow) = points(monkeypatch, vae)
+    (first, initial), (later, trained), (_, wide), (_, narrow) = points(vae)
     assert initial.logvar.std(axis=0).min() > 0.01  # the head is drawn, so it depends on x
     np.testing.assert_array_equal(first.params["mu.W"], vae.params["mu.W"])
     assert not np.allclose(later.params["mu.W"], vae.params["mu.W"], atol=1e-3)
@@ -101,9 +94,9 @@ def test_the_points_are_what_they_are_called(monkeypatch, hidden):
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_the_importance_weights_say_something_at_every_point(monkeypatch, activation, likelihood):
+def test_the_importance_weights_say_something_at_every_point(activation, likelihood):
     # Where one sample has all the weight its gradient is that of one sample, whatever the others.
-    visited = points(monkeypatch, small(activation, likelihood), "iwae")
+    visited = points(small(activation, likelihood), "iwae")
     for vae, trace in visited:
         assert trace.eps.shape == (3, 4, Z)
         terms = vae.terms(trace)
@@ -119,11 +112,11 @@ def test_the_importance_weights_say_something_at_every_point(monkeypatch, activa
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_the_importance_weights_say_something_in_a_wide_model(monkeypatch, likelihood):
+def test_the_importance_weights_say_something_in_a_wide_model(likelihood):
     # Hundreds of pixels, each of which tells the samples apart: without a bound on what they say
     # together one sample has all the weight.
     vae = VAE(400, (30,), Z, likelihood=likelihood, dtype=np.float64, rng=0)
-    for _, trace in points(monkeypatch, vae, "iwae")[2:]:
+    for _, trace in points(vae, "iwae")[2:]:
         terms = vae.terms(trace)
         reconstruction = vae.likelihood.nll(trace.x, trace.logits)
         assert np.ptp(reconstruction, axis=0).max() < 3 and terms.log_ratio.shape == (3, 4)

@@ -81,14 +81,16 @@ def test_the_foreign_function_fails_as_printed_and_passes_when_mended():
     code = next(block for block in blocks("python") if "print(gradcheck(f," in block)
     expected = README[README.index("      worst entry") :].split("```")[0].splitlines()
     mended = code.replace("(1 - y)  ", "(1 - y * y)  ")
+    (call,) = re.findall(r"`(central_difference\(.*)`", README)
+    plain = f"\nfrom numpy_vae.gradcheck import central_difference\nprint({call})"
     for text, verdict in (code, "FAIL"), (mended, "ok"):
         result = subprocess.run(
-            [sys.executable, "-c", text], capture_output=True, text=True, check=True
+            [sys.executable, "-c", text + plain], capture_output=True, text=True, check=True
         )
-        shown = result.stdout.splitlines()
+        *shown, slope = result.stdout.splitlines()
         assert [line.split()[0] for line in shown[1:]] == [verdict, verdict]
         if verdict == "FAIL":
-            assert shown == expected
+            assert shown == expected and f"{float(slope):+.8e}" in expected[2]
 
 
 def test_the_questions_of_the_study_are_listed():
