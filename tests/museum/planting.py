@@ -35,7 +35,9 @@ class Job(NamedTuple):
     sources: Mapping[str, str]  # module, such as "posterior", to its whole text
     tests: tuple[str, ...]  # files or node ids as pytest takes them, from the root
     stop_at_first: bool = False  # one failure is enough
-    select: tuple[str, ...] = ()  # of those only the tests with one of these marks or node ids
+    # Of those only the tests with one of these marks or node ids, the latter with parameters or
+    # without; and of each until one fails, as that is the answer.
+    select: tuple[str, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -144,6 +146,7 @@ class _Recorder:
 
     def __init__(self, select: Iterable[str] = ()) -> None:
         self.select = frozenset(select)
+        self.unseen = set(select)  # of these no test has failed yet
         self.marks: dict[str, frozenset[str]] = {}
         self.passed: list[str] = []
         self.failed: list[str] = []
@@ -159,15 +162,22 @@ class _Recorder:
         for item in items:
             self.marks[item.nodeid] = frozenset(mark.name for mark in item.iter_markers())
         if self.select:
-            items[:] = [item for item in items if self._is_selected(item.nodeid)]
+            items[:] = [item for item in items if self.select & self._names(item.nodeid)]
+            # First the tests named by their ids: they often answer for a mark as well.
+            items.sort(key=lambda item: self.select.isdisjoint(_ids(item.nodeid)))
 
-    def _is_selected(self, nodeid: str) -> bool:
-        names = {nodeid, nodeid.partition("[")[0]}  # a test is named with its parameters or without
-        return not self.select.isdisjoint(names | self.marks[nodeid])
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item) -> None:
+        if self.select and self.unseen.isdisjoint(self._names(item.nodeid)):
+            pytest.skip("another of its marks or names has failed")
+
+    def _names(self, nodeid: str) -> frozenset[str]:
+        return self.marks[nodeid] | _ids(nodeid)
 
     def pytest_runtest_logreport(self, report) -> None:
         if report.failed:
             self.failed.append(report.nodeid)
+            self.unseen -= self._names(report.nodeid)
         elif report.skipped:
             self.skipped.append(report.nodeid)
         elif report.when == "call":
@@ -176,6 +186,10 @@ class _Recorder:
     def pytest_collectreport(self, report) -> None:
         if report.failed:  # a test file, or the package, cannot be imported
             self.failed.append(report.nodeid or "import")
+
+
+def _ids(nodeid: str) -> frozenset[str]:
+    return frozenset({nodeid, nodeid.partition("[")[0]})
 
 
 def _end_after(seconds: float) -> None:
