@@ -28,7 +28,7 @@ def literature(monkeypatch):
 
 @pytest.fixture
 def small(literature, tmp_path, monkeypatch):
-    """Replace MNIST by 60 and 20 images, and the rows by small ones."""
+    """Replace MNIST by 60 and 20 images, and the rows by small ones; draw no figures."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "mnist"
     folder.mkdir()
@@ -41,6 +41,7 @@ def small(literature, tmp_path, monkeypatch):
             head = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes()
             (folder / name).write_bytes(head + array.astype(np.uint8).tobytes())
     monkeypatch.setenv("NUMPY_VAE_DATA", str(folder))
+    monkeypatch.setattr("numpy_vae.commands.train.draw_figures", lambda *args: [])
     monkeypatch.chdir(tmp_path)
     Row = literature.Row
     rows = {
