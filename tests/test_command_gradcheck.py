@@ -27,6 +27,7 @@ def test_gradcheck_prints_a_table_for_each_point_and_ends_with_0(capsys):
     assert central < 1e-6 and exact < 1e-12 and order >= 1.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -53,6 +54,7 @@ def test_gradcheck_takes_the_settings_of_the_model(capsys, words):
         assert first.startswith("5-4-3-2-2 relu, bernoulli, elbo, beta 0.7, seed 7")
 
 
+@pytest.mark.slow
 def test_gradcheck_ends_with_1_and_both_values_when_a_gradient_is_wrong(capsys, monkeypatch):
     right = posterior.sample_backward
 
@@ -72,6 +74,7 @@ def test_gradcheck_ends_with_1_and_both_values_when_a_gradient_is_wrong(capsys, 
     assert any(float(line[-4]) == pytest.approx(2 * float(line[-3]), rel=1e-3) for line in wrong)
 
 
+@pytest.mark.slow
 def test_gradcheck_samples_the_blocks_of_a_large_model(monkeypatch):
     asked, of_another = [], list(check_model(VAE(3, (), 1, rng=0), max_entries=1))
 

@@ -25,6 +25,7 @@ from numpy_vae.train import Best, spawn_streams, start_output_bias
 pytestmark = pytest.mark.usefixtures("folder")
 
 
+@pytest.mark.slow
 @pytest.mark.figures
 def test_a_run_writes_its_directory(folder, capsys):
     assert train("--epochs", "3", "--out", "out", "--seed", "5", "--beta", "0.5") == 0
@@ -75,6 +76,7 @@ def test_the_same_seed_gives_the_same_bits(folder):
     assert results[0]["test_elbo"] == results[1]["test_elbo"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_with_all_threads(folder):
     # The other tests run the BLAS in one thread (see conftest.py); users do not.
     env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
@@ -341,6 +343,7 @@ def test_the_learned_variance_is_reported(folder, capsys):
     assert f"learned variance {np.exp(logvar[0]):.4g}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there are no POSIX pipes and devices")
 @pytest.mark.parametrize("where", ["closed pipe", "full device"])
 def test_a_training_that_nobody_reads_goes_on(folder, where):

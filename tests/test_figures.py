@@ -20,6 +20,8 @@ from numpy_vae.evaluate import evaluate_likelihood
 from numpy_vae.owned import FIGURES, FORMATS
 from numpy_vae.train import Record
 
+pytestmark = pytest.mark.slow
+
 HISTORY = [
     Record(n, -105 - 20 / n, 80 + 20 / n, 25.0, -108.0, 82.0, 26.0, 1.0, 0.1, -105 - 20 / n)
     for n in (1, 2, 3)

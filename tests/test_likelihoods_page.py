@@ -13,6 +13,8 @@ from numpy_vae import VAE
 from numpy_vae.likelihood import LIKELIHOODS, Likelihood
 from numpy_vae.modelcheck import check_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "likelihoods.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -98,6 +98,7 @@ def test_the_commands_of_the_page_are_those_of_the_rows(literature):
     }
 
 
+@pytest.mark.slow
 def test_rows_are_run_once_and_written_into_the_page(small, tmp_path, capsys, monkeypatch):
     assert small.command(["--list", "--samples", "8"]) == 0
     out = capsys.readouterr().out

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from command_line import metrics_of
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 KNOWN = Path("/proc/self/status").exists()
 

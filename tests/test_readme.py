@@ -65,6 +65,7 @@ def test_every_command_is_named():
         assert f".venv/bin/numpy-vae {name} " in README or f"`numpy-vae {name}`" in README
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(tmp_path):
     code = next(block for block in blocks("python") if "load_digits" in block)
     assert len([line for line in code.splitlines() if line]) <= 20

@@ -802,6 +802,7 @@ def test_a_subclass_with_other_heads_is_used_everywhere_and_stays_itself(rng, du
     np.testing.assert_array_equal(trace.logvar, 2 * trace.mu)
 
 
+@pytest.mark.slow
 @pytest.mark.gradient
 def test_the_gradient_of_a_subclass_with_other_heads_is_checked_like_any(rng):
     checks = list(check_model(OneHead(D, (H,), Z, "tanh", rng=rng)))

@@ -10,6 +10,8 @@ import pytest
 from bugs import BUGS, CLASSES, GRADIENT, KINDS
 from table import CHECKED, PAGE, PROOFS, clean_job, document, found, job, judge
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_package_as_it_is_passes_what_the_bugs_are_put_to():
     outcome = planting.run(clean_job())

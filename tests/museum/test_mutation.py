@@ -8,6 +8,8 @@ import pytest
 from equivalent import EQUIVALENT
 from mutation import MODULES, Mutant, faults, mutants, survivors
 
+pytestmark = pytest.mark.slow
+
 
 def texts(code):
     return {mutant.text for mutant in mutants("sample", code)}
