@@ -144,9 +144,10 @@ class _PlantedLoader(importlib.machinery.SourceFileLoader):
 class _Recorder:
     """A plugin that keeps the tests selected, and writes down what each of them said."""
 
-    def __init__(self, select: Iterable[str] = ()) -> None:
-        self.select = frozenset(select)
-        self.unseen = set(select)  # of these no test has failed yet
+    def __init__(self, job: Job) -> None:
+        self.stop_at_first = job.stop_at_first
+        self.select = frozenset(job.select)
+        self.unseen = set(job.select)  # of these no test has failed yet
         self.marks: dict[str, frozenset[str]] = {}
         self.passed: list[str] = []
         self.failed: list[str] = []
@@ -165,6 +166,8 @@ class _Recorder:
             items[:] = [item for item in items if self.select & self._names(item.nodeid)]
             # First the tests named by their ids: they often answer for a mark as well.
             items.sort(key=lambda item: self.select.isdisjoint(_ids(item.nodeid)))
+        if self.stop_at_first:  # the slowest last
+            items.sort(key=lambda item: "gradient" in self.marks[item.nodeid])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item) -> None:
@@ -210,8 +213,8 @@ def _child(job: Job, sender, scratch: str) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "numpy_vae"]:
         del sys.modules[name]
     sys.meta_path.insert(0, _Planter(job.sources))
-    recorder = _Recorder(job.select)
-    options = ["-q", "-p", "no:cacheprovider", "--tb=no", "--assert=plain"]
+    recorder = _Recorder(job)
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=no", "--assert=plain"]
     options += [f"--basetemp={scratch}/pytest"]
     options += ["-x"] if job.stop_at_first else []
     status = pytest.main([*options, *job.tests], plugins=[recorder])
