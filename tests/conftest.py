@@ -11,6 +11,12 @@ import numpy as np
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name == "test_study.py":  # runs the experiments
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20_131_220)

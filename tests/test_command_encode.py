@@ -69,6 +69,7 @@ def test_the_model_that_is_kept_encodes_and_labels_stay_with_their_images(folder
         np.testing.assert_array_equal(found[f"{part}_labels"], getattr(data, f"{part}_labels"))
 
 
+@pytest.mark.slow
 def test_a_named_data_set_is_encoded(folder):
     assert main(["train", "--hidden", "5", "--latent", "2", "--epochs", "1", "--out", "run"]) == 0
     found = encoded("--data", "digits")

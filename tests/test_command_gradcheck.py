@@ -5,8 +5,9 @@ import textwrap
 
 import pytest
 
-from numpy_vae import posterior
+from numpy_vae import VAE, posterior
 from numpy_vae.__main__ import main
+from numpy_vae.commands.gradcheck import SMALL_MODEL
 from numpy_vae.modelcheck import check_model
 
 
@@ -26,6 +27,7 @@ def test_gradcheck_prints_a_table_for_each_point_and_ends_with_0(capsys):
     assert central < 1e-6 and exact < 1e-12 and order >= 1.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -52,6 +54,7 @@ def test_gradcheck_takes_the_settings_of_the_model(capsys, words):
         assert first.startswith("5-4-3-2-2 relu, bernoulli, elbo, beta 0.7, seed 7")
 
 
+@pytest.mark.slow
 def test_gradcheck_ends_with_1_and_both_values_when_a_gradient_is_wrong(capsys, monkeypatch):
     right = posterior.sample_backward
 
@@ -71,17 +74,19 @@ def test_gradcheck_ends_with_1_and_both_values_when_a_gradient_is_wrong(capsys, 
     assert any(float(line[-4]) == pytest.approx(2 * float(line[-3]), rel=1e-3) for line in wrong)
 
 
+@pytest.mark.slow
 def test_gradcheck_samples_the_blocks_of_a_large_model(monkeypatch):
-    asked = []
+    asked, of_another = [], list(check_model(VAE(3, (), 1, rng=0), max_entries=1))
 
-    def spy(vae, beta, *, bound, max_entries, rng):
-        asked.append(max_entries)
-        return check_model(vae, beta, bound=bound, max_entries=1, rng=rng)
+    def spy(vae, beta, *, max_entries, **settings):
+        asked.append((vae.params.flat.size, max_entries))
+        return of_another
 
     monkeypatch.setattr("numpy_vae.commands.gradcheck.check_model", spy)
     for words in [], ["--data-dim", "90", "--hidden", "60"], ["--entries", "9"]:
         assert main(["gradcheck", *words]) == 0
-    assert asked[0] > 480 and asked[1:] == [20, 9]
+    (size, most), (larger, few), (_, nine) = asked
+    assert most == size > 1000 and few == 20 and larger > SMALL_MODEL and nine == 9
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def run(folder):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_the_figures_are_drawn_again_with_the_same_bytes(run, capsys):
     assert main(["plot", "run"]) == 0
     out = capsys.readouterr().out
@@ -37,6 +38,7 @@ def test_the_figures_are_drawn_again_with_the_same_bytes(run, capsys):
     assert {n: (run / "figures" / n).read_bytes() for n in listing("run/figures")} == first
 
 
+@pytest.mark.slow
 @pytest.mark.figures
 def test_training_draws_what_plot_draws(folder):
     assert train("--epochs", "2", "--out", "run") == 0
@@ -46,6 +48,7 @@ def test_training_draws_what_plot_draws(folder):
     assert first == again and len(first) == len(PLANE)
 
 
+@pytest.mark.slow
 def test_figures_elsewhere_are_replaced_when_asked(run):
     Path("paper").mkdir()
     Path("paper/kl.png").write_text("old")
@@ -53,6 +56,7 @@ def test_figures_elsewhere_are_replaced_when_asked(run):
     assert Path("paper/kl.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pdf", "svg"])
 def test_other_formats_and_places(run, kind):
     assert main(["plot", "run", "--format", kind, "--out", "paper/figures"]) == 0
@@ -115,6 +119,7 @@ def test_the_figures_show_test_images_as_the_model_sees_them(shown, binarize):
     assert shown["history"] == drawn["history"] == load_checkpoint("run/checkpoint.npz").history
 
 
+@pytest.mark.slow
 def test_bytes_are_drawn_as_the_floats_that_they_stand_for(tmp_path, rng):
     x = rng.integers(0, 256, (30, 20), np.uint8)
     data = Dataset("a set", x, x, test_labels=np.arange(30) % 3, image_shape=(4, 5))

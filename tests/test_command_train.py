@@ -26,6 +26,7 @@ from numpy_vae.train import Best, spawn_streams, start_output_bias
 pytestmark = pytest.mark.usefixtures("folder")
 
 
+@pytest.mark.slow
 @pytest.mark.figures
 def test_a_run_writes_its_directory(folder, capsys):
     assert train("--epochs", "3", "--out", "out", "--seed", "5", "--beta", "0.5") == 0
@@ -76,13 +77,21 @@ def test_the_same_seed_gives_the_same_bits(folder):
     assert results[0]["test_elbo"] == results[1]["test_elbo"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_with_all_threads(folder):
     # The other tests run the BLAS in one thread (see conftest.py); users do not.
     env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     np.save("wide.npy", np.random.default_rng(0).random((1200, 784), np.float32))
+    code = """if True:
+        import sys
+        from numpy_vae.__main__ import main
+        from numpy_vae.commands import train
+        train.draw_figures = lambda *args: []  # no figures, which take longer than the training
+        sys.exit(main(sys.argv[1:]))
+    """
     for name in "ab":
         words = ["--data", "wide.npy", "--epochs", "2", "--out", name, "--seed", "3"]
-        subprocess.run([sys.executable, "-m", "numpy_vae", "train", *words], env=env, check=True)
+        subprocess.run([sys.executable, "-c", code, "train", *words], env=env, check=True)
     a, b = (load_checkpoint(f"{name}/checkpoint.npz") for name in "ab")
     assert a.adam.t == 2 * 8
     assert a.vae.params.flat.tobytes() == b.vae.params.flat.tobytes()
@@ -342,6 +351,7 @@ def test_the_learned_variance_is_reported(folder, capsys):
     assert f"learned variance {np.exp(logvar[0]):.4g}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there are no POSIX pipes and devices")
 @pytest.mark.parametrize("where", ["closed pipe", "full device"])
 def test_a_training_that_nobody_reads_goes_on(folder, where):

@@ -39,6 +39,8 @@ import numpy_vae.figures
 from numpy_vae.__main__ import main
 from numpy_vae.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 TRAIN = ["train", "--data", "small.npy", "--hidden", "7", "--latent", "2", "--epochs", "2"]
 MINE = ("small.npy", "x.npz", "run/notes.txt", "run/figures/mine.png")
 DERIVED = ("run/samples.png", "run/latents.npz", "run/explorer.html")

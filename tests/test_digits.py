@@ -147,6 +147,7 @@ def test_a_seed_gives_the_same_bytes_for_ever(n, expected):
     assert digests(load_digits(n))[:kept] == expected[:kept]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="Nehalem is an x86 processor"
 )
@@ -273,6 +274,7 @@ def test_twelve_thousand_images_take_seconds():
     assert time.perf_counter() - start < 5
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_block():
     tracemalloc.start()
     try:

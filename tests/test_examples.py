@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parent.parent / "examples" / "train_mnist.py"
 
 
@@ -11,6 +13,7 @@ def test_the_small_script_is_small():
     assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 80
 
 
+@pytest.mark.slow
 def test_the_small_script_trains_and_draws(tmp_path):
     result = subprocess.run(
         [sys.executable, SCRIPT, "--epochs", "2", "--picture", "out.png"],

@@ -565,6 +565,7 @@ def test_a_file_that_is_removed_or_replaced_is_still_read(mapped, how):
 # Memory -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(("width", "count", "hidden"), [(20_011, 60, 5), (500, 4000, 300)])
 def test_every_command_takes_a_small_multiple_of_data_and_model(folder, width, count, hidden):

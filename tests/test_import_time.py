@@ -82,6 +82,7 @@ def test_the_command_line_and_the_study_are_left_for_later(loaded):
 LIMIT = 0.5
 
 
+@pytest.mark.slow
 def test_the_import_takes_less_time_than_half_of_that_of_numpy(words_of):
     words_of("import numpy_vae")  # compiles
     times = [[float(word) for word in words_of(SECONDS)] for _ in range(7)]

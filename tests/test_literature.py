@@ -28,7 +28,7 @@ def literature(monkeypatch):
 
 @pytest.fixture
 def small(literature, tmp_path, monkeypatch):
-    """Replace MNIST by 60 and 20 images, and the rows by small ones."""
+    """Replace MNIST by 60 and 20 images, and the rows by small ones; draw no figures."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "mnist"
     folder.mkdir()
@@ -41,6 +41,7 @@ def small(literature, tmp_path, monkeypatch):
             head = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes()
             (folder / name).write_bytes(head + array.astype(np.uint8).tobytes())
     monkeypatch.setenv("NUMPY_VAE_DATA", str(folder))
+    monkeypatch.setattr("numpy_vae.commands.train.draw_figures", lambda *args: [])
     monkeypatch.chdir(tmp_path)
     Row = literature.Row
     rows = {
@@ -97,6 +98,7 @@ def test_the_commands_of_the_page_are_those_of_the_rows(literature):
     }
 
 
+@pytest.mark.slow
 def test_rows_are_run_once_and_written_into_the_page(small, tmp_path, capsys, monkeypatch):
     assert small.command(["--list", "--samples", "8"]) == 0
     out = capsys.readouterr().out

@@ -301,6 +301,7 @@ def test_an_npz_is_read(tmp_path, mapped):
 # The commands -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binarize", ["dynamic", "threshold", "none"])
 def test_every_command_gives_what_it_gives_of_an_array_in_memory(
     folder, monkeypatch, capsys, binarize

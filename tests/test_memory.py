@@ -13,6 +13,8 @@ from command_line import metrics_of
 from numpy_vae import VAE, evaluate_elbo, evaluate_likelihood, fit
 from numpy_vae.data import Dataset
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 KNOWN = Path("/proc/self/status").exists()
 

@@ -3,6 +3,7 @@
 import math
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -23,23 +24,25 @@ from numpy_vae.modelcheck import (
     weights_of,
 )
 
-D, HIDDEN, Z = 8, (6, 5), 3
+pytestmark = pytest.mark.slow
+
+D, HIDDEN, Z = 8, (5,), 3
 
 
-def small(activation="relu", likelihood="bernoulli", seed=0):
-    return VAE(D, HIDDEN, Z, activation, likelihood, dtype=np.float64, rng=seed)
+def small(activation="relu", likelihood="bernoulli", hidden=HIDDEN):
+    return VAE(D, hidden, Z, activation, likelihood, dtype=np.float64, rng=0)
 
 
 @pytest.mark.gradient
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-@pytest.mark.parametrize(("bound", "beta"), [("elbo", 1.0), ("elbo", 0.3), ("iwae", 0.3)])
+@pytest.mark.parametrize(("activation", "hidden"), [("relu", (6, 5)), ("tanh", (5,))])
+@pytest.mark.parametrize("bound", bounds.BOUNDS)
 def test_the_model_is_right_at_every_point_for_every_term_by_every_method(
-    activation, likelihood, bound, beta
+    activation, hidden, likelihood, bound
 ):
-    vae = small(activation, likelihood)
-    blocks = 2 * (2 * len(HIDDEN) + 3) + len(vae.likelihood.parameters()) + 2  # x and eps
-    checks = list(check_model(vae, beta, bound=bound))
+    vae = small(activation, likelihood, hidden)
+    blocks = 2 * (2 * len(hidden) + 3) + len(vae.likelihood.parameters()) + 2  # x and eps
+    checks = list(check_model(vae, 0.3, bound=bound))
     assert len(checks) == 2 * 3 * 3 + 2 * 3  # points x terms x methods
     assert {check.term for check in checks} == set(TERMS[bound])
     for point, term, method, report in checks:
@@ -96,7 +99,7 @@ def test_the_points_are_what_they_are_called(hidden):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_the_importance_weights_say_something_at_every_point(activation, likelihood):
     # Where one sample has all the weight its gradient is that of one sample, whatever the others.
-    visited = points(small(activation, likelihood), "iwae")
+    visited = points(small(activation, likelihood, (6, 5)), "iwae")
     for vae, trace in visited:
         assert trace.eps.shape == (3, 4, Z)
         terms = vae.terms(trace)
@@ -224,13 +227,13 @@ def test_the_table_has_eighty_columns_and_a_row_for_each_block(bound):
     ]
     for first, last in ((0, 9), (9, 18), (18, 21), (21, 24)):
         lines = point_table(widest[first:last]).splitlines()
-        assert max(map(len, lines)) <= 80 and len(lines) == 2 + 17
+        assert max(map(len, lines)) <= 80 and len(lines) == 2 + 13
         assert all(line.endswith(" ok") for line in lines[2:])
     assert summary(checks).startswith("worst error: central ")
 
 
 def test_kinks_are_named_below_the_table():
-    checks = list(check_model(small(), max_entries=1))[:9]
+    checks = list(islice(check_model(small(), max_entries=1), 9))
     first, *others = checks[0].report.rows
     rows = (replace(first, kinks=((3, 1), (2, 0))), *others)
     checks[0] = checks[0]._replace(report=replace(checks[0].report, rows=rows))

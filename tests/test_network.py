@@ -104,6 +104,7 @@ def test_a_model_with_other_heads_uses_them_everywhere_and_stays_itself(rng, dup
     np.testing.assert_array_equal(trace.logvar, 2 * trace.mu)
 
 
+@pytest.mark.slow
 @pytest.mark.gradient
 def test_the_gradient_of_other_heads_is_checked_like_any(rng):
     checks = list(check_model(VAE(D, (H,), Z, "tanh", rng=rng, network_type=Tied)))

@@ -113,6 +113,7 @@ def test_moments_whose_gradient_has_died_never_become_denormal():
     assert not adam.M.flat.any()  # without the flush they would lie at 0.9^3000, denormal, for ever
 
 
+@pytest.mark.slow
 @pytest.mark.purity
 def test_the_flush_reaches_every_block_and_both_moments():
     size = 2 * optim.BLOCK + 5

@@ -201,6 +201,7 @@ def test_a_quiet_training_prints_only_errors(capsys, monkeypatch):
     assert captured.out == "" and captured.err.startswith("numpy-vae train: error: --out out")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("quiet", [False, True])

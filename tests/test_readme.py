@@ -25,7 +25,7 @@ def test_the_two_commands_are_one_line_each_and_do_the_set_up():
     for command in commands:
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
     assert commands[0].endswith("&& .venv/bin/numpy-vae train\n")
-    assert commands[1].endswith("&& .venv/bin/pytest\n")
+    assert commands[1].endswith("&& .venv/bin/pytest -n auto --dist loadfile\n")
 
 
 def table(heading):
@@ -65,6 +65,7 @@ def test_every_command_is_named():
         assert f".venv/bin/numpy-vae {name} " in README or f"`numpy-vae {name}`" in README
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(tmp_path):
     code = next(block for block in blocks("python") if "load_digits" in block)
     assert len([line for line in code.splitlines() if line]) <= 20

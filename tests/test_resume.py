@@ -80,6 +80,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(folder, dies_after, caps
     assert_same_run("whole", "stopped")
 
 
+@pytest.mark.slow
 @pytest.mark.figures
 def test_the_checkpoint_alone_brings_back_the_rest(folder, dies_after):
     assert train(*EVERYTHING, "--out", "whole") == 0
@@ -93,6 +94,7 @@ def test_the_checkpoint_alone_brings_back_the_rest(folder, dies_after):
     assert_same_run("whole", "stopped")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_threads_or_with_others_if_told(folder, capsys, dies_after):
     assert train("--threads", "2", "--batch-size", "15", "--out", "whole") == 0
     assert "2 threads; seed" in capsys.readouterr().out
@@ -253,6 +255,7 @@ def wait_for(process, text):
     raise AssertionError(process.communicate()[1])
 
 
+@pytest.mark.slow
 @posix
 def test_ctrl_c_ends_cleanly_with_what_has_been_reached(folder):
     process = start("--data", "small.npy", "--batch-size", "1", "--epochs", "99999", "--out", "out")
@@ -299,6 +302,7 @@ def test_ctrl_c_at_any_step_loses_at_most_an_epoch_and_no_bit(folder, monkeypatc
     assert_same_run("whole", "stopped")
 
 
+@pytest.mark.slow
 @posix
 def test_two_processes_do_not_write_the_same_run(folder, capsys):
     words = ["--data", "small.npy", "--batch-size", "1", "--epochs", "3000", "--out", "out"]
@@ -323,6 +327,7 @@ def test_two_processes_do_not_write_the_same_run(folder, capsys):
 KILLS = 12  # of each of the two runs
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize(
     ("seed", "words"),
@@ -357,6 +362,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(folder, se
     assert_same_run("whole", "killed")
 
 
+@pytest.mark.slow
 @posix
 def test_a_kill_while_the_checkpoint_is_written_leaves_the_last_one(folder):
     # Killed by itself, with half of the new checkpoint written.
@@ -437,6 +443,7 @@ def test_a_disk_that_fills_up_for_another_file_is_no_harm(folder, capsys, monkey
     assert_same_run("whole", "out")
 
 
+@pytest.mark.slow
 @posix
 def test_a_file_that_may_not_grow_is_a_full_disk(folder):
     import resource
@@ -476,10 +483,11 @@ def small_disk(path, size):
         subprocess.run(["umount", path], check=True)
 
 
+@pytest.mark.slow
 @posix
 def test_a_disk_that_runs_full_keeps_the_run(folder):
     words = ["--data", "small.npy", "--hidden", "7", "--latent", "2", "--batch-size", "1"]
-    words += ["--epochs", "300"]
+    words += ["--epochs", "150"]
     assert main(["train", *words, "--out", "whole", "--quiet"]) == 0
     with small_disk(folder / "disk", 512):
         process = start(*words, "--out", "disk/out")
@@ -492,7 +500,7 @@ def test_a_disk_that_runs_full_keeps_the_run(folder):
         pattern = r"numpy-vae train: error: disk/out/\S+: No space left on device; "
         [epoch] = re.fullmatch(pattern + KEPT.format("disk/out") + "\n", error).groups()
         assert len(load_checkpoint("disk/out/checkpoint.npz").history) == int(epoch)
-        assert 7 <= int(epoch) < 300
+        assert 7 <= int(epoch) < 150
         os.unlink("disk/ballast")
         assert main(["train", "--resume", "disk/out", "--quiet"]) == 0
         assert_same_run("whole", "disk/out")

@@ -187,6 +187,7 @@ def test_the_losses_must_agree_at_the_start_and_at_the_end(script, when):
         assert step.same_loss(results) is same
 
 
+@pytest.mark.slow
 def test_without_the_flush_the_sums_become_denormal(script, monkeypatch):
     contestants = script("contestants")
     monkeypatch.setattr(optim, "FLUSH_EVERY", optim.FLUSH_EVERY)  # is put back

@@ -35,7 +35,9 @@ class Job(NamedTuple):
     sources: Mapping[str, str]  # module, such as "posterior", to its whole text
     tests: tuple[str, ...]  # files or node ids as pytest takes them, from the root
     stop_at_first: bool = False  # one failure is enough
-    select: tuple[str, ...] = ()  # of those only the tests with one of these marks or node ids
+    # Of those only the tests with one of these marks or node ids, the latter with parameters or
+    # without; and of each until one fails, as that is the answer.
+    select: tuple[str, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -142,8 +144,10 @@ class _PlantedLoader(importlib.machinery.SourceFileLoader):
 class _Recorder:
     """A plugin that keeps the tests selected, and writes down what each of them said."""
 
-    def __init__(self, select: Iterable[str] = ()) -> None:
-        self.select = frozenset(select)
+    def __init__(self, job: Job) -> None:
+        self.stop_at_first = job.stop_at_first
+        self.select = frozenset(job.select)
+        self.unseen = set(job.select)  # of these no test has failed yet
         self.marks: dict[str, frozenset[str]] = {}
         self.passed: list[str] = []
         self.failed: list[str] = []
@@ -159,15 +163,24 @@ class _Recorder:
         for item in items:
             self.marks[item.nodeid] = frozenset(mark.name for mark in item.iter_markers())
         if self.select:
-            items[:] = [item for item in items if self._is_selected(item.nodeid)]
+            items[:] = [item for item in items if self.select & self._names(item.nodeid)]
+            # First the tests named by their ids: they often answer for a mark as well.
+            items.sort(key=lambda item: self.select.isdisjoint(_ids(item.nodeid)))
+        if self.stop_at_first:  # the slowest last
+            items.sort(key=lambda item: "gradient" in self.marks[item.nodeid])
 
-    def _is_selected(self, nodeid: str) -> bool:
-        names = {nodeid, nodeid.partition("[")[0]}  # a test is named with its parameters or without
-        return not self.select.isdisjoint(names | self.marks[nodeid])
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item) -> None:
+        if self.select and self.unseen.isdisjoint(self._names(item.nodeid)):
+            pytest.skip("another of its marks or names has failed")
+
+    def _names(self, nodeid: str) -> frozenset[str]:
+        return self.marks[nodeid] | _ids(nodeid)
 
     def pytest_runtest_logreport(self, report) -> None:
         if report.failed:
             self.failed.append(report.nodeid)
+            self.unseen -= self._names(report.nodeid)
         elif report.skipped:
             self.skipped.append(report.nodeid)
         elif report.when == "call":
@@ -176,6 +189,10 @@ class _Recorder:
     def pytest_collectreport(self, report) -> None:
         if report.failed:  # a test file, or the package, cannot be imported
             self.failed.append(report.nodeid or "import")
+
+
+def _ids(nodeid: str) -> frozenset[str]:
+    return frozenset({nodeid, nodeid.partition("[")[0]})
 
 
 def _end_after(seconds: float) -> None:
@@ -196,8 +213,8 @@ def _child(job: Job, sender, scratch: str) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "numpy_vae"]:
         del sys.modules[name]
     sys.meta_path.insert(0, _Planter(job.sources))
-    recorder = _Recorder(job.select)
-    options = ["-q", "-p", "no:cacheprovider", "--tb=no", "--assert=plain"]
+    recorder = _Recorder(job)
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=no", "--assert=plain"]
     options += [f"--basetemp={scratch}/pytest"]
     options += ["-x"] if job.stop_at_first else []
     status = pytest.main([*options, *job.tests], plugins=[recorder])
