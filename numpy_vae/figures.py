@@ -21,24 +21,12 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from numpy.typing import NDArray
 
-from . import posterior
+from . import plots, posterior
 from .checks import check_choice
 from .data import Dataset, guess_image_shape, to_float, value_range
 from .evaluate import encode_images
 from .files import atomic_write
 from .owned import FORMATS
-from .plots import (
-    TERMS,
-    plot_factors,
-    plot_interpolations,
-    plot_kl,
-    plot_latent,
-    plot_manifold,
-    plot_reconstructions,
-    plot_samples,
-    plot_training,
-    plot_traversals,
-)
 from .train import Record
 from .vae import VAE
 
@@ -117,33 +105,35 @@ def save_figures(
     active = [int(j) for j in np.argsort(-kl, kind="stable")[:MOST]]
 
     def training(figure: Figure) -> None:
-        for ax, term in zip(figure.subplots(1, len(TERMS)), TERMS, strict=True):
-            plot_training(history, ax, term, kept_epoch)
+        for ax, term in zip(figure.subplots(1, len(plots.TERMS)), plots.TERMS, strict=True):
+            plots.plot_training(history, ax, term, kept_epoch)
 
     def reconstructions(figure: Figure) -> None:
         shown = to_float(x[:36], dtype)
-        plot_reconstructions(shown, vae.reconstruct(shown), shape, figure.subplots(), values)
+        plots.plot_reconstructions(shown, vae.reconstruct(shown), shape, figure.subplots(), values)
 
     def samples(figure: Figure) -> None:
-        plot_samples(vae.sample(100, rng=rng), shape, figure.subplots(), values)
+        plots.plot_samples(vae.sample(100, rng=rng), shape, figure.subplots(), values)
 
     def latent(figure: Figure) -> None:
-        plot_latent(mu, labels, figure.subplots(), (min(active[:2]), max(active[:2])))
+        plots.plot_latent(mu, labels, figure.subplots(), (min(active[:2]), max(active[:2])))
 
     def manifold(figure: Figure) -> None:
         side = min(20, max(2, WIDEST // max(shape)))
-        plot_manifold(vae.decode, shape, figure.subplots(), side, values)
+        plots.plot_manifold(vae.decode, shape, figure.subplots(), side, values)
 
     def interpolations(figure: Figure) -> None:
         rows, steps = _grid(shape, 8, (9, 5, 3))
         pairs = _pairs(labels, n, rows)
         ends, originals = mu[pairs], to_float(x[pairs], dtype)
-        plot_interpolations(vae.decode, ends, originals, shape, figure.subplots(), steps, values)
+        plots.plot_interpolations(
+            vae.decode, ends, originals, shape, figure.subplots(), steps, values
+        )
 
     def traversals(figure: Figure) -> None:
         rows, columns = _grid(shape, MOST, (13, 7, 3))
         ax, dimensions = figure.subplots(), active[:rows]
-        plot_traversals(vae.decode, mu[0], dimensions, shape, kl, ax, columns, values)
+        plots.plot_traversals(vae.decode, mu[0], dimensions, shape, kl, ax, columns, values)
 
     plane = "latent plane" if latent_dim == 2 else "two dimensions of the highest KL"
     kl_size = min(6.5, max(4.5, 2.5 + 0.2 * latent_dim)), 3.6
@@ -157,10 +147,10 @@ def save_figures(
         ("manifold", "Decoded from quantiles of the prior", latent_dim == 2, SIZE, manifold),
         ("interpolations", "Interpolations between test images", n > 1, SIZE, interpolations),
         ("kl", "KL of each latent dimension", True, kl_size,
-         lambda f: plot_kl(kls, mu, f.subplots())),
+         lambda f: plots.plot_kl(kls, mu, f.subplots())),
         ("traversals", "A test image, one latent dimension varied", True, SIZE, traversals),
         ("factors", "Latent dimensions against factors", factors, factors_size,
-         lambda f: plot_factors(mu, factors, f.subplots(), active)),
+         lambda f: plots.plot_factors(mu, factors, f.subplots(), active)),
         ("latent_factors", "Test images in the latent plane, by what they were drawn from",
          factors and latent_dim == 2, (11, 5.2), lambda f: _latent_factors(f, mu, factors)),
     ]  # fmt: skip
@@ -190,7 +180,7 @@ def save_samples(
     values = value_range(images)
 
     def draw(figure: Figure) -> None:
-        plot_samples(images, image_shape, figure.subplots(), values)
+        plots.plot_samples(images, image_shape, figure.subplots(), values)
 
     _write(path, "Samples from the prior", _named(name, values), draw, write)
 
@@ -265,7 +255,7 @@ def _latent_factors(figure: Figure, mu: NDArray[Any], factors: dict[str, NDArray
     rows = -(-len(factors) // columns)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for i, (ax, (name, value)) in enumerate(zip(axes, factors.items(), strict=False)):
-        plot_latent(mu, value, ax, name=UNITS.get(name, ""))
+        plots.plot_latent(mu, value, ax, name=UNITS.get(name, ""))
         ax.set_title(name.replace("_", " "))
         if i % columns:
             ax.set_ylabel("")

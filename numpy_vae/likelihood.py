@@ -338,10 +338,7 @@ LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
 def make_likelihood(kind: str | Mapping[str, Any] | Likelihood) -> Likelihood:
     """Return a likelihood from its name, from its name and settings, or as it is given.
 
-    Raises
-    ------
-    ValueError
-        If `kind` is a name that is not in `LIKELIHOODS`, or no likelihood.
+    ValueError for a name that is not in `LIKELIHOODS`, or for anything else.
     """
     if isinstance(kind, str):
         kind = {"name": kind}
@@ -356,7 +353,7 @@ def make_likelihood(kind: str | Mapping[str, Any] | Likelihood) -> Likelihood:
 
 
 def check_values(likelihood: Likelihood, images: Array, what: str) -> None:
-    """Refuse images with values that `likelihood` does not accept.
+    """Raise ValueError for images with values that `likelihood` does not accept.
 
     Parameters
     ----------
@@ -364,10 +361,6 @@ def check_values(likelihood: Likelihood, images: Array, what: str) -> None:
         uint8 pixels stand for value / 255 and are within [0, 1] whatever they are.
     what : str
         What the images are called in the message.
-
-    Raises
-    ------
-    ValueError
     """
     if images.dtype == np.uint8:
         return

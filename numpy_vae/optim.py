@@ -116,11 +116,8 @@ class Adam:
     def step(self, grads: Params, factor: float = 1.0) -> None:
         """Take one step down the gradient, with factor lr.
 
-        Raises
-        ------
-        FloatingPointError
-            Where `np.errstate` asks for it, if a value overflows. Some of the parameters have then
-            been moved; `t` is as it was.
+        If a value overflows, and `np.errstate` says to raise, some of the parameters have been
+        moved, and `t` is as it was.
         """
         self.update(slice(0, self.params.flat.size), grads, factor)
         self.t += 1
@@ -190,17 +187,12 @@ class Average:
     params : Params
         What is averaged; `update` reads it.
     eta : float
-        η of the equation above.
+        η of the equation above, at least 0; else ValueError.
 
     Attributes
     ----------
     mean : Params
         θ̄, of the layout of `params`; θ itself before the first update.
-
-    Raises
-    ------
-    ValueError
-        If `eta` is out of its range.
     """
 
     def __init__(self, params: Params, eta: float = 30.0) -> None:

@@ -259,6 +259,9 @@ def add_arguments(commands: Subparsers) -> None:
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
+SHOWN = ("data", "binarize", "likelihood", "bound", "samples", "seed")  # in metrics.json, too
+
+
 class Run(NamedTuple):
     """All that training works on, checked before anything is written."""
 
@@ -300,14 +303,8 @@ def begin(args: argparse.Namespace, held: ExitStack) -> Run:
     batch_size = args.batch_size or min(128, len(data.train))
     check_whole("--batch-size", batch_size, 1, len(data.train))
     streams = spawn_streams(args.seed)
-    vae = VAE(
-        data.train.shape[1],
-        args.hidden,
-        args.latent,
-        args.activation,
-        likelihood,
-        rng=streams.initialisation,
-    )
+    sizes = data.train.shape[1], args.hidden, args.latent
+    vae = VAE(*sizes, args.activation, likelihood, rng=streams.initialisation)
     if args.output_bias == "data":
         start_output_bias(vae, data.train)
     adam = Adam(vae.params, args.lr)
@@ -520,12 +517,7 @@ def finish(
         "test_reconstruction": test.reconstruction,
         "test_kl": test.kl,
         "units": "nats per image",
-        "data": settings["data"],
-        "binarize": binarize,
-        "likelihood": settings["likelihood"],
-        "bound": settings["bound"],
-        "samples": settings["samples"],
-        "seed": settings["seed"],
+        **{name: settings[name] for name in SHOWN},
         "epochs": len(history),
         "kept_epoch": kept_epoch,
         "steps": state.adam.t,

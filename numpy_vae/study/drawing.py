@@ -26,18 +26,9 @@ STYLE: dict[Any, Any] = {
 
 
 def save_study(path: Path, study: Study, found: Any, write: Write = atomic_write) -> None:
-    """Write the figure of a study, under its question; C0, C1, ... are the colours of `plots`.
+    """Write the figure of a study that draws, under its question, as png, pdf or svg.
 
-    Parameters
-    ----------
-    path : Path
-        Its suffix, png, pdf or svg, says what is written.
-    study : Study
-        One that draws.
-    found : Any
-        What `study.run` returned.
-    write : callable
-        As in `figures.save_figures`.
+    C0, C1, ... are the colours of `plots`; `write` is as in `figures.save_figures`.
     """
     assert study.draw is not None
     with mpl.rc_context(OWN | STYLE):
