@@ -20,9 +20,8 @@ from .checks import check_whole
 from .params import Params
 
 MAX_WIDTH = 1 << 16
-MAX_PARAMETERS = (
-    1 << 28
-)  # 1 GiB of float32; with Adam's sums and a gradient for each thread four times that, or more
+# 1 GiB of float32; with Adam's sums and a gradient for each thread, four times that or more
+MAX_PARAMETERS = 1 << 28
 
 
 def block_shapes(
@@ -55,9 +54,9 @@ def block_shapes(
 def initialise(params: Params, activation: str, rng: np.random.Generator) -> None:
     """Draw the initial weights, of mean 0 and variance gain / n, n the inputs; biases stay zero.
 
-    The gain is 2 before a relu and 1 elsewhere, so that the size of a signal is kept from layer to
-    layer; 1/10 where mu is made and where z is read, since at first z is noise, which would drive
-    the decoder and carries nothing; and 0 in the log-variance head: q starts at sigma = 1.
+    The gain is 2 before a relu and 1 elsewhere, which keeps the scale of a signal from layer to
+    layer. It is 1/10 in the mean head and in the layer that reads z: at first z is only noise and
+    should not drive the decoder. It is 0 in the log-variance head, so q starts at sigma = 1.
     """
     reads_z = "decoder.0" if "decoder.0.W" in params else "output"
     gains = {"mu": 0.1, reads_z: 0.1, "logvar": 0.0}

@@ -54,7 +54,7 @@ from .params import Array
 
 
 class Terms(NamedTuple):
-    """What a bound is made of, in nats per example; or the derivatives of a loss by them."""
+    """The terms of a bound, in nats per example; or a loss's derivatives with respect to them."""
 
     reconstruction: Array  # -log p(x | z), (B,) or (K, B)
     kl: Array  # KL(q || p), (B,)
@@ -62,7 +62,7 @@ class Terms(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """The loss of a bound (minus its batch mean), and the derivative of that by each term."""
+    """The loss of a bound (minus its batch mean), and its derivatives with respect to the terms."""
 
     name: str
     forward: Callable[[Terms, float], Any]

@@ -84,8 +84,8 @@ _STATIC_SEED = int.from_bytes(b"static binarisation")
 class Dataset:
     """Images split into a training and a test set, one flattened image a row.
 
-    uint8 pixels stand for value / 255 (see `to_float`), floats stand for themselves. Of a file that
-    stays on the disk images are `mapped.Rows`, which have what is used of an array.
+    uint8 pixels stand for value / 255 (see `to_float`), floats stand for themselves. Images
+    of a file that stays on the disk are `mapped.Rows`, which support what is used of an array.
     """
 
     name: str  # what the data are, for titles and result files
@@ -278,9 +278,9 @@ def load_array(path: str | os.PathLike[str]) -> Dataset:
 
     An `.npz` holds `x_train` and `x_test`, with or without `y_train` and `y_test`; or `train` and
     `test`, with or without `train_labels` and `test_labels`; or one array of images of any name,
-    with or without one called `labels`, `label` or `y`. A given split is kept. Of one array the
-    last N // 6 (at least 1) of a shuffle are the test set. The shuffle is the same for every run,
-    whatever its seed: no test image of one is a training image of another.
+    with or without one called `labels`, `label` or `y`. A given split is kept. A single array
+    is shuffled, and its last N // 6 images (at least 1) are the test set. The shuffle is the same
+    for every run, whatever its seed: no test image of one is a training image of another.
 
     Images are (N, D) or (N, height, width). uint8 pixels stand for value / 255; floats (16, 32, 64
     bits) stand for themselves and are kept as float32. Binary images, which are bool, or uint8 with
@@ -288,8 +288,8 @@ def load_array(path: str | os.PathLike[str]) -> Dataset:
     black, of a uint8 1. Labels are integers (N,).
 
     A `.npy` file of `MAPPED` bytes or more in C order is checked from end to end and then stays on
-    the disk: the images are `Rows` of it, and it must not be changed while they are used. What
-    comes of them is what comes of an array in memory, to the bit; static binarisation refuses them.
+    the disk: the images are `Rows` of it, and it must not be changed while they are used. Results
+    are the same to the bit as with an array in memory; static binarisation refuses `Rows`.
 
     ValueError if the file is damaged, laid out otherwise, or holds arrays that are not images.
     """
@@ -514,8 +514,8 @@ def binarized(data: Dataset, mode: str) -> Dataset:
     for x in sets.values():
         if mode == "static" and isinstance(x, Rows):
             raise ValueError(
-                f"{data.name}: binarize is 'static', must be none, threshold or dynamic for a file"
-                f" that stays on the disk (a .npy of {MAPPED >> 20} MiB or more; a .npz does not)"
+                f"{data.name}: binarize is 'static', must be none, threshold or dynamic for a .npy"
+                f" of {MAPPED >> 20} MiB or more, which stays on the disk (or save it as .npz)"
             )
         if x.dtype != np.uint8 and not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(
@@ -561,8 +561,8 @@ def batch(
 
     For `dynamic` they are drawn anew, x ~ Bernoulli(p), p the value of the pixel: always 1 for
     p = 1, always 0 for p = 0. The draw is made in float32 whatever `dtype` (float32, float64, or
-    complex128 for the complex step), so that a run in float64 sees the same images. `rng` is no
-    seed, which would draw the same noise for every batch. The result is to be read, not written:
+    complex128 for the complex step), so that a run in float64 sees the same images. `rng` must
+    be a Generator: a seed would draw the same noise for every batch. Do not write to the result:
     for a slice of floats it may be a view of `images`.
     """
     check_choice("binarize", binarize, BINARIZE)

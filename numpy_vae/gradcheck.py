@@ -1,6 +1,6 @@
 """Is this the gradient of that function? Analytic against numeric, a row for each named block.
 
-The idea is `central_difference`, below. All the rest decides how far its number can be believed.
+The idea is `central_difference`, below. The rest decides how far to trust its result.
 
 For a scalar function f of named arrays, an analytic gradient g and a direction v (mostly a unit
 vector, which asks for one entry), three methods give the number that g·v is compared with. With
@@ -10,16 +10,16 @@ u = 2⁻⁵² the machine epsilon of float64:
 
     (f(θ + h v) - f(θ - h v)) / 2h  =  ∂f/∂v + O(h²) + O(u |f| / h)
 
-with h = u^(1/3) max(1, |θ_i|), where the two errors are of one size. The last is the rounding of f:
-four units are allowed, or what f is seen to scatter over far shorter steps (more, where f cancels).
+with h = u^(1/3) max(1, |θ_i|), which balances the two errors. The last term is the rounding of f:
+four units are allowed or, at a second look, the scatter of f over far shorter steps, if larger.
 
 **complex** step, of an f that is made of analytic functions and accepts complex arrays [1],
 
     Im f(θ + i h v) / h  =  ∂f/∂v + O(h²)        with h = 1e-30, so exact to rounding
 
-``abs``, ``conj``, ``.real`` and their like drop the imaginary part without a word, so f is held
-against differences in each block. Where an entry is off, what another rounding of θ makes of it is
-allowed for, up to a thousand times the tolerance: a sum that cancels loses digits here, too.
+``abs``, ``conj``, ``.real`` and their like silently drop the imaginary part, so f is compared with
+differences in each block. Where an entry is off, θ is rounded differently, and the resulting change
+is allowed, up to a thousand times the tolerance: a sum that cancels loses digits here, too.
 
 **taylor**: the order in h of the remainder, which needs no step size,
 
@@ -114,8 +114,8 @@ class Row:
     index: Index | None  # the worst entry; None where it is a direction through all of the block
     analytic: float  # its analytic derivative
     numeric: float  # and its numeric one
-    error: float  # their distance, over the largest entry of the block, analytic or numeric (for
-    # None over the root mean square of the block)
+    # |analytic - numeric| over the largest entry of the block; of a direction, over the rms
+    error: float
     method: str
     ok: bool
     order: float | None = None  # of the Taylor remainder; infinite where f is linear

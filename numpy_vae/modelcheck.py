@@ -13,11 +13,11 @@ example (with equal ones a gradient in the row of another example is right); bot
 objective, a bound of `bounds`. With the ELBO the trained point has three samples of each example,
 the others one; with the importance-weighted bound all have three, as a single one has the weight 1.
 
-There the saturated points are chosen so that the weights w still say something. As log w is known
-to u |log w| (u the rounding of 1), the logits run from 40 to -40, where sigmoid is 0 or 1 as well;
-those of a Gaussian, which cannot saturate and would make log w 10⁹ nats, stay. As one sample would
-have all the weight if log w differed by e⁸⁰ / 2, z is put where the prior is, and moves the logits
-so little that its samples explain x about equally well.
+With that bound the saturated points are milder, so that no single weight w is all that counts.
+log w is known to u |log w| (u the rounding of 1), so the logits run from 40 to -40, where sigmoid
+is 0 or 1 as well; a Gaussian's logits, which cannot saturate, are left alone. eps is shrunk so that
+z stays where the prior is: otherwise log w would differ by e⁸⁰ / 2. The weights that read z shrink
+too, until the samples explain x about equally well.
 """
 
 from __future__ import annotations

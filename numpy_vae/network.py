@@ -1,4 +1,4 @@
-"""The variational autoencoder on one page: forward, and backward read upwards.
+"""The variational autoencoder on one page: the forward pass, and the backward pass read upwards.
 
 Letters of this page: B examples, D pixels, H hidden, Z latent, K samples. dy stands for ∂L/∂y.
 
@@ -15,10 +15,10 @@ Letters of this page: B examples, D pixels, H hidden, Z latent, K samples. dy st
     L      = 1/B Σ_b (nll + beta kl)
 
 Each affine map y = x W + b also gives dW = xᵀ dy and db = Σ_b dy; encoder and decoder are affine
-maps with a relu after each, h = max(a, 0) and da = dh [h > 0] (see `layers`). This -log p(x | z) is
-Bernoulli's; `likelihood` has others. With beta = 1, L is minus the ELBO with one draw of eps for
-each example (Kingma and Welling, arXiv:1312.6114, equation 10). Averaged over K draws, dnll is
-1/(K B), of shape (K, B); `bounds` has another L. Where a value is read twice, its two gradients
+maps with a relu after each, h = max(a, 0) and da = dh [h > 0] (see `layers`). The nll above is the
+Bernoulli one; `likelihood` has others. With beta = 1, L is minus the ELBO with one draw of eps for
+each example (Kingma and Welling, arXiv:1312.6114, equation 10). With K draws it averages over them,
+and dnll is 1/(K B), (K, B); `bounds` has a second L. Where a value is read twice, its two gradients
 add: h by the two heads, mu and logvar by the sample and by kl, x by the encoder and by nll.
 """
 
@@ -86,7 +86,7 @@ class Network:
         return mu, logvar
 
     def heads_backward(self, h: Array, dmu: Array, dlogvar: Array, grad: Self) -> Array:
-        """dh, (B, H); the gradients of the heads are assigned to `grad`."""
+        """Return dh, (B, H); assign the gradients of the heads to `grad`."""
         # h is read twice, by the two heads: its gradients add.
         dh = self.mu_head.backward(h, dmu, grad.mu_head)
         return dh + self.logvar_head.backward(h, dlogvar, grad.logvar_head)
@@ -101,7 +101,7 @@ class Network:
     def backward(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
         """Assign ∂L/∂θ of every block to `grad`, the same layers over a gradient; return dh, deps.
 
-        `dterms` holds dnll, dkl and, for a bound that reads it, that with respect to the log ratio.
+        `dterms` holds dnll, dkl and dratio, the last for the log ratio, None where L reads none.
         """
         t, (dnll, dkl, dratio) = trace, dterms
         self.likelihood.nll_backward_params(t.x, t.logits, dnll, grad.likelihood)
@@ -121,7 +121,7 @@ class Network:
         return dh, deps
 
     def backward_inputs(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
-        """`backward`, continued from dh: return dx, (B, D), and deps, of the shape of eps."""
+        """Run `backward`, go on from dh to x, and return dx, (B, D), and deps, shaped like eps."""
         t, (dnll, _, _) = trace, dterms
         dh, deps = self.backward(t, dterms, grad)
         # x is read twice, by the encoder and by the likelihood: its gradients add.

@@ -114,18 +114,17 @@ class Adam:
         self._tiny = np.finfo(params.dtype).tiny * 1e8
 
     def step(self, grads: Params, factor: float = 1.0) -> None:
-        """Take one step down the gradient, with factor lr.
+        """Take one step down the gradient, with step size factor * lr.
 
-        If a value overflows, and `np.errstate` says to raise, some of the parameters have been
-        moved, and `t` is as it was.
+        If a value overflows and `np.errstate` raises, some parameters have moved, and `t` has not.
         """
         self.update(slice(0, self.params.flat.size), grads, factor)
         self.t += 1
 
     def update(self, share: slice, grads: Params, factor: float = 1.0) -> None:
-        """Take the step of the entries in `share` alone, with factor lr; `t` is left as it was.
+        """Apply the step to the entries in `share` only, with step size factor * lr.
 
-        When every entry has had its step, count it: ``adam.t += 1``.
+        Once every entry has been updated, count the step: ``adam.t += 1``.
         """
         t = self.t + 1
         n1 = (1 - self.beta1**t) / (1 - self.beta1)

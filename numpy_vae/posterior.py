@@ -33,7 +33,7 @@ where z moves with mu and logvar, as in the sample, and eps does not:
     dmu = dratio z                               dlogvar = dratio (z sigma eps - 1) / 2
 
 The sampler and the divergence live in one file and take the same sigma. Where they are kept apart,
-one takes exp(logvar) for the deviation while the other takes it for the variance, and no gradient
+one takes exp(logvar) for the standard deviation, the other for the variance, and no gradient
 check sees it: each is the true derivative of a wrong function.
 
 References

@@ -203,7 +203,9 @@ def train_step(
         was the step itself that overflowed.
     """
     if len(grads) != team.size:
-        raise ValueError(f"grads are {len(grads)}, must be {team.size}: one for each thread")
+        raise ValueError(
+            f"grads has length {len(grads)}, must have {team.size}: one for each thread"
+        )
     if x.ndim != 2 or len(x) == 0 or eps.ndim not in (2, 3) or eps.shape[-2] != len(x):
         raise ValueError(  # before a share of one is taken, which could fit by accident
             f"x has shape {x.shape} and eps {eps.shape}, must be (B, D) and (B, Z) or (K, B, Z)"

@@ -1,4 +1,4 @@
-"""The model that one holds: parameters, their checks, copies and files. Its mathematics: `network`.
+"""`VAE`: the parameters of a model, with checks, copies and files. The mathematics: `network`.
 
 Letters of this module: B examples, D pixels, H hidden, Z latent, K samples.
 """
@@ -39,14 +39,14 @@ class VAE:
         Z.
     activation : {"relu", "tanh"}
     likelihood : str or Likelihood
-        A name in `LIKELIHOODS`, or an instance. Its array fields become parameters: that of the
-        model is a copy whose arrays are views into `params`, and yours is not changed.
+        A name in `LIKELIHOODS`, or an instance. Its array fields become parameters: the model
+        keeps a copy whose arrays are views into `params`, and your instance is not changed.
     dtype : dtype, default float32
         float32 or float64, or complex128 for the complex step.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         Draws the initial weights (see `numpy_vae.blocks.initialise`).
     params : Params, or ndarray of shape (P,), optional
-        Parameters to take, and to share, in place of drawing them; they say the dtype.
+        Existing parameters, used in place of drawn ones and not copied; they set the dtype.
     network_type : type of Network
         The layers and their gradients; a subclass may have other heads (`numpy_vae.study.tied`).
 
@@ -87,7 +87,7 @@ class VAE:
                 params[block][:] = value
         self._params = params if isinstance(params, Params) else Params(shapes, flat=params)
         if not shapes.items() <= self._params.shapes.items():
-            raise ValueError(f"params has blocks {self._params.shapes}, must be {shapes}")
+            raise ValueError(f"params has blocks {self._params.shapes}, must include {shapes}")
         self._network = network_type(self._params, ACTIVATIONS[activation], likelihood)
 
     @property
@@ -114,7 +114,7 @@ class VAE:
             Images as floats that the likelihood accepts.
         eps : array_like, shape (B, Z) or (K, B, Z)
             Noise, drawn from N(0, I) by the caller. eps = 0 gives the posterior mean. The trace
-            may keep it and x without a copy: refill them only after `backward`.
+            may hold x and eps themselves, not copies: do not overwrite them before `backward`.
 
         Raises
         ------
@@ -159,17 +159,17 @@ class VAE:
         return self.terms_backward(trace, dterms, out)
 
     def terms_backward(self, trace: Trace, dterms: Terms, out: Params | None = None) -> Params:
-        """Gradient of Σ dnll nll + Σ dkl kl + Σ dratio log_ratio with respect to every parameter.
+        """Gradient of a loss with respect to every parameter, given `dterms`.
 
-        `dterms` holds the derivatives of a loss with respect to `terms`, of their shapes and dtype,
-        as a bound of `numpy_vae.bounds` gives them; dratio may be None.
+        These are the derivatives of the loss with respect to `terms`, in their shapes and dtype, as
+        the bounds of `numpy_vae.bounds` return them; dratio may be None.
         """
         grads = self._params.zeros_like() if out is None else out
         self._network.backward(trace, _checked(trace, dterms), self._network.over(grads))
         return grads
 
     def backward_inputs(self, trace: Trace, dterms: Terms) -> tuple[Array, Array]:
-        """`terms_backward` with respect to x, (B, D), and eps, of its shape."""
+        """Like `terms_backward`, with respect to x, (B, D), and eps, in its shape."""
         grad = self._network.over(self._params.zeros_like())
         return self._network.backward_inputs(trace, _checked(trace, dterms), grad)
 
@@ -210,7 +210,7 @@ class VAE:
         return array.astype(self._params.dtype, copy=False)
 
     # A VAE is its settings and its vector. Copying, casting, pickling and loading all build a new
-    # one from the two, so that no copy has layers that are parted from its parameters.
+    # one from the two, so its layers are always views into its own parameters.
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -248,7 +248,9 @@ class VAE:
             If the likelihood or the network is not the package's; if the file cannot be written.
         """
         settings = self.settings | {"likelihood": self.likelihood.settings()}
-        check_choice("the network to save", settings.pop("network_type").__name__, ["Network"])
+        if settings.pop("network_type") is not Network:
+            name = type(self._network).__name__
+            raise ValueError(f"network_type is {name}, must be Network for the model to be saved")
         check_choice("the likelihood to save", self.likelihood.name, LIKELIHOODS)
         write_model(path, settings, {"params": self._params.flat, **extra})
 

@@ -341,7 +341,7 @@ def test_a_static_draw_of_a_file_on_the_disk_is_refused_before_anything_is_writt
     words = ["train", "--data", "small.npy", "--binarize", "static", "--out", "run"]
     assert refusal(capsys, *words) == (
         "numpy-vae train: error: small: binarize is 'static', must be none, threshold or dynamic"
-        " for a file that stays on the disk (a .npy of 0 MiB or more; a .npz does not)"
+        " for a .npy of 0 MiB or more, which stays on the disk (or save it as .npz)"
     )
     assert not Path("run").exists()
     np.savez("small.npz", np.load("small.npy"))

@@ -227,7 +227,7 @@ def test_a_team_needs_a_gradient_for_each_member():
     x, eps = np.zeros((4, 6), np.float32), np.zeros((4, 3), np.float32)
     with (
         Team(2) as members,
-        pytest.raises(ValueError, match="grads are 1, must be 2: one for each thread"),
+        pytest.raises(ValueError, match="grads has length 1, must have 2: one for each thread"),
     ):
         train_step(vae, Adam(vae.params), x, eps, [vae.params.zeros_like()], team=members)
 

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 DIGITS = 3_000  # drawn, of the quick size
 
 STUDY = """\
-Run the experiment of a page of docs/study/: print its tables, ask whether the claims of the page
-hold, and write its figure, if it draws one. Without a name: which there are.
+Run the experiment of a page of docs/study/: print its tables, check whether the claims of the
+page hold, and write its figure, if it draws one. Without a name, list the questions.
 
   numpy-vae study                         the questions
   numpy-vae study tied                    Is log sigma = mu? In seconds, on drawn digits
   numpy-vae study tied --data mnist       on the real MNIST, in up to a minute
   numpy-vae study all                     all of them
 
-Exit status 1 means that a claim does not hold, or that an experiment came to no end.
+Exit status 1 means that a claim does not hold, or that an experiment did not finish.
 """
 
 

@@ -14,10 +14,7 @@ def train_and_test(
 ) -> Elbo:  # fmt: skip
     """Train in place, and return the ELBO of the test images, in nats per image.
 
-    Raises
-    ------
-    FloatingPointError
-        If a value overflows or is not a number.
+    FloatingPointError if a value overflows or is not a number.
     """
     *_, last = fit(
         vae, data, epochs=epochs, batch_size=batch_size, lr=lr, schedule=schedule, beta=beta,
