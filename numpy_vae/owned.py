@@ -64,23 +64,24 @@ class OwnFiles:
 
     def is_own(self, path: Path) -> bool:
         """Return whether a file is as a command wrote it (OSError if the list cannot be read)."""
-        known = self.listed().get(self._name(path) or "", {}).get("sha256", ())
-        if not known or path.is_symlink() or not path.is_file():
+        if path.is_symlink() or not path.is_file():
             return False
         try:
             with open(path, "rb") as stream:
-                return sha256(stream) in known
+                digest = sha256(stream)
         except OSError:  # a file that we may not even read
             return False
+        # The list after the file: another command may replace both, the list first.
+        return digest in self.listed().get(self._name(path) or "", {}).get("sha256", ())
 
     def check_free(self, path: Path) -> None:
         """Raise FileExistsError if `path` holds a file that may not be replaced."""
         self.listed()  # raises now if files.json is damaged
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "not a file, must be one", str(path))
-        if self.overwrite or self.is_own(path):
+        if self.overwrite or not os.path.lexists(path) or self.is_own(path):
             return
-        if os.path.lexists(path) and self._name(path) is not None:
+        if self._name(path) is not None:
             whose = f"is not as the run wrote it ({LIST}); --overwrite replaces it"
             raise FileExistsError(errno.EEXIST, whose, str(path))
         check_absent(path)
