@@ -107,7 +107,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     model, arrays = read_model(path)  # once: a run that is being trained may replace the file
     try:
-        vae = VAE(**model, params=arrays["params"])
+        vae = VAE._build(model, arrays["params"])
         training = json.loads(str(arrays["training"]))
         if training["version"] != VERSION:
             raise ValueError(f"its version is {training['version']!r}, must be {VERSION}")

@@ -103,10 +103,8 @@ def evaluate_elbo(
 
     Raises
     ------
-    ValueError
-        If there are no images, or the likelihood does not accept their values.
-    FloatingPointError
-        If a value overflows or is not a number.
+    ValueError, FloatingPointError
+        For no images, or values that the likelihood refuses; if a value is not finite on the way.
     """
     check_choice("binarize", binarize, ("none", "dynamic"))
     if len(images) == 0:
@@ -213,11 +211,8 @@ def evaluate_likelihood(
 
     Raises
     ------
-    ValueError
-        If there are no images, a setting is out of range, or the likelihood does not accept the
-        values of the images.
-    FloatingPointError
-        If a value overflows or is not a number.
+    ValueError, FloatingPointError
+        As in `evaluate_elbo`; and ValueError if a setting is out of range.
     """
     check_choice("binarize", binarize, ("none", "dynamic"))
     check_whole("samples", samples, 1, MAX_IMPORTANCE_SAMPLES)

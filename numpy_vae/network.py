@@ -17,9 +17,9 @@ Letters of this page: B examples, D pixels, H hidden, Z latent, K samples. dy st
 Each affine map y = x W + b also gives dW = xᵀ dy and db = Σ_b dy; encoder and decoder are affine
 maps with a relu after each, h = max(a, 0) and da = dh [h > 0] (see `layers`). The nll above is the
 Bernoulli one; `likelihood` has others. With beta = 1, L is minus the ELBO with one draw of eps for
-each example (Kingma and Welling, arXiv:1312.6114, equation 10). With K draws it averages over them,
-and dnll is 1/(K B), (K, B); `bounds` has a second L. Where a value is read twice, its two gradients
-add: h by the two heads, mu and logvar by the sample and by kl, x by the encoder and by nll.
+each example (Kingma and Welling, arXiv:1312.6114, equation 10). With K draws it averages over them:
+dnll is 1/(K B), (K, B), and dmu, dlogvar, dx sum over K; `bounds` has a second L. What is read
+twice gets two gradients, which add: h (two heads), mu and logvar (sample, kl), x (encoder, nll).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Network:
         return Terms(nll, kl, posterior.log_ratio(t.logvar, t.eps, t.z))
 
     def backward(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
-        """Assign ∂L/∂θ of every block to `grad`, the same layers over a gradient; return dh, deps.
+        """Assign ∂L/∂θ of all blocks to `grad`, these layers over a gradient; return dh and deps.
 
         `dterms` holds dnll, dkl and dratio, the last for the log ratio, None where L reads none.
         """

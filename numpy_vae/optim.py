@@ -56,6 +56,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .checks import check_real
+from .memory import keep_freed_memory
 from .params import Params
 
 # Entries: 2 MiB of float32. Five blocks in use fit the last cache; smaller ones need more calls,
@@ -118,6 +119,8 @@ class Adam:
 
         If a value overflows and `np.errstate` raises, some parameters have moved, and `t` has not.
         """
+        if self.t == 0:
+            keep_freed_memory()  # for the steps to come
         self.update(slice(0, self.params.flat.size), grads, factor)
         self.t += 1
 

@@ -18,7 +18,8 @@ def end(*_: object) -> None:
 def _is_command_line() -> bool:
     # python -m numpy_vae imports the package first, with "-m" in the place of the program.
     program = os.path.basename("".join(sys.argv[:1]))
-    return (program == "-m" and "numpy_vae" in sys.orig_argv) or program.startswith("numpy-vae")
+    as_module = not {"numpy_vae", "-mnumpy_vae"}.isdisjoint(sys.orig_argv)
+    return (program == "-m" and as_module) or program.startswith("numpy-vae")
 
 
 if _is_command_line() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -25,6 +25,8 @@ from .likelihood import LIKELIHOODS, Likelihood, make_likelihood
 from .network import Network, Trace
 from .params import Array, Params
 
+SETTINGS = ("data_dim", "hidden", "latent_dim", "activation", "likelihood")
+
 
 class VAE:
     """A variational autoencoder with dense layers.
@@ -50,10 +52,7 @@ class VAE:
     network_type : type of Network
         The layers and their gradients; a subclass may have other heads (`numpy_vae.study.tied`).
 
-    Raises
-    ------
-    ValueError
-        If a setting is none of the above, or the model would be too large.
+    ValueError if a setting is none of the above, or the model would be too large.
     """
 
     def __init__(
@@ -76,6 +75,8 @@ class VAE:
         self.data_dim, self.latent_dim = int(data_dim), int(latent_dim)
         self.hidden = tuple(map(int, hidden))
         self.activation = check_choice("activation", activation, ACTIVATIONS)
+        if params is not None and not isinstance(params, Params):
+            params = Params(shapes, flat=np.asarray(params))
         dtype = dtype if params is None else params.dtype
         with suppress(TypeError):  # what is no dtype is refused in the next line
             dtype = np.dtype(dtype).name
@@ -85,10 +86,12 @@ class VAE:
             initialise(params, activation, np.random.default_rng(rng))
             for block, value in likelihood.parameters().items():
                 params[block][:] = value
-        self._params = params if isinstance(params, Params) else Params(shapes, flat=params)
-        if not shapes.items() <= self._params.shapes.items():
-            raise ValueError(f"params has blocks {self._params.shapes}, must include {shapes}")
-        self._network = network_type(self._params, ACTIVATIONS[activation], likelihood)
+        # Another network may read blocks of its own, behind the others.
+        read = None if network_type is Network else len(shapes)
+        if list(params.shapes.items())[:read] != list(shapes.items()):
+            raise ValueError(f"params has blocks {params.shapes}, must be {shapes}")
+        self._params = params
+        self._network = network_type(params, ACTIVATIONS[activation], likelihood)
 
     @property
     def params(self) -> Params:
@@ -153,7 +156,7 @@ class VAE:
         beta : float
             Coefficient of the KL.
         out : Params, optional
-            Where the gradient goes; whatever it held is overwritten.
+            Where the gradient goes, of the layout of `params`; what it held is overwritten.
         """
         dterms = elbo_weights(trace.logits.shape[:-1], trace.logits.dtype, beta)
         return self.terms_backward(trace, dterms, out)
@@ -215,12 +218,16 @@ class VAE:
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments that build a VAE like this one, parameters and dtype apart."""
-        names = ("data_dim", "hidden", "latent_dim", "activation", "likelihood")
-        return {name: getattr(self, name) for name in names} | {"network_type": type(self._network)}
+        own = {"network_type": type(self._network)}
+        return {name: getattr(self, name) for name in SETTINGS} | own
 
     @classmethod
     def _build(cls, settings: Mapping[str, Any], params: Params | Array) -> Self:
-        return cls(**settings, params=params)
+        if missing := set(SETTINGS) - settings.keys():  # of a file, perhaps: no default is its own
+            raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
+        vae = cls.__new__(cls)
+        VAE.__init__(vae, **settings, params=params)  # a subclass may have an __init__ of its own
+        return vae
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The Params itself, so that a model and its optimiser are copied together, not apart.
@@ -242,10 +249,7 @@ class VAE:
     ) -> None:
         """Write the model to a `.npz` file, whole or not at all; `extra` arrays beside it.
 
-        Raises
-        ------
-        ValueError, OSError
-            If the likelihood or the network is not the package's; if the file cannot be written.
+        ValueError if the likelihood or the network is not the package's, which `load` would need.
         """
         settings = self.settings | {"likelihood": self.likelihood.settings()}
         if settings.pop("network_type") is not Network:
@@ -256,16 +260,10 @@ class VAE:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> VAE:
-        """Read a model that `save`, or a run of ``numpy-vae train``, has written.
-
-        Raises
-        ------
-        ValueError, OSError
-            If the file is damaged or is not a VAE's; if it cannot be read.
-        """
+        """Read what `save` or a run of ``numpy-vae train`` has written; ValueError otherwise."""
         settings, arrays = read_model(path)
         try:
-            return VAE(**settings, params=arrays["params"])
+            return VAE._build(settings, arrays["params"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a saved VAE ({error})") from None
 

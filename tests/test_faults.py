@@ -157,6 +157,7 @@ def test_ctrl_c_during_the_import_is_a_quiet_130(folder):
     ("argv", "orig", "expected"),
     [
         (["-m"], ["python", "-m", "numpy_vae", "train"], True),
+        (["-m"], ["python", "-mnumpy_vae", "train"], True),
         (["/bin/numpy-vae", "train"], ["python", "/bin/numpy-vae", "train"], True),
         (["-m"], ["python", "-m", "another"], False),
         (["/lib/pytest/__main__.py"], ["python", "-m", "pytest", "numpy_vae"], False),

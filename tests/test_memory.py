@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command_line import metrics_of
 
-from numpy_vae import VAE, evaluate_elbo, evaluate_likelihood, fit
+from numpy_vae import VAE, Adam, evaluate_elbo, evaluate_likelihood, fit
 from numpy_vae.data import Dataset
 
 pytestmark = pytest.mark.slow
@@ -127,11 +127,16 @@ def test_a_step_uses_the_memory_that_the_one_before_has_freed():
 
 def test_training_and_evaluation_let_the_process_keep_freed_memory(monkeypatch):
     calls = []
-    for name in "train", "evaluate":
+    for name in "train", "evaluate", "optim":
         monkeypatch.setattr(f"numpy_vae.{name}.keep_freed_memory", lambda n=name: calls.append(n))
     images = np.zeros((4, 5), np.float32)
     vae = VAE(5, (), 1, rng=0)
+    adam = Adam(vae.params)
     assert calls == []
+    for _ in range(2):
+        adam.step(vae.params.zeros_like())
+    assert calls == ["optim"]  # in the first step
+    calls.clear()
     evaluate_elbo(vae, images, rng=0)
     evaluate_likelihood(vae, images, samples=1, rng=0)
     assert calls == ["evaluate"] * 2

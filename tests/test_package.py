@@ -10,8 +10,8 @@ import numpy_vae
 PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
     "starting", "checks", "files", "owned",
-    "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae", "optim",
-    "memory", "team", "gradcheck", "modelcheck", "mapped", "data", "digits",
+    "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae",
+    "memory", "optim", "team", "gradcheck", "modelcheck", "mapped", "data", "digits",
     "evaluate", "train", "checkpoint", "runs",
     "progress", "plots", "figures", "explorer", "study.report", "study.linear",
     "study.drawing", "study.pictures", "study.training", "study.tied",

@@ -16,7 +16,7 @@ import pytest
 from numpy_vae import VAE, Adam, fit, load_digits, team, train_epochs
 from numpy_vae.likelihood import LIKELIHOODS
 from numpy_vae.team import ALONE, Team, suitable_threads
-from numpy_vae.train import train_step
+from numpy_vae.train import BatchSums, train_step
 
 
 def gradient_and_step(likelihood="bernoulli", bound="elbo", samples=1, rows=7, threads=1, **kinds):
@@ -217,6 +217,22 @@ def test_parts_that_overflow_only_together_are_refused_and_not_trained_on():
     vae = Steep(6, (5,), 3, rng=0)
     x, eps = np.zeros((4, 6), np.float32), np.zeros((4, 3), np.float32)
     adam, grads = Adam(vae.params), [vae.params.zeros_like() for _ in range(2)]
+    with Team(2) as members, pytest.raises(FloatingPointError, match="overflow"):
+        train_step(vae, adam, x, eps, grads, team=members)
+    assert adam.t == 0 and np.isfinite(vae.params.flat).all()
+
+
+@pytest.mark.parametrize("entry", [0, -1])
+def test_a_sum_of_parts_that_overflows_raises_in_whichever_share(monkeypatch, entry):
+    vae = VAE(6, (5,), 3, rng=0)
+    adam, grads = Adam(vae.params), [vae.params.zeros_like() for _ in range(2)]
+
+    def gradient(vae, x, eps, grads, *_):
+        grads.flat[entry] = 3e38
+        return BatchSums(0.0, 0.0, 0.0)
+
+    monkeypatch.setattr("numpy_vae.train._gradient", gradient)
+    x, eps = np.zeros((4, 6), np.float32), np.zeros((4, 3), np.float32)
     with Team(2) as members, pytest.raises(FloatingPointError, match="overflow"):
         train_step(vae, adam, x, eps, grads, team=members)
     assert adam.t == 0 and np.isfinite(vae.params.flat).all()

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from numpy_vae import VAE, Adam, gradcheck
+from numpy_vae import VAE, Adam, Params, gradcheck
 from numpy_vae.bounds import BOUNDS, Terms
+from numpy_vae.files import write_model
 from numpy_vae.likelihood import (
     LIKELIHOODS,
     Bernoulli,
@@ -707,7 +708,7 @@ def test_resample_refuses_noise_that_does_not_belong_to_the_images(rng):
 
 def test_another_layout_cannot_be_laid_under_a_model(rng):
     vae, other = make(rng), make(rng, latent_dim=Z + 1)
-    with pytest.raises(ValueError, match=r"params has blocks .*, must include"):
+    with pytest.raises(ValueError, match=r"params has blocks .*, must be"):
         vae.over(other.params)
 
 
@@ -756,3 +757,41 @@ def test_a_model_takes_parameters_that_are_there_and_shares_them(rng):
         assert twin.params.flat is vae.params.flat
     with pytest.raises(ValueError, match=r"flat has shape .*, must be contiguous"):
         VAE(D, (H,), Z, params=vae.params.flat)
+
+
+def test_parameters_of_another_model_or_in_another_order_are_refused(rng):
+    vae = make(rng, hidden=(H,))
+    deeper = make(rng, hidden=(H, H)).params
+    sorted_ = Params({name: vae.params.shapes[name] for name in sorted(vae.params)}, np.float64)
+    assert sorted_.shapes == vae.params.shapes
+    more = Params(vae.params.shapes | {"more": (1,)}, np.float64)
+    for params in deeper, sorted_, more:
+        for take in vae.over, lambda params: VAE(D, (H,), Z, params=params):
+            with pytest.raises(ValueError, match=r"^params has blocks .*, must be"):
+                take(params)
+
+
+@pytest.mark.parametrize("name", ["data_dim", "hidden", "latent_dim", "activation", "likelihood"])
+def test_a_file_that_lacks_a_setting_is_no_model(tmp_path, name):
+    vae = VAE(784, rng=0)  # whose settings are the defaults
+    settings = vae.settings | {"likelihood": vae.likelihood.settings()}
+    del settings["network_type"], settings[name]
+    write_model(tmp_path / "vae.npz", settings, {"params": vae.params.flat})
+    with pytest.raises(ValueError, match=rf"not a saved VAE \(its settings lack {name}\)"):
+        VAE.load(tmp_path / "vae.npz")
+
+
+class Named(VAE):
+    """A subclass with an `__init__` of its own."""
+
+    def __init__(self, rng):
+        super().__init__(D, (H,), Z, rng=rng)
+        self.name = "it is not copied"
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda v: v.astype(np.float64)])
+def test_a_subclass_with_an_init_of_its_own_is_copied(rng, duplicate):
+    vae = Named(rng)
+    twin = duplicate(vae)
+    assert type(twin) is Named
+    np.testing.assert_array_equal(twin.params.flat, vae.params.flat)

@@ -230,11 +230,13 @@ def readings(latent: int) -> dict[str, Array]:
 
 def read(one: VAE, columns: Array) -> VAE:
     """Return the model whose two heads are those columns, (2, Z), of the one head."""
-    params = one.params.copy()  # in which "heads" is then the block that nobody reads
+    two = VAE(**one.settings | {"network_type": Network}, dtype=one.params.dtype)
+    for name, block in two.params.items():
+        block[:] = one.params[name]
     for name, which in zip(HEADS, columns, strict=True):
-        params[f"{name}.W"][:] = params["heads.W"][:, which]
-        params[f"{name}.b"][:] = params["heads.b"][which]
-    return VAE(**one.settings | {"network_type": Network}, params=params)
+        two.params[f"{name}.W"][:] = one.params["heads.W"][:, which]
+        two.params[f"{name}.b"][:] = one.params["heads.b"][which]
+    return two
 
 
 def rounded(vae: VAE, rng: np.random.Generator) -> VAE:

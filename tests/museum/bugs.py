@@ -1034,7 +1034,7 @@ BUGS = (
         COMMON,
         plant(
             "vae",
-            'return VAE(**settings, params=arrays["params"])',
+            'return VAE._build(settings, arrays["params"])',
             'vae = VAE(**settings, dtype=arrays["params"].dtype)\n'
             '            vae._params = Params(vae.params.shapes, flat=arrays["params"])\n'
             "            return vae",
@@ -1051,8 +1051,8 @@ BUGS = (
             "vae",
             "        if params is None:\n",
             "        copied = params is not None\n        if params is None:\n",
-            "self._network = network_type(self._params, ACTIVATIONS[activation], likelihood)\n",
-            "self._network = network_type(self._params, ACTIVATIONS[activation], likelihood)\n"
+            "self._network = network_type(params, ACTIVATIONS[activation], likelihood)\n",
+            "self._network = network_type(params, ACTIVATIONS[activation], likelihood)\n"
             "        if copied:\n            self._network.likelihood = likelihood\n",
         ),
         "test_vae.py::test_the_parameter_of_a_likelihood_is_that_of_the_copy",
