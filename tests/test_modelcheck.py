@@ -56,7 +56,7 @@ def test_the_model_is_right_at_every_point_for_every_term_by_every_method(
                 assert row.order >= 1.95, where
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_no_false_alarm_at_random_settings(seed):
     # benchmarks/gradcheck.py does the same for two hundred.
     rng = np.random.default_rng(seed)
