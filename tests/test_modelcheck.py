@@ -56,7 +56,7 @@ def test_the_model_is_right_at_every_point_for_every_term_by_every_method(
                 assert row.order >= 1.95, where
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_no_false_alarm_at_random_settings(seed):
     # benchmarks/gradcheck.py does the same for two hundred.
     rng = np.random.default_rng(seed)
@@ -176,10 +176,10 @@ def test_a_wrong_log_ratio_fails_alone_and_together_at_every_point(monkeypatch):
         return dmu, 1.001 * dlogvar, deps
 
     monkeypatch.setattr(posterior, "log_ratio_backward", wrong)
-    checks = list(check_model(small(), bound="iwae", max_entries=6))
+    checks = list(check_model(small(hidden=()), bound="iwae", max_entries=6))
     for check in checks:
         assert check.report.ok == (check.term == "reconstruction"), f"{check}"
-    assert all(check.report.ok for check in check_model(small(), max_entries=6))  # not the ELBO
+    assert all(c.report.ok for c in check_model(small(hidden=()), max_entries=6))  # not the ELBO
 
 
 def test_a_wrong_weight_of_a_sample_fails_in_the_objective_alone(monkeypatch):
@@ -189,7 +189,7 @@ def test_a_wrong_weight_of_a_sample_fails_in_the_objective_alone(monkeypatch):
 
     broken = bounds.BOUNDS["iwae"]._replace(backward=equal)
     monkeypatch.setitem(bounds.BOUNDS, "iwae", broken)
-    for check in check_model(small(), bound="iwae", max_entries=6):
+    for check in check_model(small(hidden=()), bound="iwae", max_entries=6):
         assert check.report.ok == (check.term != "objective"), f"{check}"
 
 
@@ -275,7 +275,7 @@ def test_errors_at_either_end_of_the_log_variances_are_seen(monkeypatch):
             return dmu, np.where(condition(2 * np.log(sigma)), 0, dlogvar)
 
         monkeypatch.setattr(posterior, "kl_backward", kl_backward)
-        return {c.point for c in check_model(small(), max_entries=6) if not c.report.ok}
+        return {c.point for c in check_model(small(hidden=()), max_entries=6) if not c.report.ok}
 
     assert wrong_where(lambda logvar: logvar < -50) == {"saturated, -80"}
     assert wrong_where(lambda logvar: (logvar > 50) & (logvar < 75)) == {"saturated, +80"}
@@ -291,7 +291,7 @@ def test_one_sample_and_several_are_checked_alike(monkeypatch):
                 part * (1 + 1e-3 * (eps.ndim == ndim)) for part in right(eps, sigma, dz)
             ),
         )
-        failed = {c.point for c in check_model(small(), max_entries=6) if not c.report.ok}
+        failed = {c.point for c in check_model(small(hidden=()), max_entries=6) if not c.report.ok}
         assert point in failed and ("trained" in failed) == (point == "trained")
 
 

@@ -6,6 +6,7 @@ NumPy, SciPy and pytest loaded already, where the system can fork: one costs les
 """
 
 import faulthandler
+import gc
 import importlib.machinery
 import multiprocessing
 import os
@@ -213,6 +214,7 @@ def _child(job: Job, sender, scratch: str) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "numpy_vae"]:
         del sys.modules[name]
     sys.meta_path.insert(0, _Planter(job.sources))
+    gc.freeze()  # pytest collects the garbage as it ends: not among all that the server has loaded
     recorder = _Recorder(job)
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=no", "--assert=plain"]
     options += [f"--basetemp={scratch}/pytest"]

@@ -8,16 +8,17 @@ import numpy as np
 import planting
 import pytest
 from bugs import BUGS, CLASSES, GRADIENT, KINDS
-from table import CHECKED, PAGE, PROOFS, clean_job, document, found, job, judge
+from table import CHECKED, JURY, PAGE, PROOFS, document, found, job, judge
 
 pytestmark = pytest.mark.slow
 
 
-def test_the_package_as_it_is_passes_what_the_bugs_are_put_to():
-    outcome = planting.run(clean_job())
+def test_the_package_as_it_is_passes_the_jury():
+    # The other proofs are tests of this suite; table.py puts the package to all of them.
+    outcome = planting.run(planting.Job({}, (JURY,)))
     assert not outcome.caught, (outcome.failed, outcome.crash)
     run = {mark for node in outcome.passed for mark in outcome.marks[node]}
-    assert run.issuperset(KINDS)
+    assert run >= GRADIENT | {"place"}
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
