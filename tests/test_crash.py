@@ -36,6 +36,7 @@ import pytest
 from command_line import PNG
 
 import numpy_vae.figures
+import numpy_vae.plots
 from numpy_vae.__main__ import main
 from numpy_vae.checkpoint import load_checkpoint
 
@@ -349,9 +350,9 @@ def place():
         # What takes its time and writes nothing.
         patch.setattr("matplotlib.rc_context", lambda *args: nullcontext())
         patch.setattr(numpy_vae.figures, "Figure", Blank)
-        for name in vars(numpy_vae.figures):
+        for name in list(vars(numpy_vae.plots)):
             if name.startswith("plot_"):
-                patch.setattr(numpy_vae.figures, name, lambda *args: None)
+                patch.setattr(numpy_vae.plots, name, lambda *args: None)
         patch.chdir(folder)
         np.save("small.npy", np.random.default_rng(0).random((60, 4, 5)).astype(np.float32))
         states = {"data": snapshot(folder)}
