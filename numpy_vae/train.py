@@ -217,8 +217,9 @@ def train_step(
 
     def update(member: int) -> None:
         share = team.share(vae.params.flat.size, member)
+        total = grads[0].flat[share]
         for part in grads[1:]:
-            grads[0].flat[share] += part.flat[share]
+            total += part.flat[share]
         adam.update(share, grads[0], factor)
 
     with overflow_raises():
