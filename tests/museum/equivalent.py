@@ -73,6 +73,12 @@ EQUIVALENT = {
     " -> array.astype(self._params.dtype)": "memory only: a copy of what need not be copied",
     "vae.VAE._array: array.astype(self._params.dtype, copy=False)"
     " -> array.astype(self._params.dtype, copy=True)": "memory only: as above",
+    "vae.VAE.settings: {name: getattr(self, name) for name in SETTINGS} | own"
+    " -> own | {name: getattr(self, name) for name in SETTINGS}": "no name is in both",
+    "vae._checked: zip(names, dterms, (shape, shape[-1:], shape), strict=True)"
+    " -> zip(names, dterms, (shape, shape[-1:], shape))": "a Terms has three fields",
+    "vae._checked: zip(names, dterms, (shape, shape[-1:], shape), strict=True)"
+    " -> zip(names, dterms, (shape, shape[-1:], shape), strict=False)": "as above",
     "optim.burda: 3280 * share + 1e-06"
     " -> 3280 * share + 2e-06": "more than a rounding, less than a step: so are both",
     "optim.burda: epoch >= (3 ** i - 1) / 2"
