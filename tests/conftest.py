@@ -13,7 +13,8 @@ import pytest
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.name == "test_study.py":  # runs the experiments
+        # They run the experiments, and a browser.
+        if item.path.name in ("test_study.py", "test_explorer.py"):
             item.add_marker(pytest.mark.slow)
 
 

@@ -91,6 +91,7 @@ def test_gradient_of_the_objective(rng, activation, hidden, likelihood, beta, le
     [("relu", (H, H + 1)), ("tanh", (H,)), ("tanh", ())],
     ids=["relu-2", "tanh-1", "linear"],
 )
+@pytest.mark.slow
 @pytest.mark.gradient
 def test_gradient_of_the_importance_weighted_bound(rng, activation, hidden, likelihood, lead):
     vae = make(rng, activation=activation, hidden=hidden, likelihood=likelihood)

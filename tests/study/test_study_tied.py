@@ -78,6 +78,7 @@ def test_a_claim_fails_when_it_is_false(number, numbers):
     assert failing(CLAIMS, found(**numbers)) == [number]
 
 
+@pytest.mark.slow
 @pytest.mark.gradient
 def test_the_gradient_of_the_tied_model_is_that_of_its_objective(rng):
     checks = list(check_model(VAE(11, (6,), 3, "tanh", rng=rng, network_type=Tied)))
