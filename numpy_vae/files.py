@@ -229,7 +229,8 @@ def read_arrays(
         except (*_DAMAGED, zipfile.BadZipFile) as error:
             # NumPy's own may run over three lines, a MemoryError says nothing.
             reason = shorten(str(error)) or type(error).__name__
-            if before.st_size >= mapped and isinstance(error, MemoryError):
+            by_column = before.st_size >= mapped and start == b"\x93NUMPY"  # else mapped
+            if by_column and isinstance(error, MemoryError):
                 reason = "in Fortran order, and too large for memory: must be in C order"
             raise ValueError(f"{path}: not a readable .npy or .npz file ({reason})") from None
 

@@ -169,6 +169,9 @@ def test_a_file_in_fortran_order_must_fit_in_memory(tmp_path, mapped, monkeypatc
     monkeypatch.setattr(np.lib.format, "read_array", fails)
     with pytest.raises(ValueError, match=r"x\.npy: not a .* \(in Fortran order, and too large"):
         mapped(load_array, tmp_path / "x.npy")
+    np.savez(tmp_path / "x.npz", x=GREY)  # is never mapped
+    with pytest.raises(ValueError, match=r"x\.npz: not a .* \(Unable to allocate 3\.00 TiB\)$"):
+        mapped(load_array, tmp_path / "x.npz")
 
 
 def test_an_array_of_rows_takes_no_memory_but_its_own(monkeypatch):
