@@ -15,11 +15,11 @@ from pathlib import Path
 from statistics import median
 
 from numpy_vae import VAE, Adam, Average, Best, load_mnist, train_epochs
-from numpy_vae.checkpoint import Checkpoint
-from numpy_vae.data import split_validation
-from numpy_vae.owned import OwnFiles
-from numpy_vae.runs import CHECKPOINT, save_run
-from numpy_vae.train import spawn_streams
+from numpy_vae.data.dataset import split_validation
+from numpy_vae.runs.checkpoint import Checkpoint
+from numpy_vae.runs.directory import CHECKPOINT, save_run
+from numpy_vae.runs.owned import OwnFiles
+from numpy_vae.training.loop import spawn_streams
 
 
 def main() -> None:

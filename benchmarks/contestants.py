@@ -22,11 +22,11 @@ from harness import Results, paired
 from script import Script
 
 from numpy_vae import VAE, Adam, load_digits, optim
-from numpy_vae.data import batch
-from numpy_vae.evaluate import IMAGES_AT_ONCE, SAMPLES_AT_ONCE, evaluate_likelihood
+from numpy_vae.data.dataset import batch
 from numpy_vae.memory import keep_freed_memory
-from numpy_vae.team import Team, cores, suitable_threads
-from numpy_vae.train import train_step
+from numpy_vae.training.evaluate import IMAGES_AT_ONCE, SAMPLES_AT_ONCE, evaluate_likelihood
+from numpy_vae.training.loop import train_step
+from numpy_vae.training.team import Team, cores, suitable_threads
 
 D, H, Z = 784, 400, 20
 LR = 1e-3
@@ -432,7 +432,7 @@ class HipsAutograd(Contestant):
 
 
 class Evaluation:
-    """log p(x) of 100 images by importance sampling: `numpy_vae.evaluate.evaluate_likelihood`."""
+    """log p(x) of 100 images by importance sampling: `evaluate_likelihood`."""
 
     def __init__(self) -> None:
         self.vae = VAE(D, (H,), Z, rng=0)

@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from numpy_vae import VAE, Gaussian, gradcheck
-from numpy_vae.modelcheck import (
+from numpy_vae.gradcheck.model import (
     EXAMPLES,
     METHODS,
     SAMPLES,

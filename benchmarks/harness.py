@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from numpy_vae.team import cores
+from numpy_vae.training.team import cores
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -31,10 +31,10 @@ import numpy as np
 from numpy_vae import VAE, Adam, evaluate_likelihood, load_mnist
 from numpy_vae.__main__ import build_parser, main
 from numpy_vae.commands.train import EPOCHS
-from numpy_vae.data import Dataset, batch, binarized, left_to_draw, split_validation
-from numpy_vae.evaluate import standard_error
+from numpy_vae.data.dataset import Dataset, batch, binarized, left_to_draw, split_validation
 from numpy_vae.files import atomic_write
-from numpy_vae.train import train_step
+from numpy_vae.training.evaluate import standard_error
+from numpy_vae.training.loop import train_step
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results.md"
 BEGIN, END = "<!-- written by benchmarks/literature.py -->", "<!-- up to here -->"

@@ -40,10 +40,10 @@ from harness import (
 )
 
 from numpy_vae import VAE, Adam, load_array
-from numpy_vae import data as data_module
-from numpy_vae.data import Dataset
-from numpy_vae.team import Team, suitable_threads
-from numpy_vae.train import train_epochs, train_step
+from numpy_vae.data import dataset as data_module
+from numpy_vae.data.dataset import Dataset
+from numpy_vae.training.loop import train_epochs, train_step
+from numpy_vae.training.team import Team, suitable_threads
 
 PAUSE = 0.05  # seconds, in which the threads of a BLAS go to sleep
 SETTLE = 0.1  # seconds of calls before those that are timed, until threads have found cores

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from numpy_vae import Adam, Params
-from numpy_vae.team import Team
+from numpy_vae.training.team import Team
 
 Array = np.ndarray[Any, Any]
 

@@ -1,9 +1,8 @@
 """numpy_vae: a variational autoencoder in NumPy, every gradient derived by hand and proven."""
 
 from . import starting  # noqa: F401  # isort: skip  # before NumPy
-from .data import Dataset, load_array, load_mnist, split_validation, to_float
-from .digits import load_digits
-from .evaluate import evaluate_elbo, evaluate_likelihood
+from .data.dataset import Dataset, load_array, load_mnist, split_validation, to_float
+from .data.digits import load_digits
 from .gradcheck import gradcheck
 from .likelihood import (
     Bernoulli,
@@ -15,8 +14,9 @@ from .likelihood import (
 from .network import Trace
 from .optim import Adam, Average
 from .params import Params
-from .progress import Progress
-from .train import Best, fit, train_epochs
+from .runs.progress import Progress
+from .training.evaluate import evaluate_elbo, evaluate_likelihood
+from .training.loop import Best, fit, train_epochs
 from .vae import VAE
 
 __all__ = [

@@ -16,7 +16,7 @@ from io import TextIOWrapper
 from . import __version__, starting
 from .commands import encode, evaluate, explore, gradcheck, plot, sample, study, train
 from .commands.inputs import UsageError, one_line
-from .progress import complain, say_result
+from .runs.progress import complain, say_result
 
 COMMANDS = (train, evaluate, plot, sample, encode, explore, gradcheck, study)
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from numpy_vae.__main__ import main
-from numpy_vae.checkpoint import load_checkpoint, save_checkpoint
+from numpy_vae.runs.checkpoint import load_checkpoint, save_checkpoint
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

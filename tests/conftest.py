@@ -33,7 +33,7 @@ def folder(request, tmp_path, monkeypatch):
         monkeypatch.setattr("numpy_vae.commands.train.draw_figures", lambda *args: [])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NUMPY_VAE_DATA", raising=False)
-    monkeypatch.setattr("numpy_vae.data.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("numpy_vae.data.dataset.cache_folder", lambda: tmp_path / "cache")
     np.save("small.npy", np.random.default_rng(0).random((60, 4, 5)).astype(np.float32))
     return tmp_path
 
@@ -41,7 +41,7 @@ def folder(request, tmp_path, monkeypatch):
 @pytest.fixture
 def dies_after(monkeypatch):
     """Return a context in which a training of the command line dies after so many epochs."""
-    from numpy_vae import runs
+    from numpy_vae.runs import directory as runs
 
     write = runs.write_history
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from numpy_vae import VAE, Adam, load_digits, train_epochs
-from numpy_vae.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from numpy_vae.data import split_validation
-from numpy_vae.evaluate import evaluate_elbo
+from numpy_vae.data.dataset import split_validation
 from numpy_vae.optim import Average
-from numpy_vae.train import Best, spawn_streams
+from numpy_vae.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from numpy_vae.training.evaluate import evaluate_elbo
+from numpy_vae.training.loop import Best, spawn_streams
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from command_line import assert_a_full_disk_keeps, listing, refusal, train, trai
 
 from numpy_vae import VAE, load_array, split_validation
 from numpy_vae.__main__ import main
-from numpy_vae.data import binarized
+from numpy_vae.data.dataset import binarized
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -10,8 +10,8 @@ from command_line import change_settings, train
 
 from numpy_vae import VAE, evaluate_likelihood, load_array
 from numpy_vae.__main__ import main
-from numpy_vae.checkpoint import load_checkpoint, save_checkpoint
-from numpy_vae.data import split_validation
+from numpy_vae.data.dataset import split_validation
+from numpy_vae.runs.checkpoint import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -8,8 +8,8 @@ from command_line import assert_a_full_disk_keeps, listing, refusal, train, trai
 
 from numpy_vae import VAE
 from numpy_vae.__main__ import main
-from numpy_vae.checkpoint import load_checkpoint, save_checkpoint
 from numpy_vae.commands import explore
+from numpy_vae.runs.checkpoint import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("folder")
 encode = VAE.encode

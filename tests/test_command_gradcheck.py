@@ -8,7 +8,7 @@ import pytest
 from numpy_vae import VAE, posterior
 from numpy_vae.__main__ import main
 from numpy_vae.commands.gradcheck import SMALL_MODEL
-from numpy_vae.modelcheck import check_model
+from numpy_vae.gradcheck.model import check_model
 
 
 def test_gradcheck_prints_a_table_for_each_point_and_ends_with_0(capsys):

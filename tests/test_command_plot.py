@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from command_line import PNG, change_settings, listing, refusal, train, train_with_kept
 
-from numpy_vae import VAE, figures, load_array
+from numpy_vae import VAE, load_array
 from numpy_vae.__main__ import main
-from numpy_vae.checkpoint import load_checkpoint
-from numpy_vae.data import Dataset, batch, to_float
+from numpy_vae.data.dataset import Dataset, batch, to_float
+from numpy_vae.figures import of_a_run as figures
+from numpy_vae.runs.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -15,13 +15,13 @@ from command_line import PNG, listing, metrics_of, rows_of, train
 
 from numpy_vae import VAE, Average, Gaussian, evaluate_elbo, fit, load_array
 from numpy_vae.__main__ import main
-from numpy_vae.checkpoint import load_checkpoint
 from numpy_vae.commands.inputs import prepared
-from numpy_vae.data import binarized, split_validation
+from numpy_vae.data.dataset import binarized, split_validation
 from numpy_vae.likelihood import LIKELIHOODS
 from numpy_vae.network import Network
-from numpy_vae.owned import OwnFiles
-from numpy_vae.train import Best, spawn_streams, start_output_bias
+from numpy_vae.runs.checkpoint import load_checkpoint
+from numpy_vae.runs.owned import OwnFiles
+from numpy_vae.training.loop import Best, spawn_streams, start_output_bias
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -420,7 +420,7 @@ def test_every_flag_reaches_what_it_sets(folder):
 
 
 def test_no_network_is_one_line(folder, capsys, monkeypatch):
-    monkeypatch.setattr("numpy_vae.data.MNIST_MIRRORS", ((folder / "gone").as_uri() + "/",))
+    monkeypatch.setattr("numpy_vae.data.dataset.MNIST_MIRRORS", ((folder / "gone").as_uri() + "/",))
     assert main(["train", "--data", "mnist", "--out", "out"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "--data-dir" in error and "NUMPY_VAE_DATA" in error
@@ -430,7 +430,7 @@ def test_a_value_that_is_not_finite_ends_with_1_and_the_last_good_checkpoint(
     folder, capsys, monkeypatch
 ):
     steps = []
-    from numpy_vae import train as module
+    from numpy_vae.training import loop as module
 
     def fails_at_the_fourth(*args, **kwargs):
         steps.append(1)

@@ -35,10 +35,10 @@ import numpy as np
 import pytest
 from command_line import PNG
 
-import numpy_vae.figures
-import numpy_vae.plots
+import numpy_vae.figures.of_a_run
+import numpy_vae.figures.plots
 from numpy_vae.__main__ import main
-from numpy_vae.checkpoint import load_checkpoint
+from numpy_vae.runs.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -349,10 +349,10 @@ def place():
         folder = Path(name)
         # What takes its time and writes nothing.
         patch.setattr("matplotlib.rc_context", lambda *args: nullcontext())
-        patch.setattr(numpy_vae.figures, "Figure", Blank)
-        for name in list(vars(numpy_vae.plots)):
+        patch.setattr(numpy_vae.figures.of_a_run, "Figure", Blank)
+        for name in list(vars(numpy_vae.figures.plots)):
             if name.startswith("plot_"):
-                patch.setattr(numpy_vae.plots, name, lambda *args: None)
+                patch.setattr(numpy_vae.figures.plots, name, lambda *args: None)
         patch.chdir(folder)
         np.save("small.npy", np.random.default_rng(0).random((60, 4, 5)).astype(np.float32))
         states = {"data": snapshot(folder)}
@@ -494,9 +494,9 @@ def test_a_file_that_is_written_in_place_is_found_out(place, name, monkeypatch):
         with open(path, "wb") as stream:
             yield stream
 
-    monkeypatch.setattr("numpy_vae.owned.OwnFiles.check_free", lambda self, path: None)
+    monkeypatch.setattr("numpy_vae.runs.owned.OwnFiles.check_free", lambda self, path: None)
     monkeypatch.setattr("numpy_vae.files.atomic_write", in_place)
-    monkeypatch.setattr("numpy_vae.owned.atomic_write", in_place)
+    monkeypatch.setattr("numpy_vae.runs.owned.atomic_write", in_place)
     _, states = place.record(CASES[name])
     found = [text for state in states for text in broken(CASES[name], states[0], states[-1], state)]
     files = ["checkpoint.npz", "config.json", "history.csv", "metrics.json", "figures/kl.png"]

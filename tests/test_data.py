@@ -20,9 +20,9 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from numpy_vae import data as data_module
-from numpy_vae import mapped as mapped_module
-from numpy_vae.data import (
+from numpy_vae.data import dataset as data_module
+from numpy_vae.data import mapped as mapped_module
+from numpy_vae.data.dataset import (
     BINARIZE,
     MAPPED,
     MNIST_FILES,
@@ -96,7 +96,7 @@ def check_error(caught, *parts):
 
 def test_import_is_light():
     code = (
-        "import sys, numpy_vae.data;"
+        "import sys, numpy_vae.data.dataset;"
         "print(*{'urllib.request', 'http', 'ssl', 'scipy', 'matplotlib'} & sys.modules.keys())"
     )
     command = [sys.executable, "-c", code]

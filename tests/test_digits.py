@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from numpy_vae import digits
-from numpy_vae.digits import (
+from numpy_vae.data import digits
+from numpy_vae.data.digits import (
     FACTORS,
     ONE,
     SIDE,

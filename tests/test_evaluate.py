@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from numpy_vae import VAE, evaluate
-from numpy_vae.data import batch
-from numpy_vae.evaluate import (
+from numpy_vae import VAE
+from numpy_vae.data.dataset import batch
+from numpy_vae.likelihood import Gaussian
+from numpy_vae.training import evaluate
+from numpy_vae.training.evaluate import (
     ACTIVE,
     BATCH_SIZE,
     Evaluation,
@@ -20,7 +22,6 @@ from numpy_vae.evaluate import (
     evaluate_likelihood,
     standard_error,
 )
-from numpy_vae.likelihood import Gaussian
 
 
 @pytest.fixture

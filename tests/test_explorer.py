@@ -19,8 +19,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from numpy_vae import VAE, Gaussian, explorer, plots
-from numpy_vae.explorer import explorer_page
+from numpy_vae import VAE, Gaussian
+from numpy_vae.figures import explorer, plots
+from numpy_vae.figures.explorer import explorer_page
 from numpy_vae.likelihood import LIKELIHOODS
 
 NAME = """</title></script><script>alert("1")</script> <!-- it's & {{data}} é \ud800"""

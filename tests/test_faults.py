@@ -19,13 +19,15 @@ import numpy as np
 import pytest
 from command_line import change_settings, listing, metrics_of, refusal, train
 
-from numpy_vae import Progress, data, figures, starting
+from numpy_vae import Progress, starting
 from numpy_vae.__main__ import main
 from numpy_vae.checks import shorten
 from numpy_vae.commands import train as command
-from numpy_vae.owned import OwnFiles
-from numpy_vae.progress import LONGEST, complain
-from numpy_vae.runs import open_run
+from numpy_vae.data import dataset as data
+from numpy_vae.figures import of_a_run as figures
+from numpy_vae.runs.directory import open_run
+from numpy_vae.runs.owned import OwnFiles
+from numpy_vae.runs.progress import LONGEST, complain
 
 pytestmark = pytest.mark.usefixtures("folder")
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these signals nor pipes")
@@ -95,7 +97,7 @@ def test_a_training_goes_on_without_a_stream(folder, monkeypatch, name, terminal
     stream = None if terminal is None else Broken(terminal)
     monkeypatch.setattr(sys, name, stream)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("numpy_vae.progress.TERMINAL_EVERY", 1e-9)
+    monkeypatch.setattr("numpy_vae.runs.progress.TERMINAL_EVERY", 1e-9)
     assert train("--epochs", "3", "--batch-size", "5", "--out", "run") == 0
     assert metrics_of("run")["epochs"] == 3
     if stream is not None and name == "stderr":

@@ -13,12 +13,13 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from numpy_vae import VAE, figures, load_digits
-from numpy_vae.data import Dataset
-from numpy_vae.digits import FACTORS
-from numpy_vae.evaluate import evaluate_likelihood
-from numpy_vae.owned import FIGURES
-from numpy_vae.train import Record
+from numpy_vae import VAE, load_digits
+from numpy_vae.data.dataset import Dataset
+from numpy_vae.data.digits import FACTORS
+from numpy_vae.figures import of_a_run as figures
+from numpy_vae.runs.owned import FIGURES
+from numpy_vae.training.evaluate import evaluate_likelihood
+from numpy_vae.training.loop import Record
 
 pytestmark = pytest.mark.slow
 

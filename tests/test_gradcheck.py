@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from numpy_vae import gradcheck
-from numpy_vae.gradcheck import central_difference
+from numpy_vae.gradcheck.check import central_difference
 
 METHODS = ["central", "complex", "taylor"]
 each_method = pytest.mark.parametrize("method", METHODS)

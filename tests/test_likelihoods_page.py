@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from numpy_vae import VAE
+from numpy_vae.gradcheck.model import check_model
 from numpy_vae.likelihood import LIKELIHOODS, Likelihood
-from numpy_vae.modelcheck import check_model
 
 pytestmark = pytest.mark.slow
 

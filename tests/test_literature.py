@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from numpy_vae import VAE, evaluate_likelihood, load_mnist
-from numpy_vae.data import binarized
+from numpy_vae.data.dataset import binarized
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = "--hidden 6 --latent 2 --epochs 2 --batch-size 20"

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from command_line import metrics_of, refusal, train
 
-from numpy_vae import VAE, data, evaluate_elbo, evaluate_likelihood, fit, load_array
-from numpy_vae import mapped as mapped_module
+from numpy_vae import VAE, evaluate_elbo, evaluate_likelihood, fit, load_array
 from numpy_vae.__main__ import main
-from numpy_vae.checkpoint import load_checkpoint
 from numpy_vae.commands.evaluate import is_binary
-from numpy_vae.data import (
+from numpy_vae.data import dataset as data
+from numpy_vae.data import mapped as mapped_module
+from numpy_vae.data.dataset import (
     MAPPED,
     Dataset,
     batch,
@@ -24,8 +24,9 @@ from numpy_vae.data import (
     split_validation,
     to_float,
 )
-from numpy_vae.mapped import Rows, subset
-from numpy_vae.train import start_output_bias
+from numpy_vae.data.mapped import Rows, subset
+from numpy_vae.runs.checkpoint import load_checkpoint
+from numpy_vae.training.loop import start_output_bias
 
 GREY = np.random.default_rng(1).integers(0, 256, (61, 5, 7), np.uint8)  # an odd number of pixels
 KINDS = {

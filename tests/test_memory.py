@@ -11,7 +11,7 @@ import pytest
 from command_line import metrics_of
 
 from numpy_vae import VAE, Adam, evaluate_elbo, evaluate_likelihood, fit
-from numpy_vae.data import Dataset
+from numpy_vae.data.dataset import Dataset
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +24,10 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from numpy_vae import VAE, data, evaluate_likelihood, fit, load_array, split_validation
-from numpy_vae.data import Dataset, fingerprint
-from numpy_vae.train import start_output_bias
+from numpy_vae import VAE, evaluate_likelihood, fit, load_array, split_validation
+from numpy_vae.data import dataset as data
+from numpy_vae.data.dataset import Dataset, fingerprint
+from numpy_vae.training.loop import start_output_bias
 
 path, binarize, room = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
@@ -100,7 +101,7 @@ import resource
 import numpy as np
 from numpy_vae import VAE, Adam
 from numpy_vae.memory import keep_freed_memory
-from numpy_vae.train import train_step
+from numpy_vae.training.loop import train_step
 keep_freed_memory()
 vae = VAE(784, (40,), 4, rng=0)
 x, eps = np.zeros((1500, 784), np.float32), np.zeros((1500, 4), np.float32)

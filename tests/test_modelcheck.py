@@ -8,9 +8,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from numpy_vae import VAE, bounds, gradcheck, modelcheck, posterior
-from numpy_vae.likelihood import LIKELIHOODS, Gaussian
-from numpy_vae.modelcheck import (
+from numpy_vae import VAE, bounds, gradcheck, posterior
+from numpy_vae.gradcheck import model as modelcheck
+from numpy_vae.gradcheck.model import (
     TERMS,
     check_model,
     clearance,
@@ -23,6 +23,7 @@ from numpy_vae.modelcheck import (
     summary,
     weights_of,
 )
+from numpy_vae.likelihood import LIKELIHOODS, Gaussian
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ from scipy import stats
 
 from numpy_vae import VAE, Params, gradcheck
 from numpy_vae.bounds import Terms
+from numpy_vae.gradcheck.model import check_model
 from numpy_vae.layers import ACTIVATIONS
 from numpy_vae.likelihood import LearnedGaussian
-from numpy_vae.modelcheck import check_model
 from numpy_vae.network import Network
 
 B, D, H, Z, K = 5, 11, 6, 3, 2

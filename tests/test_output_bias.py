@@ -5,7 +5,7 @@ import pytest
 
 from numpy_vae import VAE, to_float
 from numpy_vae.likelihood import Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian
-from numpy_vae.train import start_output_bias
+from numpy_vae.training.loop import start_output_bias
 
 N, D, Z = 2300, 6, 2  # more images than are read at a time
 BOUNDED = [Bernoulli(), ContinuousBernoulli()]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from numpy_vae import owned
-from numpy_vae.owned import LIST, NAMES, OwnFiles
+from numpy_vae.runs import owned
+from numpy_vae.runs.owned import LIST, NAMES, OwnFiles
 
 
 @pytest.fixture(autouse=True)
@@ -214,7 +214,7 @@ def test_a_file_that_may_not_be_read_is_not_own(run, monkeypatch):
     def refuses(stream):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("numpy_vae.owned.sha256", refuses)
+    monkeypatch.setattr("numpy_vae.runs.owned.sha256", refuses)
     assert not OwnFiles(run).is_own(run / "samples.png")
 
 

@@ -9,11 +9,14 @@ import numpy_vae
 
 PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
-    "starting", "checks", "files", "owned",
+    "starting", "checks", "files",
     "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae",
-    "memory", "optim", "team", "gradcheck", "modelcheck", "mapped", "data", "digits",
-    "evaluate", "train", "checkpoint", "runs",
-    "progress", "plots", "figures", "explorer", "study.report", "study.linear",
+    "memory", "optim",
+    "gradcheck.check", "gradcheck.model", "data.mapped", "data.dataset", "data.digits",
+    "training.team", "training.evaluate", "training.loop",
+    "figures.plots", "figures.of_a_run", "figures.explorer",
+    "runs.owned", "runs.checkpoint", "runs.directory", "runs.progress",
+    "study.report", "study.linear",
     "study.drawing", "study.pictures", "study.training", "study.tied",
     "study.concatenated", "study.logvar", "study.sampling", "study.kl", "study.reductions",
     "study.logits", "study.bounds", "study.collapse", "study.checking", "study.backward",
@@ -100,7 +103,7 @@ def test_imports_run_downwards_and_form_no_cycle():
 
 
 def test_the_imports_of_a_module_are_seen():
-    assert {"data", "vae", "commands.inputs"} <= imports("commands.train")
+    assert {"data.dataset", "vae", "commands.inputs"} <= imports("commands.train")
     assert {"commands.train", "commands.inputs"} <= imports("__main__")
     assert imports("vae") >= {"posterior", "bounds", "params"}
 
@@ -108,7 +111,7 @@ def test_the_imports_of_a_module_are_seen():
 def test_only_what_draws_imports_matplotlib_and_nothing_imports_an_autograd():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        drawing = path.stem in ("plots", "figures", "drawing")  # an experiment is given its figure
+        drawing = path.stem in ("plots", "of_a_run", "drawing")  # an experiment is given its figure
         named = "\n".join(
             ast.unparse(n) for n in at_run_time(path) if isinstance(n, ast.Import | ast.ImportFrom)
         )

@@ -12,8 +12,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from scipy.stats import norm, spearmanr
 
-from numpy_vae import plots
-from numpy_vae.train import Record
+from numpy_vae.figures import plots
+from numpy_vae.training.loop import Record
 
 
 def history(n, first=None):
@@ -73,7 +73,7 @@ def test_without_axes_a_new_pyplot_figure_is_made(draw):
 
 @pytest.mark.parametrize(
     ("module", "absent"),
-    [("numpy_vae", "matplotlib"), ("numpy_vae.figures", "matplotlib.pyplot")],
+    [("numpy_vae", "matplotlib"), ("numpy_vae.figures.of_a_run", "matplotlib.pyplot")],
 )
 def test_an_import_loads_no_more_of_matplotlib_than_it_needs(module, absent):
     code = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"

@@ -18,7 +18,7 @@ import pytest
 from command_line import change_settings, listing, metrics_of, rows_of, train
 
 from numpy_vae.__main__ import main
-from numpy_vae.checkpoint import load_checkpoint
+from numpy_vae.runs.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("folder")
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these signals nor limits")
@@ -223,7 +223,7 @@ def test_before_the_first_evaluation_no_epoch_is_called_the_best(folder, dies_af
     with dies_after(2):
         train(*words, "--out", "out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("numpy_vae.progress.Progress.__call__", interrupt)
+        patch.setattr("numpy_vae.runs.progress.Progress.__call__", interrupt)
         capsys.readouterr()
         train_status = main(["train", "--resume", "out"])
     assert "best" not in capsys.readouterr().out and train_status == 0
@@ -282,7 +282,7 @@ def test_ctrl_c_ends_cleanly_with_what_has_been_reached(folder):
 def test_ctrl_c_at_any_step_loses_at_most_an_epoch_and_no_bit(folder, monkeypatch, capsys, step):
     words = ["--epochs", "3", "--batch-size", "17", "--average", "--validation", "5"]  # 3 steps
     assert train(*words, "--out", "whole") == 0
-    from numpy_vae.progress import Progress
+    from numpy_vae.runs.progress import Progress
 
     def interrupted(self, event):
         steps.append(event)
@@ -422,7 +422,8 @@ def test_a_full_disk_ends_with_1_and_the_last_good_checkpoint(folder, capsys, mo
 
 @pytest.mark.parametrize("full", ["history.csv", "metrics.json"])
 def test_a_disk_that_fills_up_for_another_file_is_no_harm(folder, capsys, monkeypatch, full):
-    from numpy_vae import files, owned
+    from numpy_vae import files
+    from numpy_vae.runs import owned
 
     def write(path, *seal):
         if path.name == full:

@@ -8,10 +8,17 @@ from pathlib import Path
 import pytest
 
 from numpy_vae import VAE, Adam
-from numpy_vae.checkpoint import Checkpoint, save_checkpoint
-from numpy_vae.owned import OwnFiles
-from numpy_vae.runs import Place, begin_run, check_usable, create_run, history_text, open_run
-from numpy_vae.train import Best, Record, spawn_streams
+from numpy_vae.runs.checkpoint import Checkpoint, save_checkpoint
+from numpy_vae.runs.directory import (
+    Place,
+    begin_run,
+    check_usable,
+    create_run,
+    history_text,
+    open_run,
+)
+from numpy_vae.runs.owned import OwnFiles
+from numpy_vae.training.loop import Best, Record, spawn_streams
 
 
 @pytest.fixture(autouse=True)

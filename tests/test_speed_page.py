@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from numpy_vae import VAE, Adam, optim
-from numpy_vae.team import Team
-from numpy_vae.train import train_step
+from numpy_vae.training.loop import train_step
+from numpy_vae.training.team import Team
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/speed.md").read_text(encoding="utf-8")

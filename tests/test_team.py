@@ -13,10 +13,11 @@ from queue import SimpleQueue
 import numpy as np
 import pytest
 
-from numpy_vae import VAE, Adam, fit, load_digits, team, train_epochs
+from numpy_vae import VAE, Adam, fit, load_digits, train_epochs
 from numpy_vae.likelihood import LIKELIHOODS
-from numpy_vae.team import ALONE, Team, suitable_threads
-from numpy_vae.train import BatchSums, train_step
+from numpy_vae.training import team
+from numpy_vae.training.loop import BatchSums, train_step
+from numpy_vae.training.team import ALONE, Team, suitable_threads
 
 
 def gradient_and_step(likelihood="bernoulli", bound="elbo", samples=1, rows=7, threads=1, **kinds):
@@ -81,8 +82,8 @@ def test_training_asks_how_many_threads_are_suitable(monkeypatch):
             sizes.append(size)
             super().__init__(size)
 
-    monkeypatch.setattr("numpy_vae.train.suitable_threads", suitable)
-    monkeypatch.setattr("numpy_vae.train.Team", Spy)
+    monkeypatch.setattr("numpy_vae.training.loop.suitable_threads", suitable)
+    monkeypatch.setattr("numpy_vae.training.loop.Team", Spy)
     data = load_digits(60, rng=0)
     for threads in None, 1:
         vae = VAE(784, (4,), 2, rng=0)
@@ -231,7 +232,7 @@ def test_a_sum_of_parts_that_overflows_raises_in_whichever_share(monkeypatch, en
         grads.flat[entry] = 3e38
         return BatchSums(0.0, 0.0, 0.0)
 
-    monkeypatch.setattr("numpy_vae.train._gradient", gradient)
+    monkeypatch.setattr("numpy_vae.training.loop._gradient", gradient)
     x, eps = np.zeros((4, 6), np.float32), np.zeros((4, 3), np.float32)
     with Team(2) as members, pytest.raises(FloatingPointError, match="overflow"):
         train_step(vae, adam, x, eps, grads, team=members)

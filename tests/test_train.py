@@ -8,12 +8,12 @@ import pytest
 from scipy import special, stats
 
 from numpy_vae import VAE, Adam, fit, load_digits, train_epochs
-from numpy_vae import train as train_module
 from numpy_vae.bounds import Terms
-from numpy_vae.data import Dataset, binarized, split_validation
-from numpy_vae.evaluate import Elbo, evaluate_elbo
+from numpy_vae.data.dataset import Dataset, binarized, split_validation
 from numpy_vae.optim import Average
-from numpy_vae.train import Best, Record, Step, spawn_streams, train_step
+from numpy_vae.training import loop as train_module
+from numpy_vae.training.evaluate import Elbo, evaluate_elbo
+from numpy_vae.training.loop import Best, Record, Step, spawn_streams, train_step
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from ..bounds import BOUNDS
 from ..checks import check_real, check_whole
 from ..layers import ACTIVATIONS
 from ..likelihood import LIKELIHOODS
-from ..train import MAX_BETA
+from ..training.loop import MAX_BETA
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import Dataset, Part, binarized, left_to_draw, read_images
-from ..evaluate import encode_images
+from ..data.dataset import Dataset, Part, binarized, left_to_draw, read_images
 from ..files import save_arrays
 from ..likelihood import check_values
-from ..owned import OwnFiles
 from ..params import Array
-from ..progress import say
-from ..runs import open_run
+from ..runs.directory import open_run
+from ..runs.owned import OwnFiles
+from ..runs.progress import say
+from ..training.evaluate import encode_images
 from .arguments import Subparsers, add_command, add_data_dir, add_out, add_run, add_seed, path
 from .inputs import (
     NAMED,

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_whole
-from ..data import left_to_draw
-from ..evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
+from ..data.dataset import left_to_draw
+from ..data.mapped import chunks, subset
 from ..likelihood import check_values
-from ..mapped import chunks, subset
 from ..params import Array
-from ..progress import Progress, duration, say_result
-from ..runs import open_run
+from ..runs.directory import open_run
+from ..runs.progress import Progress, duration, say_result
+from ..training.evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
 from .arguments import Subparsers, add_command, add_moved_data, add_run, add_seed, whole
 from .inputs import arithmetic_of, data_of, described, refusals
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from .. import posterior
 from ..blocks import MAX_WIDTH
-from ..data import value_range
-from ..evaluate import encode_images
-from ..explorer import MAX_POINTS, explorer_page
-from ..mapped import subset
-from ..owned import OwnFiles
-from ..progress import say
-from ..runs import open_run
+from ..data.dataset import value_range
+from ..data.mapped import subset
+from ..figures.explorer import MAX_POINTS, explorer_page
+from ..runs.directory import open_run
+from ..runs.owned import OwnFiles
+from ..runs.progress import say
+from ..training.evaluate import encode_images
 from .arguments import (
     Subparsers,
     add_command,

@@ -7,8 +7,8 @@ import time
 from itertools import groupby
 
 from ..blocks import MAX_WIDTH
-from ..modelcheck import EXAMPLES, Check, check_model, point_table, summary
-from ..progress import say_result
+from ..gradcheck.model import EXAMPLES, Check, check_model, point_table, summary
+from ..runs.progress import say_result
 from ..vae import VAE
 from .arguments import Subparsers, add_command, add_model_arguments, add_seed, whole
 from .inputs import described, likelihood_of, refusals

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checkpoint import Checkpoint
 from ..checks import check_whole, overflow_raises
-from ..data import (
+from ..data.dataset import (
     Dataset,
     binarized,
     fingerprint,
@@ -21,13 +20,14 @@ from ..data import (
     load_mnist,
     split_validation,
 )
-from ..digits import load_digits
+from ..data.digits import load_digits
 from ..files import check_writable
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood, make_likelihood
-from ..owned import OwnFiles
 from ..params import Array
-from ..progress import complain
-from ..runs import FILES, open_run
+from ..runs.checkpoint import Checkpoint
+from ..runs.directory import FILES, open_run
+from ..runs.owned import OwnFiles
+from ..runs.progress import complain
 from ..vae import VAE
 
 NAMED = ("digits", "mnist")  # the data sets that are no files
@@ -67,7 +67,7 @@ def check_drawing() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     backend = os.environ.pop("MPLBACKEND", None)
     try:
-        from .. import figures  # noqa: F401
+        from ..figures import of_a_run as figures  # noqa: F401
     except Exception as error:  # for example if matplotlibrc is not a text file
         raise ImportError(f"matplotlib cannot be imported: {error}") from error
     finally:

@@ -12,13 +12,14 @@ from typing import IO, TypeAlias
 
 import numpy as np
 
-from ..checkpoint import Checkpoint
-from ..data import Dataset, black_or_white
+from ..data.dataset import Dataset, black_or_white
+from ..data.mapped import subset
+from ..figures import FIGURES, FORMATS
 from ..files import check_writable
-from ..mapped import subset
-from ..owned import FIGURES, FORMATS, OwnFiles
-from ..progress import say
-from ..runs import open_run
+from ..runs.checkpoint import Checkpoint
+from ..runs.directory import open_run
+from ..runs.owned import OwnFiles
+from ..runs.progress import say
 from .arguments import Subparsers, add_command, add_image_shape, add_moved_data, add_run, path
 from .inputs import check_drawing, data_of, refusals, say_if_gone_on
 
@@ -82,7 +83,9 @@ def draw_figures(
     state: Checkpoint, data: Dataset, folder: Path, format: str, write: WriteFile
 ) -> list[Path]:
     """Write the figures of a run; the same run gives the same pictures each time."""
-    from ..figures import save_figures  # matplotlib takes longer to import than all the rest
+    from ..figures.of_a_run import (
+        save_figures,  # matplotlib takes longer to import than all the rest
+    )
 
     vae, binarize = state.kept, state.settings["binarize"]
     rng = np.random.default_rng(state.streams.test_seed)

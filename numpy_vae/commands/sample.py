@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..figures import FORMATS
 from ..files import save_arrays
-from ..owned import FORMATS, OwnFiles
-from ..progress import say
-from ..runs import open_run
+from ..runs.directory import open_run
+from ..runs.owned import OwnFiles
+from ..runs.progress import say
 from .arguments import Subparsers, add_command, add_image_shape, add_out, add_run, add_seed, whole
 from .inputs import arithmetic_of, check_drawing, free_path, refusals, say_if_gone_on, shape_of
 
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         with own.write(out, state.model_id) as stream:
             save_arrays(stream, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})
     else:
-        from ..figures import save_samples
+        from ..figures.of_a_run import save_samples
 
         write = partial(own.write, model=state.model_id)
         save_samples(out, images, shape, name=Path(state.settings["data"]).stem, write=write)

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ..data import load_mnist
-from ..digits import load_digits
+from ..data.dataset import load_mnist
+from ..data.digits import load_digits
 from ..files import atomic_write, check_absent, check_writable
-from ..progress import complain, say_result
+from ..runs.progress import complain, say_result
 from .arguments import Subparsers, add_command, add_data_dir, add_seed, path
 from .inputs import NAMED, check_drawing, one_line, refusals
 

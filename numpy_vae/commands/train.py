@@ -18,15 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import __version__
-from ..checkpoint import Checkpoint, save_checkpoint
 from ..checks import check_whole
-from ..data import BINARIZE, Dataset, fingerprint, left_to_draw
-from ..evaluate import evaluate_elbo
+from ..data.dataset import BINARIZE, Dataset, fingerprint, left_to_draw
 from ..likelihood import check_values
 from ..optim import MAX_LR, SCHEDULES, Adam, Average
-from ..owned import METRICS, OwnFiles
-from ..progress import Progress, complain
-from ..runs import (
+from ..runs.checkpoint import Checkpoint, save_checkpoint
+from ..runs.directory import (
     CHECKPOINT,
     LOOP,
     Place,
@@ -38,8 +35,10 @@ from ..runs import (
     open_run,
     save_run,
 )
-from ..team import MAX_THREADS, MIN_ROWS, suitable_threads
-from ..train import (
+from ..runs.owned import METRICS, OwnFiles
+from ..runs.progress import Progress, complain
+from ..training.evaluate import evaluate_elbo
+from ..training.loop import (
     MAX_BATCH_SIZE,
     MAX_EPOCHS,
     MAX_SAMPLES,
@@ -48,6 +47,7 @@ from ..train import (
     start_output_bias,
     train_epochs,
 )
+from ..training.team import MAX_THREADS, MIN_ROWS, suitable_threads
 from ..vae import VAE
 from .arguments import (
     Subparsers,

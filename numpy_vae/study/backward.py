@@ -34,8 +34,8 @@ import numpy as np
 
 from .. import posterior
 from ..bounds import elbo_loss_backward
-from ..gradcheck import Report, gradcheck
-from ..modelcheck import function_of
+from ..gradcheck.check import Report, gradcheck
+from ..gradcheck.model import function_of
 from ..network import Trace
 from ..params import Array
 from ..vae import VAE

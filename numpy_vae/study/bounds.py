@@ -36,11 +36,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..bounds import log_weights
-from ..data import Dataset, binarized, to_float
-from ..evaluate import standard_error
+from ..data.dataset import Dataset, binarized, to_float
 from ..likelihood import Gaussian
 from ..params import Array
-from ..train import start_output_bias
+from ..training.evaluate import standard_error
+from ..training.loop import start_output_bias
 from ..vae import VAE
 from .linear import cubature, linear_log_p, linear_optimum, linear_posterior
 from .report import Claim, Column, Setting, Study, Table, columns

@@ -28,9 +28,9 @@ from numpy.typing import DTypeLike
 
 from .. import posterior
 from ..bounds import elbo_loss
-from ..gradcheck import gradcheck
+from ..gradcheck.check import gradcheck
+from ..gradcheck.model import clearance, function_of, gradient_of, randomise
 from ..likelihood import Bernoulli
-from ..modelcheck import clearance, function_of, gradient_of, randomise
 from ..network import Network
 from ..params import Array, Params
 from ..vae import VAE

@@ -36,12 +36,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import posterior
-from ..data import Dataset, to_float
-from ..evaluate import Elbo, active_dimensions
+from ..data.dataset import Dataset, to_float
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood
 from ..optim import Adam, cosine
 from ..params import Array
-from ..train import start_output_bias
+from ..training.evaluate import Elbo, active_dimensions
+from ..training.loop import start_output_bias
 from ..vae import VAE
 from .linear import cubature, linear_optimum, variance_of
 from .report import Claim, Column, Setting, Study, Table, columns

@@ -32,13 +32,13 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from ..data import Dataset, batch, to_float
-from ..evaluate import Elbo, evaluate_elbo
+from ..data.dataset import Dataset, batch, to_float
 from ..layers import Activation, Dense
 from ..likelihood import Likelihood
 from ..network import Network, Trace
 from ..optim import Adam
 from ..params import Array, Params
+from ..training.evaluate import Elbo, evaluate_elbo
 from ..vae import VAE
 from .pictures import draw_rows, shape_of
 from .report import Claim, Column, Setting, Study, Table, columns

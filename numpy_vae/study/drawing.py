@@ -9,9 +9,9 @@ import matplotlib as mpl
 from matplotlib import rcsetup
 from matplotlib.figure import Figure
 
-from ..figures import DPI, OWN, Write, write_figure
+from ..figures.of_a_run import DPI, OWN, Write, write_figure
+from ..figures.plots import COLOURS
 from ..files import atomic_write
-from ..plots import COLOURS
 from .report import Study
 
 STYLE: dict[Any, Any] = {

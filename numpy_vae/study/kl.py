@@ -32,10 +32,10 @@ import numpy as np
 
 from .. import posterior
 from ..bounds import Terms
-from ..data import Dataset, batch
+from ..data.dataset import Dataset, batch
 from ..optim import Adam
 from ..params import Array
-from ..train import spawn_streams
+from ..training.loop import spawn_streams
 from ..vae import VAE
 from .linear import linear_optimum
 from .report import Claim, Column, Setting, Study, Table, columns

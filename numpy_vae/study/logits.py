@@ -36,11 +36,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..data import Dataset, to_float
-from ..evaluate import Elbo, active_dimensions
+from ..data.dataset import Dataset, to_float
 from ..likelihood import Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian, Likelihood
 from ..params import Array
-from ..train import start_output_bias
+from ..training.evaluate import Elbo, active_dimensions
+from ..training.loop import start_output_bias
 from ..vae import VAE
 from .linear import variance_of
 from .pictures import draw_rows, shape_of

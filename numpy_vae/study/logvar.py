@@ -39,10 +39,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from .. import posterior
-from ..data import Dataset
+from ..data.dataset import Dataset
 from ..network import Network
 from ..params import Array
-from ..train import start_output_bias
+from ..training.loop import start_output_bias
 from ..vae import VAE
 from .report import Claim, Column, Setting, Study, Table, columns
 from .training import train_and_test

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data import Dataset, guess_image_shape
+from ..data.dataset import Dataset, guess_image_shape
 from ..params import Array
 
 if TYPE_CHECKING:

@@ -30,12 +30,12 @@ import numpy as np
 
 from .. import posterior
 from ..bounds import Terms
-from ..data import Dataset, batch, to_float
-from ..evaluate import Elbo, active_dimensions, evaluate_elbo
+from ..data.dataset import Dataset, batch, to_float
 from ..likelihood import Bernoulli, Gaussian
 from ..network import Trace
 from ..optim import Adam
 from ..params import Array
+from ..training.evaluate import Elbo, active_dimensions, evaluate_elbo
 from ..vae import VAE
 from .pictures import draw_rows, shape_of
 from .report import Claim, Column, Setting, Study, Table, columns

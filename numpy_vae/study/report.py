@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..data import Dataset
+from ..data.dataset import Dataset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

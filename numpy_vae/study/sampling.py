@@ -37,10 +37,10 @@ import numpy as np
 
 from .. import posterior
 from ..bounds import Terms
-from ..data import Dataset, batch, minibatches
+from ..data.dataset import Dataset, batch, minibatches
 from ..optim import Adam
 from ..params import Array
-from ..train import spawn_streams, train_step
+from ..training.loop import spawn_streams, train_step
 from ..vae import VAE
 from .report import Claim, Column, Setting, Study, Table, columns
 

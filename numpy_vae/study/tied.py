@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from ..data import Dataset, to_float
-from ..evaluate import Elbo, active_dimensions
+from ..data.dataset import Dataset, to_float
 from ..network import Network
 from ..params import Array
+from ..training.evaluate import Elbo, active_dimensions
 from ..vae import VAE
 from .report import Claim, Column, Setting, Study, Table
 from .training import train_and_test

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..data import Dataset
-from ..evaluate import Elbo
-from ..train import fit
+from ..data.dataset import Dataset
+from ..training.evaluate import Elbo
+from ..training.loop import fit
 from ..vae import VAE
 
 

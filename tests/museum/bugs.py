@@ -1064,7 +1064,7 @@ BUGS = (
         "A resumed run gives its optimiser a copy of the parameters, and trains that.",
         COMMON,
         plant(
-            "checkpoint",
+            "runs.checkpoint",
             "adam = Adam(vae.params, *(",
             "adam = Adam(vae.params.copy(), *(",
         ),
@@ -1118,7 +1118,7 @@ BUGS = (
         "Each example of a minibatch moves the moments and the parameters.",
         PUBLISHED,
         plant(
-            "train",
+            "training.loop",
             "        team.run(update)\n    adam.t += 1\n",
             "        for i in range(len(x)):\n"
             "            row = slice(i, i + 1)\n"
@@ -1159,7 +1159,7 @@ BUGS = (
         'The "ELBO" is computed at eps = 0.',
         f"{PUBLISHED}; sample or mean is the subject of AntixK/PyTorch-VAE #86, #32",
         plant(
-            "evaluate",
+            "training.evaluate",
             "eps = noise.standard_normal((len(x), vae.latent_dim))",
             "eps = np.zeros((len(x), vae.latent_dim))",
         ),
@@ -1172,7 +1172,7 @@ BUGS = (
         "reported-kl-negated",
         "The KL is reported with the wrong sign.",
         f"{PUBLISHED}; the subject of pytorch/examples #824, keras #4967",
-        plant("evaluate", "kl += float(losses[1].sum())", "kl -= float(losses[1].sum())"),
+        plant("training.evaluate", "kl += float(losses[1].sum())", "kl -= float(losses[1].sum())"),
         "test_evaluate.py::test_the_elbo_is_the_mean_over_all_images_whatever_the_batches",
         MATHEMATICS,
         OUTSIDE,
@@ -1182,7 +1182,7 @@ BUGS = (
         "evaluated-on-the-training-set",
         "The test ELBO is that of the training images.",
         COMMON,
-        plant("train", "held_out = data.test if", "held_out = data.train if"),
+        plant("training.loop", "held_out = data.test if", "held_out = data.train if"),
         "test_train.py::test_the_record_holds_the_evaluation_of_all_test_images",
         MATHEMATICS,
         OUTSIDE,
@@ -1192,7 +1192,7 @@ BUGS = (
         "All images of a minibatch get the same noise.",
         COMMON,
         plant(
-            "train",
+            "training.loop",
             "eps = streams.noise.standard_normal((*lead, vae.latent_dim), dtype)",
             "eps = streams.noise.standard_normal((*lead[:-1], 1, vae.latent_dim), dtype)\n"
             "                eps = eps.repeat(len(x), axis=-2)",
@@ -1206,7 +1206,7 @@ BUGS = (
         "Dynamic binarisation is drawn once, not anew for every minibatch.",
         "a fixed draw is overfitted (yburda/iwae)",
         plant(
-            "train",
+            "training.loop",
             "data = binarized(data, binarize)",
             'data = binarized(data, "static" if binarize == "dynamic" else binarize)',
             "draws = left_to_draw(binarize)",
@@ -1221,7 +1221,7 @@ BUGS = (
         "The split keeps the test images in the training set.",
         PUBLISHED,
         plant(
-            "data",
+            "data.dataset",
             "train, test = np.split(order, [-max(1, len(x) // 6)])",
             "train, test = order, order[-max(1, len(x) // 6) :]",
         ),
@@ -1234,7 +1234,7 @@ BUGS = (
         "labels-not-shuffled",
         "The images are shuffled, their labels are not.",
         COMMON,
-        plant("data", "else (y[train], y[test])", "else tuple(np.split(y, [len(train)]))"),
+        plant("data.dataset", "else (y[train], y[test])", "else tuple(np.split(y, [len(train)]))"),
         "test_data.py::test_split_is_a_fixed_permutation",
         MATHEMATICS,
         OUTSIDE,
@@ -1244,7 +1244,9 @@ BUGS = (
         "The last, smaller minibatch of an epoch is dropped.",
         COMMON,
         plant(
-            "data", "for start in range(0, n, step))", "for start in range(0, n - step + 1, step))"
+            "data.dataset",
+            "for start in range(0, n, step))",
+            "for start in range(0, n - step + 1, step))",
         ),
         "test_data.py::test_minibatches",
         MATHEMATICS,
@@ -1254,7 +1256,7 @@ BUGS = (
         "images-overwritten-by-their-binarisation",
         "Pixels are drawn in place, in the images of the caller.",
         COMMON,
-        plant("data", "return np.less(u, p, out=u)", "return np.less(u, p, out=p)"),
+        plant("data.dataset", "return np.less(u, p, out=u)", "return np.less(u, p, out=p)"),
         "test_data.py::test_a_batch_leaves_float_images_as_they_are",
         MATHEMATICS | PURITY,
         "The first draw is right. Drawn from its own result, every later one is the same.",

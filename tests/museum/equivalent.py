@@ -95,87 +95,92 @@ EQUIVALENT = {
     " -> np.finfo(params.dtype).tiny * 200000000.0": "a threshold with room on both sides",
     "optim.Adam.update: u < self._tiny"
     " -> u <= self._tiny": "a threshold with room on both sides: that number may go or stay",
-    "data._parse_idx: len(data) < promised"
+    "data.dataset._parse_idx: len(data) < promised"
     " -> len(data) <= promised": "they are not equal, by the line above",
-    "data.load_mnist: paths[:2] -> paths[:-2]": "the first two of four",
-    "data.load_mnist: paths[2:] -> paths[-2:]": "the last two of four",
-    "data._read_pair: x.reshape(len(x), -1)"
+    "data.dataset.load_mnist: paths[:2] -> paths[:-2]": "the first two of four",
+    "data.dataset.load_mnist: paths[2:] -> paths[-2:]": "the last two of four",
+    "data.dataset._read_pair: x.reshape(len(x), -1)"
     " -> x.reshape(len(x), -2)": "NumPy infers a length that is negative",
-    "data._fetch: urlopen(url, timeout=20)"
+    "data.dataset._fetch: urlopen(url, timeout=20)"
     " -> urlopen(url, timeout=21)": "a limit with room on both sides",
-    "data.read_images: y or 'labels' -> y": "where y is None there are no labels to name",
-    "data.read_images: zip(images, names.items(), strict=True)"
+    "data.dataset.read_images: y or 'labels' -> y": "where y is None there are no labels to name",
+    "data.dataset.read_images: zip(images, names.items(), strict=True)"
     " -> zip(images, names.items())": "there are as many names as parts",
-    "data.read_images: zip(images, names.items(), strict=True)"
+    "data.dataset.read_images: zip(images, names.items(), strict=True)"
     " -> zip(images, names.items(), strict=False)": "there are as many names as parts",
-    "data._images: x.dtype.itemsize > 8 -> x.dtype.itemsize > 9": "no float has nine bytes",
-    "data._images: like.dtype == np.bool_ or all((x[b].max() <= 1 for x in parts.values()"
+    "data.dataset._images: x.dtype.itemsize > 8 -> x.dtype.itemsize > 9": "no float has nine bytes",
+    "data.dataset._images: like.dtype == np.bool_ or all((x[b].max() <= 1 for x in parts.values()"
     " for b in chunks(x))) -> all((x[b].max() <= 1 for x in parts.values()"
     " for b in chunks(x)))": "time only: a bool is at most 1",
-    "data._images: x.reshape(len(x), -1)"
+    "data.dataset._images: x.reshape(len(x), -1)"
     " -> x.reshape(len(x), -2)": "NumPy infers a length that is negative",
-    "data._check_finite: part.reshape(len(part), -1)"
+    "data.dataset._check_finite: part.reshape(len(part), -1)"
     " -> part.reshape(len(part), -2)": "NumPy infers a length that is negative",
-    "data._check_finite: part.astype(np.float32, copy=False)"
+    "data.dataset._check_finite: part.astype(np.float32, copy=False)"
     " -> part.astype(np.float32)": "memory only: a copy of what need not be copied",
-    "data._check_finite: part.astype(np.float32, copy=False)"
+    "data.dataset._check_finite: part.astype(np.float32, copy=False)"
     " -> part.astype(np.float32, copy=True)": "memory only: as above",
-    "data._check_finite: bad.any(axis=1)"
+    "data.dataset._check_finite: bad.any(axis=1)"
     " -> bad.any(axis=-1)": "rows are (B, D): axis 1 is the last",
-    "data._check_finite: int(np.count_nonzero(bad))"
+    "data.dataset._check_finite: int(np.count_nonzero(bad))"
     " -> np.count_nonzero(bad)": "count_nonzero of an array returns an int of Python's",
-    "data.binarized: np.random.SeedSequence(_STATIC_SEED).spawn(3)"
+    "data.dataset.binarized: np.random.SeedSequence(_STATIC_SEED).spawn(3)"
     " -> np.random.SeedSequence(_STATIC_SEED).spawn(4)": "one more child, which is not used",
-    "data.binarized: zip(sets.items(), seeds, strict=False)"
+    "data.dataset.binarized: zip(sets.items(), seeds, strict=False)"
     " -> zip(sets.items(), seeds)": "False is what zip takes by default",
-    "data.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
+    "data.dataset.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
     " -> np.less(u, p, out=u).astype(dtype)": "memory only: a copy of what need not be copied",
-    "data.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
+    "data.dataset.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
     " -> np.less(u, p, out=u).astype(dtype, copy=True)": "memory only: as above",
-    "data.batch: np.less(u, p, out=u)"
+    "data.dataset.batch: np.less(u, p, out=u)"
     " -> np.less(u, p)": "memory only: what is converted are bools, not floats of 0 and 1",
-    "data.minibatches: rng.permutation(n).astype(np.intp, copy=False)"
+    "data.dataset.minibatches: rng.permutation(n).astype(np.intp, copy=False)"
     " -> rng.permutation(n)": "where an int64 is an intp it is one already",
-    "data.minibatches: rng.permutation(n).astype(np.intp, copy=False)"
+    "data.dataset.minibatches: rng.permutation(n).astype(np.intp, copy=False)"
     " -> rng.permutation(n).astype(np.intp)": "memory only: a copy of what need not be copied",
-    "data.minibatches: rng.permutation(n).astype(np.intp, copy=False)"
+    "data.dataset.minibatches: rng.permutation(n).astype(np.intp, copy=False)"
     " -> rng.permutation(n).astype(np.intp, copy=True)": "memory only: as above",
-    "evaluate: BATCH_SIZE = 500"
+    "training.evaluate: BATCH_SIZE = 500"
     " -> BATCH_SIZE = 501": "time and memory only: the draws are the same however they are cut",
-    "evaluate: (100, 5) -> (100, 6)": "time and memory only: the draws are the same, as above",
-    "evaluate.evaluate_elbo: losses[1] -> losses[-1]": "of two terms the second is the last",
-    "evaluate.Evaluation.elbos: self.kls.sum(axis=1)"
+    "training.evaluate: (100, 5)"
+    " -> (100, 6)": "time and memory only: the draws are the same, as above",
+    "training.evaluate.evaluate_elbo: losses[1]"
+    " -> losses[-1]": "of two terms the second is the last",
+    "training.evaluate.Evaluation.elbos: self.kls.sum(axis=1)"
     " -> self.kls.sum(axis=-1)": "kls are (N, Z): axis 1 is the last",
-    "evaluate.Evaluation.summary: self.kls.sum(axis=1)"
+    "training.evaluate.Evaluation.summary: self.kls.sum(axis=1)"
     " -> self.kls.sum(axis=-1)": "kls are (N, Z): axis 1 is the last",
-    "evaluate.evaluate_likelihood: zip(*chunks, strict=True)"
+    "training.evaluate.evaluate_likelihood: zip(*chunks, strict=True)"
     " -> zip(*chunks)": "each chunk has four arrays",
-    "evaluate.evaluate_likelihood: zip(*chunks, strict=True)"
+    "training.evaluate.evaluate_likelihood: zip(*chunks, strict=True)"
     " -> zip(*chunks, strict=False)": "each chunk has four arrays",
-    "evaluate.evaluate_likelihood: log_likelihoods + reconstructions + kls.sum(axis=1)"
+    "training.evaluate.evaluate_likelihood: log_likelihoods + reconstructions + kls.sum(axis=1)"
     " -> log_likelihoods + reconstructions - kls.sum(axis=1)": "finite if all of them are",
-    "evaluate.evaluate_likelihood: log_likelihoods + reconstructions"
+    "training.evaluate.evaluate_likelihood: log_likelihoods + reconstructions"
     " -> log_likelihoods - reconstructions": "finite if both of them are",
-    "evaluate.evaluate_likelihood: kls.sum(axis=1) -> kls.sum()": "finite if all of them are",
-    "evaluate.evaluate_likelihood: kls.sum(axis=1)"
+    "training.evaluate.evaluate_likelihood: kls.sum(axis=1)"
+    " -> kls.sum()": "finite if all of them are",
+    "training.evaluate.evaluate_likelihood: kls.sum(axis=1)"
     " -> kls.mean(axis=1)": "finite if all of them are",
-    "evaluate.evaluate_likelihood: kls.sum(axis=1)"
+    "training.evaluate.evaluate_likelihood: kls.sum(axis=1)"
     " -> kls.sum(axis=-1)": "kls are (N, Z): axis 1 is the last",
-    "evaluate._evaluate_chunk: (total, reconstruction)"
+    "training.evaluate._evaluate_chunk: (total, reconstruction)"
     " -> (reconstruction, total)": "two vectors of zeros are exchanged",
-    "evaluate._evaluate_chunk: np.zeros(len(x))"
+    "training.evaluate._evaluate_chunk: np.zeros(len(x))"
     " -> np.ones(len(x))": "the first total is multiplied by e^-inf = 0",
-    "train.Record.held_out: terms[0] -> terms[1]": "the terms of a set are all there, or none is",
-    "train.start_output_bias: images.shape[1]"
+    "training.loop.Record.held_out: terms[0]"
+    " -> terms[1]": "the terms of a set are all there, or none is",
+    "training.loop.start_output_bias: images.shape[1]"
     " -> images.shape[-1]": "images are (N, D): axis 1 is the last",
-    "train.start_output_bias: (low, high)"
+    "training.loop.start_output_bias: (low, high)"
     " -> (high, low)": "only the mean of the two is read, and whether both are finite",
-    "train.start_output_bias: high - low"
+    "training.loop.start_output_bias: high - low"
     " -> high + low": "both are finite if both ends are: inf - inf is not, either",
-    "train.start_output_bias: high - low -> low - high": "both are finite if both ends are",
-    "train.train_step: zip(*sums, strict=True) -> zip(*sums)": "each of the sums has three fields",
-    "train.train_step: zip(*sums, strict=True)"
+    "training.loop.start_output_bias: high - low -> low - high": "both are finite if both ends are",
+    "training.loop.train_step: zip(*sums, strict=True)"
+    " -> zip(*sums)": "each of the sums has three fields",
+    "training.loop.train_step: zip(*sums, strict=True)"
     " -> zip(*sums, strict=False)": "each of the sums has three fields",
-    "train._prepared: data.train.shape[1]"
+    "training.loop._prepared: data.train.shape[1]"
     " -> data.train.shape[-1]": "images are (N, D): axis 1 is the last",
 }

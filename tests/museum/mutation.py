@@ -25,8 +25,9 @@ from equivalent import EQUIVALENT
 MATHEMATICS = (
     "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae", "optim"
 )  # fmt: skip
-TRAINING = ("data", "evaluate", "train")
+TRAINING = ("data.dataset", "training.evaluate", "training.loop")
 MODULES = MATHEMATICS + TRAINING
+OWN = {"data.dataset": "data", "training.loop": "train"}  # whose tests are called otherwise
 OTHERS = (  # the test files that use the mathematics
     "vae", "network", "linear", "bounds", "layers", "posterior", "likelihood", "params", "blocks",
     "optim", "gradcheck", "evaluate", "checkpoint", "train", "files", "runs", "readme", "package",
@@ -272,13 +273,14 @@ def survivors(
 
 def _tests(module: str, stage: str) -> tuple[str, ...]:
     others = OTHERS_OF_TRAINING if module in TRAINING else OTHERS
-    names = (module,) if stage == "own" else [name for name in others if name != module]
+    own = OWN.get(module, module.rpartition(".")[2])
+    names = (own,) if stage == "own" else [name for name in others if name != own]
     return tuple(f"tests/test_{name}.py" for name in names)
 
 
 def table(candidates: list[Mutant], alive: list[Mutant], seconds: float) -> str:
     """Return the score: for each module how many mutants there are, and what became of them."""
-    columns = "{:12}{:>9}{:>9}{:>12}{:>10}"
+    columns = "{:18}{:>9}{:>9}{:>12}{:>10}"
     lines = [columns.format("module", "mutants", "killed", "equivalent", "survived")]
     for name in *dict.fromkeys(mutant.module for mutant in candidates), "total":
         chosen = [name in (mutant.module, "total") for mutant in candidates]

@@ -57,7 +57,11 @@ class Outcome(NamedTuple):
 
 def source(module: str) -> str:
     """Return the text of a module of the package."""
-    return (ROOT / "numpy_vae" / f"{module}.py").read_text(encoding="utf-8")
+    return (
+        ROOT.joinpath("numpy_vae", *module.split("."))
+        .with_suffix(".py")
+        .read_text(encoding="utf-8")
+    )
 
 
 def edited(module: str, *edits: tuple[str, str]) -> str:

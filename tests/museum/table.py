@@ -31,10 +31,10 @@ PROOFS = {
     "network": ("network", "vae", "linear", "evaluate"),
     "vae": ("vae", "network", "linear", "evaluate", "checkpoint"),
     "optim": ("optim", "train"),
-    "evaluate": ("evaluate", "train"),
-    "train": ("train",),
-    "data": ("data", "evaluate", "train"),
-    "checkpoint": ("checkpoint",),
+    "training.evaluate": ("evaluate", "train"),
+    "training.loop": ("train",),
+    "data.dataset": ("data", "evaluate", "train"),
+    "runs.checkpoint": ("checkpoint",),
 }
 
 
@@ -55,20 +55,28 @@ class Verdict(NamedTuple):
 # The trial ------------------------------------------------------------------------------------
 
 
+MODULES = {
+    ".".join(path.relative_to(planting.ROOT / "numpy_vae").with_suffix("").parts)
+    for path in (planting.ROOT / "numpy_vae").rglob("*.py")
+}
+
+
 def imported_by(*modules: str) -> set[str]:
     """Return these modules of the package and all that they import of it."""
     found, left = set(), list(modules)
     while left:
         found.add(module := left.pop())
         for node in ast.walk(ast.parse(planting.source(module))):
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                left += set(names) - found
+            if isinstance(node, ast.ImportFrom) and node.level:
+                above = [*module.split(".")[: -node.level], *filter(None, [node.module])]
+                names = [] if node.module else [alias.name for alias in node.names]
+                called = {".".join([*above, *filter(None, [name])]) for name in names or [""]}
+                left += (called & MODULES) - found
     return found
 
 
 # A gradient check runs none of the other modules, so it cannot see what is wrong there.
-CHECKED = imported_by("vae", "gradcheck")
+CHECKED = imported_by("vae", "gradcheck.check")
 
 
 def job(bug: Bug, kinds: Iterable[str] = KINDS) -> planting.Job:
@@ -246,7 +254,7 @@ def _diff(module: str, edits: tuple[tuple[str, str], ...]) -> Iterator[str]:
     for tag, start, end, new_start, new_end in matcher.get_opcodes():
         if tag == "equal":
             continue
-        if header != (header := f"@@ {module}.py{_scope(text, start + 1)} @@"):
+        if header != (header := f"@@ {module.replace('.', '/')}.py{_scope(text, start + 1)} @@"):
             yield header
         yield from (f"-{line}" for line in sides[0][start:end] if line)
         yield from (f"+{line}" for line in sides[1][new_start:new_end] if line)

@@ -132,7 +132,7 @@ def test_the_command_lets_an_equivalent_mutant_live_and_no_other(monkeypatch, ca
     command = ["layers", "--only", key]
     assert mutation.main(command) == 0
     out, err = capsys.readouterr()
-    assert "layers              1        0           1         0" in out and key in err
+    assert "layers                    1        0           1         0" in out and key in err
     monkeypatch.setattr(mutation, "EQUIVALENT", {})
     assert mutation.main([*command, "--survivors"]) == 1
     line = planting.source("layers").split("if i > 0")[0].count("\n") + 1

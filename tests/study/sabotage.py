@@ -53,7 +53,7 @@ def sabotage(name: str) -> bool:
         if sound[0] != "holds" or "0" in sound:
             return False
         for number, module, old, new in edits:
-            path = package / "numpy_vae" / f"{module}.py"
+            path = package.joinpath("numpy_vae", *module.split(".")).with_suffix(".py")
             text = path.read_text(encoding="utf-8")
             if text.count(old) != 1:
                 raise ValueError(f"{old!r} stands {text.count(old)} times in {module}.py")

@@ -194,7 +194,8 @@ def test_each_claim_has_a_wrong_line_that_can_be_planted(study):
     edits = importlib.import_module(f"test_study_{study.name}").SABOTAGE
     assert {number for number, *_ in edits} == set(range(1, len(study.claims) + 1))
     for _, module, old, new in edits:
-        text = (ROOT / "numpy_vae" / f"{module}.py").read_text(encoding="utf-8")
+        path = ROOT.joinpath("numpy_vae", *module.split(".")).with_suffix(".py")
+        text = path.read_text(encoding="utf-8")
         assert text.count(old) == 1 and old != new, old
         compile(text.replace(old, new), module, "exec")
 

@@ -5,7 +5,6 @@ import pytest
 from claims import failing
 
 from numpy_vae import VAE, posterior
-from numpy_vae.evaluate import elbo_of
 from numpy_vae.likelihood import Gaussian
 from numpy_vae.study.collapse import (
     CLAIMS,
@@ -18,6 +17,7 @@ from numpy_vae.study.collapse import (
     kl_of,
 )
 from numpy_vae.study.linear import linear_optimum
+from numpy_vae.training.evaluate import elbo_of
 
 SABOTAGE = [
     (1, "posterior", "dkl * mu, dkl * (sigma * sigma - 1) / 2", "dkl * mu, dkl * (sigma - 1)"),
@@ -29,7 +29,7 @@ SABOTAGE = [
     (4, "study/collapse", "epochs // 2 if warmup else 0", "0"),
     (
         4,
-        "train",
+        "training.loop",
         "beta_now = beta * min(1.0, elapsed / warmup) if warmup else beta",
         "beta_now = 1",
     ),

@@ -7,7 +7,6 @@ import pytest
 from claims import failing
 
 from numpy_vae import VAE, Params, gradcheck, load_digits
-from numpy_vae.evaluate import Elbo
 from numpy_vae.optim import Adam
 from numpy_vae.study.concatenated import (
     CLAIMS,
@@ -26,6 +25,7 @@ from numpy_vae.study.concatenated import (
     take_step,
     walk,
 )
+from numpy_vae.training.evaluate import Elbo
 
 SABOTAGE = [
     (1, "study/concatenated", "np.hstack([dmu, dlogvar])", "np.hstack([dlogvar, dmu])"),

@@ -6,7 +6,6 @@ from claims import failing
 from scipy.special import xlogy
 
 from numpy_vae import VAE, Bernoulli, Gaussian, LearnedGaussian
-from numpy_vae.evaluate import Elbo
 from numpy_vae.study.linear import variance_of
 from numpy_vae.study.logits import (
     CLAIMS,
@@ -26,6 +25,7 @@ from numpy_vae.study.logits import (
     plus_small,
     roughness,
 )
+from numpy_vae.training.evaluate import Elbo
 
 SABOTAGE = [
     (

@@ -9,7 +9,7 @@ from claims import failing
 from scipy import integrate, stats
 
 from numpy_vae import VAE, Dataset, gradcheck, posterior
-from numpy_vae.modelcheck import draw, function_of, gradient_of
+from numpy_vae.gradcheck.model import draw, function_of, gradient_of
 from numpy_vae.study.logvar import (
     CLAIMS,
     LAMBDAS,

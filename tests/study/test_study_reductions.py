@@ -5,7 +5,6 @@ import pytest
 from claims import failing
 
 from numpy_vae import VAE, Gaussian, Params
-from numpy_vae.evaluate import elbo_of
 from numpy_vae.study.reductions import (
     BETAS,
     CLAIMS,
@@ -18,12 +17,13 @@ from numpy_vae.study.reductions import (
     measured_beta,
     reduced_loss,
 )
+from numpy_vae.training.evaluate import elbo_of
 
 SABOTAGE = [
     (1, "study/reductions", "self.weight / size * self.factor", "self.weight * self.factor"),
     (1, "posterior", "dkl * mu, dkl * (sigma * sigma - 1) / 2", "dkl * mu, dkl * (sigma - 1) / 2"),
     (2, "study/reductions", "batch_size=size, beta=beta", "batch_size=size"),
-    (3, "evaluate", "Elbo(-(reconstruction + kl),", "Elbo(-reconstruction,"),
+    (3, "training.evaluate", "Elbo(-(reconstruction + kl),", "Elbo(-reconstruction,"),
     (4, "study/reductions", "self.test.reconstruction + self.beta *", "self.test.reconstruction +"),
     (5, "study/reductions", "np.full(BATCH, factor / BATCH)", "np.full(BATCH, 1 / BATCH)"),
     (5, "optim", "u += eps\n", "u += 30\n"),

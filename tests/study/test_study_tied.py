@@ -5,8 +5,7 @@ import pytest
 from claims import failing
 
 from numpy_vae import VAE
-from numpy_vae.evaluate import Elbo
-from numpy_vae.modelcheck import check_model
+from numpy_vae.gradcheck.model import check_model
 from numpy_vae.network import Network
 from numpy_vae.study.tied import (
     CLAIMS,
@@ -17,6 +16,7 @@ from numpy_vae.study.tied import (
     angle_of_the_heads,
     correlations,
 )
+from numpy_vae.training.evaluate import Elbo
 
 SABOTAGE = [
     (1, "study/tied", '"tied": Tied', '"tied": Network'),

@@ -27,16 +27,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .bounds import BOUNDS, Terms
-from .checks import check_choice, check_real, check_whole, overflow_raises
-from .data import Dataset, batch, binarized, left_to_draw, minibatches, to_float
+from ..bounds import BOUNDS, Terms
+from ..checks import check_choice, check_real, check_whole, overflow_raises
+from ..data.dataset import Dataset, batch, binarized, left_to_draw, minibatches, to_float
+from ..likelihood import check_values
+from ..memory import keep_freed_memory
+from ..optim import SCHEDULES, Adam, Average
+from ..params import Array, Params
+from ..vae import VAE
 from .evaluate import Elbo, elbo_of, evaluate_elbo
-from .likelihood import check_values
-from .memory import keep_freed_memory
-from .optim import SCHEDULES, Adam, Average
-from .params import Array, Params
 from .team import ALONE, Team, suitable_threads
-from .vae import VAE
 
 MAX_EPOCHS = 1_000_000
 MAX_BATCH_SIZE = 1 << 30
@@ -318,7 +318,7 @@ def train_epochs(
     done : int
         Epochs that this training has behind it, to go on with a run that was stopped.
     threads : int, optional
-        Threads that share each minibatch (see `numpy_vae.team`). By default as many as are known to
+        Threads that share each minibatch (see `training.team`). By default as many as are known to
         gain by it, `suitable_threads`. Rounding apart, the result is the same for any number; each
         has a gradient vector of its own.
     on_step : callable, optional

@@ -20,16 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from .files import atomic_write, check_absent, lock, open_file, remove_torn, sha256, write_text
+from ..figures import FIGURES, FORMATS
+from ..files import atomic_write, check_absent, lock, open_file, remove_torn, sha256, write_text
 
 LIST = "files.json"
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 DERIVED = ("samples.png", "latents.npz", "explorer.html")  # of sample, encode, explore
-FORMATS = ("png", "pdf", "svg")
-FIGURES = (
-    "training", "reconstructions", "samples", "latent", "manifold", "interpolations", "kl",
-    "traversals", "factors", "latent_factors",
-)  # fmt: skip
 NAMES = (
     *(CONFIG, HISTORY, METRICS, *DERIVED),
     *(f"figures/{name}.{kind}" for kind in FORMATS for name in FIGURES),

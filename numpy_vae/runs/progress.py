@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TextIO
 
-from .checks import shorten
-from .train import Record, Step
+from ..checks import shorten
+from ..training.loop import Record, Step
 
 LONGEST = 600  # characters of a line on standard error
 TERMINAL_EVERY, NOTEBOOK_EVERY = 0.1, 0.5  # seconds between two live lines

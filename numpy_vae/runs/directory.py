@@ -23,15 +23,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .bounds import BOUNDS
+from ..bounds import BOUNDS
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .checks import check_choice, check_real, check_whole, shorten
-from .data import BINARIZE
-from .files import TEMPORARY, check_writable, lock, remove_torn
-from .optim import SCHEDULES
+from ..checks import check_choice, check_real, check_whole, shorten
+from ..data.dataset import BINARIZE
+from ..files import TEMPORARY, check_writable, lock, remove_torn
+from ..optim import SCHEDULES
 from .owned import CONFIG, HISTORY, LIST, METRICS, OwnFiles
-from .team import MAX_THREADS
-from .train import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS, MAX_SAMPLES, Record
+from ..training.team import MAX_THREADS
+from ..training.loop import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS, MAX_SAMPLES, Record
 
 CHECKPOINT = "checkpoint.npz"
 FILES = (CONFIG, HISTORY, METRICS, CHECKPOINT, LIST)

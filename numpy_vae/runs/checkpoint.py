@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checks import check_real, check_whole, overflow_raises
-from .files import read_model
-from .optim import Adam, Average
-from .params import Array, Params
-from .train import MAX_EPOCHS, Best, Record, Streams, spawn_streams
-from .vae import VAE
+from ..checks import check_real, check_whole, overflow_raises
+from ..files import read_model
+from ..optim import Adam, Average
+from ..params import Array, Params
+from ..training.loop import MAX_EPOCHS, Best, Record, Streams, spawn_streams
+from ..vae import VAE
 
 VERSION = 3
 STREAMS = tuple(name for name in Streams._fields if name != "test_seed")

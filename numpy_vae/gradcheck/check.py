@@ -59,8 +59,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checks import check_choice, check_real, check_whole
-from .params import Array
+from ..checks import check_choice, check_real, check_whole
+from ..params import Array
 
 Index = tuple[int, ...]
 Arrays = Mapping[str, Array]

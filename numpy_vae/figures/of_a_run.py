@@ -21,14 +21,14 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from numpy.typing import NDArray
 
-from . import plots, posterior
-from .checks import check_choice
-from .data import Dataset, guess_image_shape, to_float, value_range
-from .evaluate import encode_images
-from .files import atomic_write
-from .owned import FORMATS
-from .train import Record
-from .vae import VAE
+from .. import posterior
+from ..checks import check_choice
+from ..data.dataset import Dataset, guess_image_shape, to_float, value_range
+from ..files import atomic_write
+from ..training.evaluate import encode_images
+from ..training.loop import Record
+from ..vae import VAE
+from . import FORMATS, plots
 
 Write: TypeAlias = Callable[[Path], AbstractContextManager[IO[bytes]]]
 Draw: TypeAlias = Callable[[Figure], object]

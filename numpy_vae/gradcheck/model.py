@@ -31,12 +31,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .bounds import BOUNDS, Terms
-from .checks import check_choice
-from .gradcheck import Arrays, Function, Report, gradcheck
-from .optim import Adam
-from .params import Array
-from .vae import VAE
+from ..bounds import BOUNDS, Terms
+from ..checks import check_choice
+from ..optim import Adam
+from ..params import Array
+from ..vae import VAE
+from .check import Arrays, Function, Report, gradcheck
 
 EXAMPLES, SAMPLES = 4, 3
 STEPS = 50  # of Adam, to the trained point

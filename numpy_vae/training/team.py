@@ -23,7 +23,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Self
 
-from .checks import check_whole
+from ..checks import check_whole
 
 MAX_THREADS = 256
 MIN_ROWS = 64  # of a share; with fewer, the calls are too short

@@ -29,9 +29,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import check_choice
-from .evaluate import ACTIVE, active_dimensions
-from .train import Record
+from ..checks import check_choice
+from ..training.evaluate import ACTIVE, active_dimensions
+from ..training.loop import Record
 
 # Told apart with each kind of colour vision: the "muted" scheme of P. Tol, "Colour Schemes",
 # SRON/EPS/TN/09-002, 2021, and black.
@@ -458,7 +458,7 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike, ax: Axes | None = None) -> Axes:
     """Draw the KL of each latent dimension as a bar, the highest first.
 
     A dimension is active if the variance of its posterior mean over the images exceeds
-    `numpy_vae.evaluate.ACTIVE`; the legend counts them. Of a single image it is not known which
+    `ACTIVE`; the legend counts them. Of a single image it is not known which
     are. Above 50 dimensions the bars have no names.
 
     Parameters

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_choice, check_real, check_whole
-from .evaluate import ACTIVE
-from .params import Array
-from .vae import VAE
+from ..checks import check_choice, check_real, check_whole
+from ..params import Array
+from ..training.evaluate import ACTIVE
+from ..vae import VAE
 
 LIMIT = 5_000_000  # bytes: the page stays below
 MEANS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian")  # that it computes
@@ -57,7 +57,7 @@ def explorer_page(
     mu : ndarray, shape (N, Z), optional
         Posterior means, to be shown as points: 5000 of them at most (fewer where Z > 100), evenly
         taken from all, to 16 bits. A row that is not finite is left out. Sliders of dimensions
-        whose `mu` hardly varies (see `numpy_vae.evaluate.ACTIVE`) are grey.
+        whose `mu` hardly varies (see `numpy_vae.training.evaluate.ACTIVE`) are grey.
     kl : ndarray, shape (Z,), optional
         KL of each dimension, in nats per image: the dimensions are listed from the highest down.
     labels : ndarray, shape (N,), optional

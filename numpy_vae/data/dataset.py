@@ -5,7 +5,7 @@ Axes: N images of a data set, D pixels of an image, B images of a minibatch.
 Files. MNIST [1] is four gzipped IDX files, which `load_mnist` finds or downloads. A download gets
 its name only after its size and SHA-256 match `MNIST_FILES`. Pixels stay uint8 in memory (55 MB,
 not 220) and become floats a minibatch at a time. A large `.npy` file stays on the disk, and only
-the images of a minibatch are read: it may be larger than memory (`numpy_vae.mapped`).
+the images of a minibatch are read: it may be larger than memory (`numpy_vae.data.mapped`).
 
 Binarisation. A Bernoulli likelihood is a probability of pixels that are 0 or 1, and MNIST is grey.
 What is done about that belongs to the data, not to the model:
@@ -48,8 +48,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .checks import check_choice, check_whole
-from .files import atomic_write, open_file, read_arrays, remove_torn
+from ..checks import check_choice, check_whole
+from ..files import atomic_write, open_file, read_arrays, remove_torn
 from .mapped import Convert, MappedFile, Rows, chunks, gathered, rows_of, subset
 
 # gzip, hashlib, http and urllib are imported where they are used: most runs need none of them, and

@@ -36,14 +36,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import posterior
-from .bounds import log_weights
-from .checks import check_choice, check_whole, overflow_raises
-from .data import batch
-from .likelihood import check_values
-from .memory import keep_freed_memory
-from .params import Array
-from .vae import VAE
+from .. import posterior
+from ..bounds import log_weights
+from ..checks import check_choice, check_whole, overflow_raises
+from ..data.dataset import batch
+from ..likelihood import check_values
+from ..memory import keep_freed_memory
+from ..params import Array
+from ..vae import VAE
 
 BATCH_SIZE = 500  # images evaluated at once; more would only take more memory
 # 5 samples of 100 images are one product of 500 rows: the threads of a BLAS meet once instead of
@@ -58,7 +58,7 @@ def encode_images(
 ) -> tuple[Array, Array]:
     """Return mu and logvar of q(z | x), both (N, Z), for images (N, D), some at a time.
 
-    `binarize` and `rng` are those of `numpy_vae.data.batch`.
+    `binarize` and `rng` are those of `numpy_vae.data.dataset.batch`.
     """
     mu = np.empty((len(images), vae.latent_dim), vae.params.dtype)
     logvar = np.empty_like(mu)
@@ -97,7 +97,7 @@ def evaluate_elbo(
     images : ndarray, shape (N, D), uint8 or float
     binarize : {"none", "dynamic"}
         "dynamic" draws the pixels here. What else there is must be done to the data before, with
-        `numpy_vae.data.binarized`.
+        `numpy_vae.data.dataset.binarized`.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         The same seed gives the same draws, so two models are compared on the same numbers.
 

@@ -39,8 +39,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import check_whole
-from .data import Dataset
+from ..checks import check_whole
+from .dataset import Dataset
 
 # By class, then by style: strokes of points x,y in percent of the height, y downwards. At "|" the
 # pen is lifted; where the next stroke starts at the same point, it turns a corner.
