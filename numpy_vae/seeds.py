@@ -1,0 +1,57 @@
+"""What a seed means: each stream of random numbers that is drawn from it, by name.
+
+A run spawns six streams from its seed, one for each thing that is drawn. A draw added to one of
+them never shifts another. Those of the held-out images start anew at each evaluation, so that two
+models, or two epochs, are compared on the same numbers.
+
+Two things are the same for all runs, whatever their seed: which images are set aside for testing
+or validation, so that no test image of one run is a training image of another; and the pixels of
+static binarisation, which are a data set like any other.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SPLIT = 0
+# Far from any seed a user gives: the streams of a run must not be these.
+_STATIC = int.from_bytes(b"static binarisation")
+
+
+class Streams(NamedTuple):
+    """The random numbers of a run, by what they are for."""
+
+    initialisation: np.random.Generator  # of the weights
+    order: np.random.Generator  # of the training images, in each epoch
+    noise: np.random.Generator  # eps
+    pixels: np.random.Generator  # of dynamic binarisation
+    held_out_noise: np.random.Generator  # these two are never drawn from: see `held_out`
+    held_out_pixels: np.random.Generator
+
+    def held_out(self) -> tuple[np.random.Generator, np.random.Generator]:
+        """Return noise and pixels for a held-out set: copies, the same at each call."""
+        return deepcopy(self.held_out_noise), deepcopy(self.held_out_pixels)
+
+
+def spawn_streams(rng: np.random.Generator | int | None) -> Streams:
+    """Return the streams of the run with this seed (or spawned from this generator)."""
+    return Streams(*spawn(rng, len(Streams._fields)))
+
+
+def spawn(rng: np.random.Generator | int | None, n: int) -> list[np.random.Generator]:
+    """Return n independent streams, for an experiment that draws other things than a run."""
+    return np.random.default_rng(rng).spawn(n)
+
+
+def split_order(n: int) -> NDArray[np.intp]:
+    """Return the order of n images by which some are set aside: a permutation, (n,)."""
+    return np.random.default_rng(_SPLIT).permutation(n)
+
+
+def static_pixels() -> list[np.random.Generator]:
+    """Return the streams of static binarisation: of the training, test and validation images."""
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(_STATIC).spawn(3)]
