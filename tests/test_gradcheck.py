@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from numpy_vae import gradcheck
-from numpy_vae.gradcheck.check import central_difference
+from numpy_vae.gradcheck import central_difference, line
 
 METHODS = ["central", "complex", "taylor"]
 each_method = pytest.mark.parametrize("method", METHODS)
@@ -58,7 +58,7 @@ def test_the_check_of_an_entry_is_that_difference(point, monkeypatch):
         asked.append((name, index))
         return central_difference(f, arrays, name, index, h) * 1.001
 
-    monkeypatch.setitem(gradcheck.__globals__, "central_difference", wrong)
+    monkeypatch.setattr(line, "central_difference", wrong)
     assert not gradcheck(f, gradient_at(point), point).ok
     assert {("w", (2, 1)), ("v", (0, 0))} <= set(asked)
 

@@ -36,7 +36,9 @@ from ..checks import check_choice
 from ..optim import Adam
 from ..params import Array
 from ..vae import VAE
-from .check import Arrays, Function, Report, gradcheck
+from .check import gradcheck
+from .difference import Arrays, Function
+from .report import Report
 
 EXAMPLES, SAMPLES = 4, 3
 STEPS = 50  # of Adam, to the trained point
