@@ -1,11 +1,8 @@
 """Is this the gradient of that function? Analytic against numeric, a row for each named block.
 
 For a scalar function f of named arrays θ, an analytic gradient g and a direction v (mostly a unit
-vector, which asks for one entry), three methods check g·v against f:
-
-**central** differences, of any f: `difference`, and `derivative` for what rounding and kinks do;
-**complex** step, of an f of analytic functions that accepts complex arrays: `line`, `derivative`;
-**taylor**, the order in h of what g·v leaves over: `taylor`.
+vector, which asks for one entry), g·v is compared with what central differences or the complex step
+make of f (`differences`), or judged by the order in h of what it leaves over (`taylor`).
 
 An error is relative to the largest entry of its block. Of a larger block than `max_entries` a
 seeded sample is checked, its largest entry among it, and random directions through all of it. A
@@ -19,9 +16,8 @@ import numpy as np
 
 from ..checks import check_choice, check_real, check_whole
 from ..params import Array
-from .derivative import central, check_analytic, complex_step, worst_row
-from .difference import STEP, Arrays, Function
-from .line import DROWNS, Block, Probe
+from .differences import STEP, central, check_analytic, complex_step, worst_row
+from .line import DROWNS, Arrays, Block, Function, Probe
 from .report import TOLERANCE, Report
 from .taylor import taylor_row
 

@@ -14,13 +14,19 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Mapping
 from types import EllipsisType
+from typing import Any
 
 import numpy as np
 
 from ..params import Array
-from .difference import ROUNDING, Arrays, Function, Index, central_difference
+from .report import Index
 
+Arrays = Mapping[str, Array]
+Function = Callable[[Arrays], Any]
+
+ROUNDING = float(np.finfo(np.float64).eps)  # u
 COMPLEX_STEP = 1e-30
 DROWNS = "rounding drowns the difference"
 
@@ -50,9 +56,8 @@ class Probe:
         """f(arrays), which must be a number of float64."""
         value = np.asarray(self.f(arrays))
         if value.shape != () or value.dtype.kind not in "fiu":
-            raise ValueError(
-                f"f gave {value.dtype} of shape {value.shape}, must be a real number, of shape ()"
-            )
+            what = f"f gave {value.dtype} of shape {value.shape}"
+            raise ValueError(f"{what}, must be a real number, of shape ()")
         if value.dtype.kind == "f" and value.dtype.itemsize < 8:
             raise ValueError(f"f gave {value.dtype}, must compute in float64: {DROWNS}")
         self.last = self.last[1], float(value)
@@ -61,9 +66,8 @@ class Probe:
     def ask_again(self) -> None:
         """Refuse an f that has another value than before."""
         if self.f0 != self(self.point):
-            raise ValueError(
-                "f gave two values at one point, must be deterministic: pass its noise in"
-            )
+            what = "f gave two values at one point"
+            raise ValueError(f"{what}, must be deterministic: pass its noise in")
 
     def imaginary(self, arrays: Arrays) -> float:
         """Im f(arrays); NaN when f does not accept complex arrays."""
@@ -99,10 +103,6 @@ class Line:
         array[self.where] += t * self.v
         return {**point, self.name: array}
 
-    def central_difference(self, h: float) -> float:
-        """(f(θ + h v) - f(θ - h v)) / 2h."""
-        return (self.at(h) - self.at(-h)) / (2 * h)
-
     def follows_a_side(self, sides: tuple[float, float], allowed: float) -> bool:
         """Whether g·v can be the slope on one side of a kink: here both sides may have kinks."""
         return True
@@ -110,6 +110,10 @@ class Line:
     def at(self, t: float) -> float:
         """f(θ + t v)."""
         return self.f(self.moved(self.f.point, t))
+
+    def along(self, arrays: Arrays) -> float:
+        """The same, as a function of the array t."""
+        return self.at(float(arrays["t"]))
 
     def complex_derivative(self, point: Arrays | None = None) -> float:
         """Im f(θ + i h v) / h; NaN when f does not accept complex arrays."""
@@ -157,17 +161,11 @@ class Line:
 class Entry(Line):
     """The line along one entry: v is its unit vector."""
 
-    index: Index
-
     def __init__(self, block: Block, index: Index) -> None:
         self.f, self.name, self.v = block.f, block.name, np.array(1.0)
         self.where = self.index = index
         self.slope, self.size = float(block.gradient[index]), block.largest
         self.scale = max(1.0, float(abs(block.point[index])))
-
-    def central_difference(self, h: float) -> float:
-        """That of the entry."""
-        return central_difference(self.f, self.f.point, self.name, self.index, h)
 
     def follows_a_side(self, sides: tuple[float, float], allowed: float) -> bool:
         """Whether g·v is near one of the two slopes."""
@@ -197,10 +195,8 @@ class Block:
             return [self.entry(i) for i in range(self.point.size)]
         sample = rng.choice(self.point.size, most, replace=False)
         sample[0] = np.argmax(np.abs(self.gradient))  # of a NaN, if there is one
-        return [
-            *(self.entry(i) for i in np.unique(sample)),
-            *(self.draw(rng) for _ in range(directions)),
-        ]
+        entries = [self.entry(i) for i in np.unique(sample)]
+        return [*entries, *(self.draw(rng) for _ in range(directions))]
 
     def check_precision(self) -> None:
         """Refuse an f that computes in float32 inside: its values are numbers of float32."""

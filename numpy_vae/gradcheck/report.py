@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from .difference import Index
+Index = tuple[int, ...]
 
 # The largest error that passes, by method; Taylor is judged by its order.
 TOLERANCE = {"central": 1e-6, "complex": 1e-12, "taylor": 0.0}

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
-from .difference import STEP
+from .differences import STEP, Derivative
 from .line import Block, Line
 from .report import BLIND, HIDDEN, NOT_READ, TOLERANCE, Row
 
@@ -27,21 +26,11 @@ LEVELS = 18  # the remainder is looked at from h = 1e-7 up to 1e-2, doubled each
 READ, DRAWN = 3, 20  # directions that the order is read along, and most that are drawn for it
 
 
-class Remainder(NamedTuple):
-    """The order of the remainder along one direction, and the derivative there."""
-
-    order: float  # infinite where no remainder could be read: f is linear there, and so is g
-    v: Line
-    numeric: float  # a forward difference, at the h of the reading
-    floor: float  # the smallest error of the slope whose remainder could have been read there
-    moved: bool
-
-
 def taylor_row(block: Block, rng: np.random.Generator) -> Row:
     """Read the order along three directions and back; the worst of them stands in the row."""
     v = block.draw(rng)
     noise = v.scatter(STEP * v.scale)
-    readings: list[list[Remainder]] = []  # along each direction: two, or one, or none
+    readings: list[list[Derivative]] = []  # along each direction: two, or one, or none
     while len(readings) < DRAWN and sum(len(ways) == 2 for ways in readings) < READ:
         v = block.draw(rng)
         ways = [read_order(way, noise) for way in (v, Line(block, -v.v))]
@@ -53,22 +42,25 @@ def taylor_row(block: Block, rng: np.random.Generator) -> Row:
         note, nan = f"none of {DRAWN} directions is free of kinks", math.nan
         return row(nan, nan, nan, ok=False, order=nan, note=note)
     worst = min(best, key=lambda way: way.order)
+    v, slope, order = worst.v, worst.slope, worst.order
     reads = worst.moved or block.is_read()
-    size = max(block.rms, abs(worst.numeric))
-    ok, note = worst.order >= LEAST_ORDER, ""
+    size, distance = max(block.rms, abs(slope)), abs(slope - v.slope)
+    ok, note = order >= LEAST_ORDER, ""
     if not reads and block.gradient.any():
         ok, note = False, NOT_READ
-    elif ok and reads and worst.order == math.inf and worst.floor > BLIND * size:
-        confirmed = worst.v.complex_derivative()
-        ok = abs(confirmed - worst.v.slope) <= TOLERANCE["central"] * size
+    elif ok and reads and order == math.inf and worst.floor > BLIND * size:
+        confirmed = v.complex_derivative()
+        ok = abs(confirmed - v.slope) <= TOLERANCE["central"] * size
         note = HIDDEN if math.isnan(confirmed) else ""
-    distance = abs(worst.numeric - worst.v.slope)
     error = distance / size if distance else 0.0
-    return row(worst.v.slope, worst.numeric, error, ok=ok, order=worst.order, note=note)
+    return row(v.slope, slope, error, ok=ok, order=order, note=note)
 
 
-def read_order(v: Line, noise: float, smallest: float = STEP / 64) -> Remainder | None:
-    """Return the order at the smallest h where it can be read; None where a kink comes first."""
+def read_order(v: Line, noise: float, smallest: float = STEP / 64) -> Derivative | None:
+    """Return the order at the smallest h where it can be read, and the forward difference over it.
+
+    None where a kink comes first. The floor is the smallest error that could have been read there.
+    """
     f, hs = v.f, [smallest * v.scale * 2**k for k in range(LEVELS)]
     values: list[float] = []
     last = LEVELS - 3  # beyond this no second difference has been looked at
@@ -97,8 +89,8 @@ def read_order(v: Line, noise: float, smallest: float = STEP / 64) -> Remainder 
         if not remainders[j - 1] <= READABLE * rounding:
             order = order_of(remainders[j], remainders[j - 1])
             break
-    numeric, floor = (values[j] - f.f0) / hs[j], READABLE * rounding / hs[j]
-    return Remainder(order, v, numeric, floor, any(ft != f.f0 for ft in values))
+    slope, floor = (values[j] - f.f0) / hs[j], READABLE * rounding / hs[j]
+    return Derivative(v, slope, floor, any(ft != f.f0 for ft in values), order=order)
 
 
 def order_of(coarse: float, fine: float) -> float:

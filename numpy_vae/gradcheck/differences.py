@@ -1,8 +1,13 @@
-"""The numeric derivative along a line, by differences or by the complex step, against the analytic.
+"""Central differences, which every numeric check starts from, and what to do where they fail.
 
-**Central differences.** Of the rounding of f four units are allowed, or, at a second look, the
-scatter of f over far shorter steps, if larger. Where rounding would hide an error of a hundredth,
-the complex step decides; if f takes no complex numbers, the block fails.
+For a scalar function f of named arrays θ, and v a direction, mostly the unit vector of one entry,
+
+    (f(θ + h v) - f(θ - h v)) / 2h  =  ∂f/∂v + O(h²) + O(u |f| / h)
+
+with u = 2⁻⁵² the machine epsilon of float64. h = u^(1/3) max(1, |θ_i|) balances the two errors. The
+last term is the rounding of f: four units are allowed or, at a second look, the scatter of f over
+far shorter steps, if larger. Where rounding would hide an error of a hundredth, the complex step
+decides; if f takes no complex numbers, the block fails.
 
 Across a kink the central difference is the mean of two slopes. A line that is off, or whose slopes
 on the two sides differ, is therefore looked at again. If h, 2h and 4h extrapolate to one value, f
@@ -10,22 +15,43 @@ is smooth, and that value counts. If the analytic value is that of the complex s
 leaves the point, and near the slope on one side, the entry passes at a kink: it is named and
 counted. Else h is made smaller.
 
-**Complex step.** ``abs``, ``conj``, ``.real`` and their like silently drop the imaginary part, so f
-is compared with differences in each block. Where a line is off, θ is rounded differently, and the
-resulting change is allowed, up to a thousand times the tolerance: a sum that cancels loses digits
-here, too.
+The **complex step** is derived in `line`. ``abs``, ``conj``, ``.real`` and their like silently drop
+the imaginary part, so f is compared with differences in each block. Where a line is off, θ is
+rounded differently, and the resulting change is allowed, up to a thousand times the tolerance: a
+sum that cancels loses digits here, too.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from .difference import ROUNDING, STEP
-from .line import Block, Line
-from .report import BLIND, HIDDEN, NOT_READ, Row
+from .line import ROUNDING, Arrays, Block, Function, Line
+from .report import BLIND, HIDDEN, NOT_READ, Index, Row
+
+STEP = ROUNDING ** (1 / 3)
+
+
+def central_difference(f: Function, arrays: Arrays, name: str, index: Index, h: float) -> float:
+    """(f(θ + h) - f(θ - h)) / 2h, where h moves one entry alone.
+
+    Parameters
+    ----------
+    f, arrays : callable, mapping of str to ndarray of float64
+        A scalar function of named arrays, and the point θ.
+    name, index, h : str, tuple of int, float
+        The entry arrays[name][index], and its step: 6e-6 is near the best for numbers of size 1.
+    """
+
+    def moved(t: float) -> Arrays:
+        array = np.array(arrays[name])  # a copy
+        array[index] += t
+        return {**arrays, name: array}
+
+    return float(f(moved(h)) - f(moved(-h))) / (2 * h)
 
 
 class Derivative(NamedTuple):
@@ -37,6 +63,7 @@ class Derivative(NamedTuple):
     moved: bool = True  # f changed by a bit at least
     kink: bool = False
     sides: tuple[float, float] = (math.nan, math.nan)  # the two one-sided differences
+    order: float = math.nan  # of the Taylor remainder; infinite where f is linear, and so is g
 
     @property
     def bend(self) -> float:
@@ -46,8 +73,9 @@ class Derivative(NamedTuple):
 
 def difference(v: Line, h: float, noise: float = 0.0) -> Derivative:
     """Return the central difference over h, with its rounding and the slopes on its two sides."""
-    slope, f = v.central_difference(h), v.f
-    up, down = f.last
+    # On a line f is a function of one number t, and the point is t = 0.
+    slope = central_difference(v.along, {"t": np.array(0.0)}, "t", (), h)
+    f, (up, down) = v.f, v.f.last
     floor, sides = max(f.rounding(up, down), noise) / h, ((up - f.f0) / h, (f.f0 - down) / h)
     return Derivative(v, slope, floor, moved=not up == f.f0 == down, sides=sides)
 
@@ -154,19 +182,10 @@ def worst_row(block: Block, found: list[Derivative], method: str, tolerance: flo
     excess = np.where(distance == 0, 0, distance / allowed)
     excess[blind] = math.inf
     worst = int(np.argmax(excess))  # a NaN is the largest
-    ok, tiny = bool(excess[worst] <= 1), ""
-    if not ok and max(block.largest, seen.max()) < 1e-13 * max(1.0, abs(block.f.f0)):
-        tiny = "all of this block is as small as rounding: it may be zero"
-    return Row(
-        name=block.name,
-        shape=block.point.shape,
-        index=found[worst].v.index,
-        analytic=float(analytic[worst]),
-        numeric=float(numeric[worst]),
-        error=float(error[worst]),
-        method=method,
-        ok=ok,
-        kinks=tuple(d.v.index for d in found if d.kink and d.v.index is not None),
-        entries=int(one.sum()),
-        note=NOT_READ if must_be_zero else HIDDEN if blind.any() else tiny,
-    )
+    values = [float(column[worst]) for column in (analytic, numeric, error)]
+    ok, note = bool(excess[worst] <= 1), NOT_READ if must_be_zero else HIDDEN if blind.any() else ""
+    if not (ok or note) and max(block.largest, seen.max()) < 1e-13 * max(1.0, abs(block.f.f0)):
+        note = "all of this block is as small as rounding: it may be zero"
+    row = partial(Row, block.name, block.point.shape, found[worst].v.index, method=method, ok=ok)
+    kinks = tuple(d.v.index for d in found if d.kink and d.v.index is not None)
+    return row(*values, kinks=kinks, entries=int(one.sum()), note=note)
