@@ -154,6 +154,15 @@ def test_a_gradient_that_is_not_finite_is_rejected(point, wrong, method):
 
 
 @each_method
+def test_a_gradient_of_nothing_but_nan_is_rejected_where_f_is_flat(method):
+    x = np.zeros(3)
+    row = only_row(
+        gradcheck(lambda a: 1 + 0 * a["x"].sum(), {"x": x + np.nan}, {"x": x}, method=method)
+    )
+    assert not row.ok and math.isnan(row.error)
+
+
+@each_method
 def test_a_scalar_and_an_axis_of_length_one_are_blocks_like_any_other(method):
     arrays = {"s": np.array(0.7), "t": np.ones((1, 2))}
 

@@ -52,7 +52,7 @@ def taylor_row(block: Block, rng: np.random.Generator) -> Row:
         confirmed = v.complex_derivative()
         ok = abs(confirmed - v.slope) <= TOLERANCE["central"] * size
         note = HIDDEN if math.isnan(confirmed) else ""
-    error = distance / size if distance else 0.0
+    error = distance / size if size else distance
     return row(v.slope, slope, error, ok=ok, order=order, note=note)
 
 
