@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from numpy_vae import VAE, bounds, gradcheck, posterior
+from numpy_vae.commands.gradcheck import point_table, summary
 from numpy_vae.gradcheck import model as modelcheck
 from numpy_vae.gradcheck.model import (
     TERMS,
@@ -17,10 +18,8 @@ from numpy_vae.gradcheck.model import (
     draw,
     function_of,
     gradient_of,
-    point_table,
     randomise,
     saturate,
-    summary,
     weights_of,
 )
 from numpy_vae.likelihood import LIKELIHOODS, Gaussian

@@ -83,7 +83,7 @@ def test_the_foreign_function_fails_as_printed_and_passes_when_mended():
     expected = README[README.index("      worst entry") :].split("```")[0].splitlines()
     mended = code.replace("(1 - y)  ", "(1 - y * y)  ")
     (call,) = re.findall(r"`(central_difference\(.*)`", README)
-    plain = f"\nfrom numpy_vae.gradcheck.check import central_difference\nprint({call})"
+    plain = f"\nfrom numpy_vae.gradcheck import central_difference\nprint({call})"
     for text, verdict in (code, "FAIL"), (mended, "ok"):
         result = subprocess.run(
             [sys.executable, "-c", text + plain], capture_output=True, text=True, check=True

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from ..blocks import MAX_WIDTH
-from ..gradcheck.model import EXAMPLES, Check, check_model, point_table, summary
+from ..gradcheck.model import EXAMPLES, METHODS, Check, check_model
 from ..runs.progress import say_result
 from ..vae import VAE
 from .arguments import Subparsers, add_command, add_model_arguments, add_seed, whole
@@ -110,3 +112,48 @@ def run(args: argparse.Namespace) -> int:
         return 1
     say_result(f"ok: all {len(checks)} checks")
     return 0
+
+
+def point_table(checks: Sequence[Check]) -> str:
+    """Return the checks of one point as a table of 80 columns, a row for each block.
+
+    Under each term stand the errors by central differences and by the complex step, and the order
+    of the Taylor remainder. What fails is shown below the table, with both of its values.
+    """
+    point, methods = checks[0].point, METHODS[checks[0].point]
+    columns = {"central": 5, "complex": 5, "taylor": 4}  # their widths
+    group = max(16, sum(columns[method] + 1 for method in methods))
+    terms = [f"{term:{group + 1}}" for term in dict.fromkeys(check.term for check in checks)]
+    heads = "".join(f" {method[: columns[method]]:>{columns[method]}}" for method in methods)
+    heads = f" {heads:{group}}" * len(terms)
+    lines = [f"{point:20}{''.join(terms).rstrip()}", f"{'block':11} {'shape':>7}{heads.rstrip()}"]
+    for rows in zip(*(check.report for check in checks), strict=True):  # of one block
+        name, shape = rows[0].name, "x".join(map(str, rows[0].shape))
+        line = f"{name} {shape:>{18 - len(name)}}"
+        for i in range(0, len(rows), len(methods)):  # term by term
+            of_term = rows[i : i + len(methods)]
+            values = [f"{r.error:.0e}" if r.order is None else f"{r.order:.2f}" for r in of_term]
+            cells = zip(values, methods, strict=True)
+            text = "".join(f" {value:>{columns[method]}}" for value, method in cells)
+            line += f" {text:{group}}"
+        lines.append(f"{line} {'ok' if all(row.ok for row in rows) else 'FAIL'}")
+    for check in checks:
+        where = f"{point}, {check.term}, {check.method}"
+        lines += [f"{where}: {row.name}: {row.kinks_named}" for row in check.report if row.kinks]
+        failed = tuple(row for row in check.report if not row.ok)
+        if failed:
+            lines += [f"{where}:", *str(replace(check.report, rows=failed)).splitlines()]
+        elif check.report.note:
+            lines.append(f"{where}: {check.report.note}")
+    return "\n".join(lines)
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """Return the worst of each method in one line."""
+    rows = [row for check in checks for row in check.report]
+    worst = {m: max(row.error for row in rows if row.method == m) for m in ("central", "complex")}
+    order = min(row.order for row in rows if row.order is not None)
+    return (
+        f"worst error: central {worst['central']:.1e}, complex step {worst['complex']:.1e}; "
+        f"least order {order:.2f}"
+    )

@@ -5,8 +5,9 @@
   would lie at its kink.
 - *trained*: some steps of Adam later, with activations and gradients of the sizes of training.
 - *saturated*: logits from 10⁴ to -10⁴, and log-variances from 70 to 80, or from -80 to -70. There a
-  KL of e⁸⁰ / 2 drowns every difference, and the complex step alone can tell. The two ends are two
-  points, for an error is relative to the largest entry of its block.
+  KL of e⁸⁰ / 2 drowns every difference, and the complex step alone can tell. The weights that read
+  z shrink as sigma grows, so that the logits stay where they are put. The two ends are two points,
+  for an error is relative to the largest entry of its block.
 
 The gradient is that of every block, and of x and eps. A term alone has a weight of its own for each
 example (with equal ones a gradient in the row of another example is right); both together are the
@@ -17,15 +18,14 @@ With that bound the saturated points are milder, so that no single weight w is a
 log w is known to u |log w| (u the rounding of 1), so the logits run from 40 to -40, where sigmoid
 is 0 or 1 as well; a Gaussian's logits, which cannot saturate, are left alone. eps is shrunk so that
 z stays where the prior is: otherwise log w would differ by e⁸⁰ / 2. The weights that read z shrink
-too, until the samples explain x about equally well.
+only until the samples explain x about equally well.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -36,7 +36,9 @@ from ..checks import check_choice
 from ..optim import Adam
 from ..params import Array
 from ..vae import VAE
-from .check import Arrays, Function, Report, gradcheck
+from .check import gradcheck
+from .line import Arrays, Function
+from .report import Report
 
 EXAMPLES, SAMPLES = 4, 3
 STEPS = 50  # of Adam, to the trained point
@@ -81,10 +83,8 @@ def check_model(
         Coefficient of the KL, or of the log ratio.
     bound : {"elbo", "iwae"}
         What the objective is: see `numpy_vae.bounds`.
-    max_entries : int
-        Larger blocks are checked in a sample of as many entries, and along directions.
-    rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
-        Draws images, noise, and what the points need.
+    max_entries, rng : int, numpy.random.Generator or what `numpy.random.default_rng` accepts
+        As of `gradcheck`; `rng` also draws images, noise, and what the points need.
     """
     check_choice("bound", bound, BOUNDS)
     rng = np.random.default_rng(rng)
@@ -106,7 +106,10 @@ def points(
     shape = one if bound == "elbo" else several
     randomise(vae, rng)
     yield "initial", vae, *draw(vae, shape, rng)
-    train(vae, *draw(vae, several, rng), beta, bound, rng)
+    (x, _), adam = draw(vae, several, rng), Adam(vae.params)
+    for _ in range(STEPS):
+        trace = vae.forward(x, rng.standard_normal(several))
+        adam.step(vae.terms_backward(trace, BOUNDS[bound].backward(vae.terms(trace), beta)))
     yield "trained", vae, *draw(vae, several, rng)
     for most in 80.0, -80.0:
         saturated = copy(vae)
@@ -120,19 +123,13 @@ def draw(vae: VAE, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Ar
     low, high = vae.likelihood.support
     for _ in range(100):  # a very large model has some unit close to its kink, whatever is drawn
         size = EXAMPLES, vae.data_dim
-        x = rng.uniform(low, high, size) if is_bounded(vae) else rng.standard_normal(size)
+        x = rng.uniform(low, high, size) if math.isfinite(high - low) else rng.standard_normal(size)
         if math.isfinite(low) != math.isfinite(high):  # counts, and what has one sign
             x = low + np.abs(x) if math.isfinite(low) else high - np.abs(x)
         eps = rng.standard_normal(shape)
         if vae.activation != "relu" or clearance(vae, x, eps) > CLEARANCE:
             break
     return x, eps
-
-
-def is_bounded(vae: VAE) -> bool:
-    """Whether there is a smallest and a largest x."""
-    low, high = vae.likelihood.support
-    return math.isfinite(high - low)
 
 
 def clearance(vae: VAE, x: Array, eps: Array) -> float:
@@ -146,60 +143,12 @@ def clearance(vae: VAE, x: Array, eps: Array) -> float:
     return least
 
 
-def point_table(checks: Sequence[Check]) -> str:
-    """Return the checks of one point as a table of 80 columns, a row for each block.
-
-    Under each term stand the errors by central differences and by the complex step, and the order
-    of the Taylor remainder. What fails is shown below the table, with both of its values.
-    """
-    point, methods = checks[0].point, METHODS[checks[0].point]
-    columns = {"central": 5, "complex": 5, "taylor": 4}  # their widths
-    group = max(16, sum(columns[method] + 1 for method in methods))
-    terms = [f"{term:{group + 1}}" for term in dict.fromkeys(check.term for check in checks)]
-    heads = "".join(f" {method[: columns[method]]:>{columns[method]}}" for method in methods)
-    heads = f" {heads:{group}}" * len(terms)
-    lines = [f"{point:20}{''.join(terms).rstrip()}", f"{'block':11} {'shape':>7}{heads.rstrip()}"]
-    for rows in zip(*(check.report for check in checks), strict=True):  # of one block
-        name, shape = rows[0].name, "x".join(map(str, rows[0].shape))
-        line = f"{name} {shape:>{18 - len(name)}}"
-        for i in range(0, len(rows), len(methods)):  # term by term
-            of_term = rows[i : i + len(methods)]
-            values = [f"{r.error:.0e}" if r.order is None else f"{r.order:.2f}" for r in of_term]
-            cells = zip(values, methods, strict=True)
-            text = "".join(f" {value:>{columns[method]}}" for value, method in cells)
-            line += f" {text:{group}}"
-        lines.append(f"{line} {'ok' if all(row.ok for row in rows) else 'FAIL'}")
-    for check in checks:
-        where = f"{point}, {check.term}, {check.method}"
-        lines += [f"{where}: {row.name}: {row.kinks_named}" for row in check.report if row.kinks]
-        failed = tuple(row for row in check.report if not row.ok)
-        if failed:
-            lines += [f"{where}:", *str(replace(check.report, rows=failed)).splitlines()]
-        elif check.report.note:
-            lines.append(f"{where}: {check.report.note}")
-    return "\n".join(lines)
-
-
-def summary(checks: Sequence[Check]) -> str:
-    """Return the worst of each method in one line."""
-    rows = [row for check in checks for row in check.report]
-    worst = {m: max(row.error for row in rows if row.method == m) for m in ("central", "complex")}
-    order = min(row.order for row in rows if row.order is not None)
-    return (
-        f"worst error: central {worst['central']:.1e}, complex step {worst['complex']:.1e}; "
-        f"least order {order:.2f}"
-    )
-
-
 def function_of(vae: VAE, term: str, beta: float, bound: str = "elbo") -> Function:
     """Return a term of the objective as a function of named arrays: each block, x and eps."""
-    twins: dict[np.dtype[Any], VAE] = {}
+    twins = {dtype: vae.astype(dtype) for dtype in map(np.dtype, (np.float64, np.complex128))}
 
     def f(arrays: Arrays) -> Any:
-        dtype = arrays["x"].dtype
-        if dtype not in twins:
-            twins[dtype] = vae.astype(dtype)
-        twin = twins[dtype]
+        twin = twins[arrays["x"].dtype]
         for name, block in twin.params.items():
             block[...] = arrays[name]
         terms = twin.terms(twin.forward(arrays["x"], arrays["eps"]))
@@ -240,23 +189,10 @@ def randomise(vae: VAE, rng: np.random.Generator) -> None:
             block[:] = rng.normal(0, 0.1, block.shape)
 
 
-def train(
-    vae: VAE, x: Array, eps: Array, beta: float, bound: str, rng: np.random.Generator
-) -> None:
-    """Take some steps of Adam on the images x, with new noise of the shape of eps in each."""
-    adam = Adam(vae.params)
-    for _ in range(STEPS):
-        trace = vae.forward(x, rng.standard_normal(eps.shape))
-        weights = BOUNDS[bound].backward(vae.terms(trace), beta)
-        adam.step(vae.terms_backward(trace, weights))
-
-
 def saturate(vae: VAE, x: Array, eps: Array, most: float, bound: str = "elbo") -> None:
     """Stretch the log-variances over [70, 80], or [-80, -70], and the logits over ±`LOGITS`.
 
-    With the ELBO, the weights shrink where z is read as sigma grows, so that the logits stay where
-    they are put. With the importance-weighted bound eps does, in place, so that z stays where the
-    prior is; and where z is read the weights shrink as far as the samples differ in explaining x.
+    As derived above; eps shrinks in place.
     """
     params = vae.params
     params["logvar.W"][:] *= 0.1  # log-variances within 10 of one another
@@ -267,7 +203,7 @@ def saturate(vae: VAE, x: Array, eps: Array, most: float, bound: str = "elbo") -
         reads_z /= sigma[:, np.newaxis]
     else:
         eps /= sigma
-    if bound == "elbo" or is_bounded(vae):
+    if bound == "elbo" or all(map(math.isfinite, vae.likelihood.support)):
         stretch(params["output.b"], vae.forward(x, eps).logits, LOGITS[bound], -LOGITS[bound])
     if bound == "iwae":
         reconstruction, _ = vae.loss(vae.forward(x, eps))  # (K, B)

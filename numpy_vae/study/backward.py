@@ -34,8 +34,9 @@ import numpy as np
 
 from .. import posterior
 from ..bounds import elbo_loss_backward
-from ..gradcheck.check import Report, gradcheck
+from ..gradcheck.check import gradcheck
 from ..gradcheck.model import function_of
+from ..gradcheck.report import Report
 from ..network import Trace
 from ..params import Array
 from ..vae import VAE

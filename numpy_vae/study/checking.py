@@ -19,7 +19,6 @@ together wrongly; or the value is another one; or both are, and belong to each o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -29,6 +28,8 @@ from numpy.typing import DTypeLike
 from .. import posterior
 from ..bounds import elbo_loss
 from ..gradcheck.check import gradcheck
+from ..gradcheck.differences import central_difference
+from ..gradcheck.line import Arrays, Block, Function, Probe
 from ..gradcheck.model import clearance, function_of, gradient_of, randomise
 from ..likelihood import Bernoulli
 from ..network import Network
@@ -39,9 +40,7 @@ from .report import Claim, Column, Setting, Study, Table, columns
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Arrays = Mapping[str, Array]
-Objective = Callable[[Arrays], Any]
-Verdict = tuple[bool, bool, bool, bool]  # passed by central, complex, Taylor, and PyTorch's rule
+Verdict = tuple[bool, ...]  # passed by central, complex, Taylor, and PyTorch's rule
 
 PIXELS, HIDDEN, LATENT, IMAGES = 30, 12, 3, 5
 DIRECTIONS = 10  # over which an error is averaged
@@ -244,17 +243,12 @@ def straddle(rng: np.random.Generator) -> tuple[Curve, float, list[Kink]]:
     while abs(left - right) < LEAST_JUMP:
         vae, x, eps = draw_black(rng)
         left, right = sides(vae, x, eps)
-    jump = left - right
-
-    def f(t: complex) -> Any:
-        moved = vae.astype(complex if isinstance(t, complex) else float)
-        moved.params["encoder.0.b"][0] += t
-        return moved.objective(moved.forward(x, eps))
-
+    jump, (f, gradient, arrays), name = left - right, problem(vae, x, eps), "encoder.0.b"
     steps = STEPS[(STEPS <= 0.0011) & (STEPS >= 0.9e-12)]
-    off = [(float(f(h) - f(-h)) / (2 * h) - right) / jump for h in steps.tolist()]
-    at_kink = Curve("central", "float64", steps, np.array(off))
-    complex_at_kink = abs(float(f(1e-30j).imag) / 1e-30 - right) / abs(jump)
+    slopes = np.array([central_difference(f, arrays, name, (0,), h) for h in steps.tolist()])
+    at_kink = Curve("central", "float64", steps, (slopes - right) / jump)
+    entry = Block(Probe(f, arrays), name, gradient[name]).entry(0)
+    complex_at_kink = abs(entry.complex_derivative() - right) / abs(jump)
     return at_kink, complex_at_kink, ask_at_kink(vae, x, eps, left)
 
 
@@ -285,7 +279,7 @@ def ask_at_kink(vae: VAE, x: Array, eps: Array, left: float) -> list[Kink]:
     return found
 
 
-def problem(vae: VAE, x: Array, eps: Array) -> tuple[Objective, dict[str, Array], dict[str, Array]]:
+def problem(vae: VAE, x: Array, eps: Array) -> tuple[Function, dict[str, Array], dict[str, Array]]:
     """The objective, its gradient and the point, as `gradcheck` takes them."""
     arrays = {**vae.params, "x": x.astype(np.float64), "eps": eps.astype(np.float64)}
     f = function_of(vae, "objective", 1.0)
@@ -346,26 +340,17 @@ def verdict(plant: Plant, x: Array, eps: Array) -> Verdict:
     def f(moved: Arrays) -> Any:
         return nll(moved) + kl(moved)
 
-    def passes(method: str) -> bool:
-        return gradcheck(f, gradient, arrays, method=method).ok
-
-    by_pytorch = pytorch_rule(f, gradient, arrays)
-    return passes("central"), passes("complex"), passes("taylor"), by_pytorch
+    methods = "central", "complex", "taylor"
+    passed = (gradcheck(f, gradient, arrays, method=method).ok for method in methods)
+    return *passed, pytorch_rule(f, gradient, arrays)
 
 
-def pytorch_rule(f: Objective, gradient: Arrays, arrays: Arrays) -> bool:
+def pytorch_rule(f: Function, gradient: Arrays, arrays: Arrays) -> bool:
     """Whether each |a - n| <= atol + rtol |n|, n by central differences."""
     h, atol, rtol = 1e-6, 1e-5, 1e-3
-    point = {name: block.copy() for name, block in arrays.items()}
     for name, analytic in gradient.items():
-        block = point[name]
-        for index in np.ndindex(block.shape):
-            here = block[index]
-            block[index] = here + h
-            up = f(point)
-            block[index] = here - h
-            numeric = (up - f(point)) / (2 * h)
-            block[index] = here
+        for index in np.ndindex(analytic.shape):
+            numeric = central_difference(f, arrays, name, index, h)
             if not abs(analytic[index] - numeric) <= atol + rtol * abs(numeric):
                 return False
     return True
@@ -405,10 +390,7 @@ TABLES = (
     ),
     Table(
         "The best step",
-        (
-            *columns("numbers", "method"),
-            *columns("h", "relative error", form=".0e", factor=10),
-        ),
+        (*columns("numbers", "method"), *columns("h", "relative error", form=".0e", factor=10)),
         lambda found: [(c.dtype, c.method, *c.best) for c in found.curves if c.method != "complex"],
     ),
     Table(

@@ -8,7 +8,7 @@ import pytest
 from claims import failing
 
 from numpy_vae import VAE, load_digits
-from numpy_vae.gradcheck.check import Report
+from numpy_vae.gradcheck.report import Report
 from numpy_vae.study.backward import (
     BACKWARD,
     CLAIMS,

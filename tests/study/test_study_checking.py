@@ -39,8 +39,8 @@ SABOTAGE = [
     (1, "study/checking", "float(f(-h, dtype))) / (2 * h)", "float(f(-h / 2, dtype))) / (1.5 * h)"),
     (2, "study/checking", "exact = vae.astype(np.float64)", "exact = vae.astype(np.float32)"),
     (3, "study/checking", "x, eps = x.astype(dtype)", "x, eps = x.astype(np.float64) * 1.001"),
-    (4, "gradcheck.check", "and (near or v.index is None):", "and False:"),
-    (5, "gradcheck.check", '"complex": 1e-12', '"complex": 1e-3'),
+    (4, "gradcheck.differences", "if near and abs(confirmed", "if False and abs(confirmed"),
+    (5, "gradcheck.report", '"complex": 1e-12', '"complex": 1e-3'),
     (5, "study/checking", "sample(mu, of_sampler, eps)", "sample(mu, sigma, eps)"),
 ]  # fmt: skip
 

@@ -1,0 +1,226 @@
+"""f along a line through the point θ, t -> f(θ + t v), where v moves an entry of a block or all.
+
+The complex step [1], of an f that is made of analytic functions and accepts complex arrays, is
+
+    Im f(θ + i h v) / h  =  ∂f/∂v + O(h²)        with h = 1e-30, so exact to rounding
+
+References
+----------
+[1] J. Martins, P. Sturdza and J. Alonso, "The complex-step derivative approximation", ACM TOMS
+    29(3), 2003.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+
+from ..params import Array
+from .report import Index
+
+Arrays = Mapping[str, Array]
+Function = Callable[[Arrays], Any]
+
+ROUNDING = float(np.finfo(np.float64).eps)  # u
+COMPLEX_STEP = 1e-30
+DROWNS = "rounding drowns the difference"
+
+
+class Probe:
+    """f near one point θ: its values beside it, real and imaginary, and their rounding."""
+
+    def __init__(self, f: Function, arrays: Arrays) -> None:
+        self.f = f
+        self.point = {name: np.array(value) for name, value in arrays.items()}
+        self.last = math.nan, math.nan  # the values of the last two calls
+        self.f0 = self(self.point)
+        self.trouble = ""  # what f last had to say to complex arrays
+        if not math.isfinite(self.f0):
+            raise ValueError(f"f is {self.f0} at the point, must be finite")
+        for name, value in self.point.items():
+            if not np.array_equal(value, arrays[name], equal_nan=value.dtype.kind in "fc"):
+                raise ValueError(f"f wrote to {name}, must leave its arrays as they are")
+        self.ask_again()
+        # Arrays that are not of real numbers (labels, masks) stay what they are.
+        self.complex_point = {
+            name: value.astype(complex) if value.dtype.kind == "f" else value
+            for name, value in self.point.items()
+        }
+
+    def __call__(self, arrays: Arrays) -> float:
+        """f(arrays), which must be a number of float64."""
+        value = np.asarray(self.f(arrays))
+        if value.shape != () or value.dtype.kind not in "fiu":
+            what = f"f gave {value.dtype} of shape {value.shape}"
+            raise ValueError(f"{what}, must be a real number, of shape ()")
+        if value.dtype.kind == "f" and value.dtype.itemsize < 8:
+            raise ValueError(f"f gave {value.dtype}, must compute in float64: {DROWNS}")
+        self.last = self.last[1], float(value)
+        return float(value)
+
+    def ask_again(self) -> None:
+        """Refuse an f that has another value than before."""
+        if self.f0 != self(self.point):
+            what = "f gave two values at one point"
+            raise ValueError(f"{what}, must be deterministic: pass its noise in")
+
+    def imaginary(self, arrays: Arrays) -> float:
+        """Im f(arrays); NaN when f does not accept complex arrays."""
+        self.trouble = "it is nan on them"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                return float(np.imag(self.f(arrays)))
+        except Exception as error:  # whatever an f of real numbers has to say to complex ones
+            self.trouble = " ".join(f"{type(error).__name__}: {error}".split())
+            return math.nan
+
+    def rounding(self, *values: float) -> float:
+        """Return four units in the last place of the largest of f0 and `values`."""
+        return 4 * ROUNDING * max(abs(self.f0), *map(abs, values))
+
+
+class Line:
+    """f along a line, t -> f(θ + t v), where v moves all of a block."""
+
+    where: Index | EllipsisType = ...  # what v moves of the block's array
+    index: Index | None = None  # the same, if it is one entry
+
+    def __init__(self, block: Block, v: Array) -> None:
+        self.f, self.name, self.v = block.f, block.name, v
+        self.slope = float((block.gradient * v).sum())  # g·v
+        self.scale = max(1.0, root_mean_square(block.point))  # of θ along v
+        self.size = block.rms  # of g along such lines, which an error is measured against
+
+    def moved(self, point: Arrays, t: complex) -> Arrays:
+        """θ + t v."""
+        array = np.array(point[self.name])
+        array[self.where] += t * self.v
+        return {**point, self.name: array}
+
+    def follows_a_side(self, sides: tuple[float, float], allowed: float) -> bool:
+        """Whether g·v can be the slope on one side of a kink: here both sides may have kinks."""
+        return True
+
+    def at(self, t: float) -> float:
+        """f(θ + t v)."""
+        return self.f(self.moved(self.f.point, t))
+
+    def along(self, arrays: Arrays) -> float:
+        """The same, as a function of the array t."""
+        return self.at(float(arrays["t"]))
+
+    def complex_derivative(self, point: Arrays | None = None) -> float:
+        """Im f(θ + i h v) / h; NaN when f does not accept complex arrays."""
+        moved = self.moved(point or self.f.complex_point, 1j * COMPLEX_STEP)
+        return self.f.imaginary(moved) / COMPLEX_STEP
+
+    def complex_scatter(self) -> float:
+        """Return how much the complex derivative changes when all of θ is rounded otherwise."""
+        rng = np.random.default_rng(0)
+        here, point, there = self.complex_derivative(), {**self.f.complex_point}, []
+        for _ in range(8):
+            for name, value in self.f.point.items():
+                if value.dtype.kind == "f":
+                    units = rng.choice([-2, 2], value.shape)
+                    point[name] = np.array(value * (1 + ROUNDING * units), complex)
+            there.append(self.complex_derivative(point))
+        return max(abs(slope - here) for slope in there)
+
+    def scatter(self, h: float) -> float:
+        """Return how much f scatters over steps so short that it must be a straight line.
+
+        Where what is seen shrinks like the square of the steps, it was a curve yet: closer.
+        """
+        noise = self._bends(h)
+        for _ in range(6):
+            h /= 16
+            closer = self._bends(h)
+            if not noise / 1000 < closer < noise / 60:
+                break
+            noise = closer
+        return noise
+
+    def _bends(self, h: float) -> float:
+        """Return how far f lies above the straight line through a point's two neighbours.
+
+        The two largest are left out: a jump makes as many, and it is no rounding.
+        """
+        ts = h / 2000 * np.sort(np.random.default_rng(0).uniform(-1, 1, 13))  # at odd distances
+        values = np.array([self.at(float(t)) for t in ts])
+        share = (ts[1:-1] - ts[:-2]) / (ts[2:] - ts[:-2])
+        above = values[1:-1] - (1 - share) * values[:-2] - share * values[2:]
+        return 2 * float(np.sort(np.abs(above))[-3])
+
+
+class Entry(Line):
+    """The line along one entry: v is its unit vector."""
+
+    def __init__(self, block: Block, index: Index) -> None:
+        self.f, self.name, self.v = block.f, block.name, np.array(1.0)
+        self.where = self.index = index
+        self.slope, self.size = float(block.gradient[index]), block.largest
+        self.scale = max(1.0, float(abs(block.point[index])))
+
+    def follows_a_side(self, sides: tuple[float, float], allowed: float) -> bool:
+        """Whether g·v is near one of the two slopes."""
+        return min(abs(side - self.slope) for side in sides) <= allowed
+
+
+class Block:
+    """One array of the point and its analytic gradient, with the lines through it."""
+
+    def __init__(self, f: Probe, name: str, gradient: Array) -> None:
+        self.f, self.name, self.point, self.gradient = f, name, f.point[name], gradient
+        self.largest = float(np.abs(gradient[np.isfinite(gradient)]).max(initial=0))
+        self.rms = root_mean_square(gradient)
+
+    def entry(self, i: int) -> Entry:
+        """Return the line along the i-th entry."""
+        return Entry(self, tuple(map(int, np.unravel_index(i, self.point.shape))))
+
+    def draw(self, rng: np.random.Generator) -> Line:
+        """Return a random direction of length 1."""
+        v = rng.standard_normal(self.point.shape)  # of unequal sizes: equal errors do not cancel
+        return Line(self, v / math.sqrt(float((v * v).sum())))
+
+    def choose(self, most: int, directions: int, rng: np.random.Generator) -> list[Line]:
+        """Return all entries; or, of a large block, a sample of them and random directions."""
+        if self.point.size <= most:
+            return [self.entry(i) for i in range(self.point.size)]
+        sample = rng.choice(self.point.size, most, replace=False)
+        sample[0] = np.argmax(np.abs(self.gradient))  # of a NaN, if there is one
+        entries = [self.entry(i) for i in np.unique(sample)]
+        return [*entries, *(self.draw(rng) for _ in range(directions))]
+
+    def check_precision(self) -> None:
+        """Refuse an f that computes in float32 inside: its values are numbers of float32."""
+        # Towards zero, where f is more likely to be defined than beyond the point.
+        share = np.random.default_rng(0).random(self.point.shape)
+        nearer = Line(self, -1e-3 * share * self.point)
+        values = {self.f.f0, nearer.at(1.0), nearer.at(0.7)}
+        single = len(values) == 3 and all(float(np.float32(value)) == value for value in values)
+        # Where f has cancelled, a few units of float64 are left, which float32 can hold, too.
+        if single and abs(self.f.f0) > 1e-9:
+            what = "f has no more digits than float32, must be computed in float64 throughout"
+            raise ValueError(f"{what}: {DROWNS}")
+
+    def is_read(self) -> bool:
+        """Whether f changes by a bit when the block is moved far, or has a slope there."""
+        ones = Line(self, np.ones(self.point.shape))
+        if any(ones.at(t) != self.f.f0 for t in (-1.0, 0.5, 3.0, -30.0, 30.0)):
+            return True
+        slope = self.draw(np.random.default_rng(0)).complex_derivative()
+        return math.isfinite(slope) and slope != 0
+
+
+def root_mean_square(array: Array) -> float:
+    """Of the finite entries, without overflow."""
+    finite = np.abs(array[np.isfinite(array)])
+    largest = float(finite.max(initial=0)) or 1.0
+    return largest * math.sqrt(float(((finite / largest) ** 2).sum()) / array.size)

@@ -1,0 +1,100 @@
+"""The order in h of the Taylor remainder, which needs no step size,
+
+    R(h) = f(θ + h v) - f(θ) - h g·v  =  h (∂f/∂v - g·v) + h² v·∇²f v / 2 + ...
+
+It shrinks like h² when g is right and like h when it is not: log₂ (R(h) / R(h/2)) must be 1.95 or
+more at the smallest h whose remainder is a thousand times its rounding, along three directions
+through all of the block, there and back, as the two terms may cancel one way. Where the second
+difference f(θ + h v) - 2 f(θ + h v / 2) + f(θ), which knows nothing of g, does not shrink like h²
+either, there is a kink (relu at 0) on the way, and another direction is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+
+from .differences import STEP, Derivative
+from .line import Block, Line
+from .report import BLIND, HIDDEN, NOT_READ, TOLERANCE, Row
+
+LEAST_ORDER = 1.95
+READABLE = 1000  # a remainder is read where it is this many times its rounding
+LEVELS = 18  # the remainder is looked at from h = 1e-7 up to 1e-2, doubled each time
+READ, DRAWN = 3, 20  # directions that the order is read along, and most that are drawn for it
+
+
+def taylor_row(block: Block, rng: np.random.Generator) -> Row:
+    """Read the order along three directions and back; the worst of them stands in the row."""
+    v = block.draw(rng)
+    noise = v.scatter(STEP * v.scale)
+    readings: list[list[Derivative]] = []  # along each direction: two, or one, or none
+    while len(readings) < DRAWN and sum(len(ways) == 2 for ways in readings) < READ:
+        v = block.draw(rng)
+        ways = [read_order(way, noise) for way in (v, Line(block, -v.v))]
+        readings.append([way for way in ways if way is not None])
+    readings.sort(key=len, reverse=True)
+    best = [way for ways in readings[:READ] for way in ways]
+    row = partial(Row, block.name, block.point.shape, None, method="taylor")
+    if not best:
+        note, nan = f"none of {DRAWN} directions is free of kinks", math.nan
+        return row(nan, nan, nan, ok=False, order=nan, note=note)
+    worst = min(best, key=lambda way: way.order)
+    v, slope, order = worst.v, worst.slope, worst.order
+    reads = worst.moved or block.is_read()
+    size, distance = max(block.rms, abs(slope)), abs(slope - v.slope)
+    ok, note = order >= LEAST_ORDER, ""
+    if not reads and block.gradient.any():
+        ok, note = False, NOT_READ
+    elif ok and reads and order == math.inf and worst.floor > BLIND * size:
+        confirmed = v.complex_derivative()
+        ok = abs(confirmed - v.slope) <= TOLERANCE["central"] * size
+        note = HIDDEN if math.isnan(confirmed) else ""
+    error = distance / size if size else distance
+    return row(v.slope, slope, error, ok=ok, order=order, note=note)
+
+
+def read_order(v: Line, noise: float, smallest: float = STEP / 64) -> Derivative | None:
+    """Return the order at the smallest h where it can be read, and the forward difference over it.
+
+    None where a kink comes first. The floor is the smallest error that could have been read there.
+    """
+    f, hs = v.f, [smallest * v.scale * 2**k for k in range(LEVELS)]
+    values: list[float] = []
+    last = LEVELS - 3  # beyond this no second difference has been looked at
+    for k, h in enumerate(hs):
+        values.append(v.at(h))
+        rounding = max(f.rounding(values[k]), noise)
+        if k < 3:
+            continue
+        # Over h/4, h/2 and h: they know nothing of the slope.
+        bends = [abs(values[j] - 2 * values[j - 1] + f.f0) for j in (k - 2, k - 1, k)]
+        if not bends[0] <= READABLE * rounding:
+            lower, upper = map(order_of, bends[1:], bends)
+            if lower >= 1.97 and abs(upper - lower) <= 0.05:  # one power of h, and no sum of two
+                last = k
+            elif k == 3 and smallest > 1e-15:  # the first that could be read: begin lower
+                return read_order(v, noise, smallest / 1024)
+            else:
+                last = k - 3  # up to here no bend was to be seen
+            break
+    if last < 1:
+        return None
+    rounding = max(f.rounding(*values[: last + 1]), noise)
+    remainders = [abs(ft - f.f0 - h * v.slope) for ft, h in zip(values, hs, strict=False)]
+    order, j = math.inf, last
+    for j in range(1, last + 1):
+        if not remainders[j - 1] <= READABLE * rounding:
+            order = order_of(remainders[j], remainders[j - 1])
+            break
+    slope, floor = (values[j] - f.f0) / hs[j], READABLE * rounding / hs[j]
+    return Derivative(v, slope, floor, any(ft != f.f0 for ft in values), order=order)
+
+
+def order_of(coarse: float, fine: float) -> float:
+    """log₂ of what is left over h by what is left over h/2."""
+    if not (math.isfinite(coarse) and coarse > 0 and math.isfinite(fine) and fine > 0):
+        return -math.inf
+    return math.log2(coarse) - math.log2(fine)
