@@ -139,8 +139,7 @@ def plot_latent(
     name : str
         Of the values, or their unit.
     """
-    ax = axes_or_new(ax)
-    mu = np.asarray(mu)[:, dimensions]
+    ax, mu = axes_or_new(ax), np.asarray(mu)[:, dimensions]
     across, up = mu.T
     reach = np.max(np.abs(mu), where=np.isfinite(mu), initial=2.0)
     ax.update_datalim([(-reach, -reach), (reach, reach)])  # the origin is the middle
@@ -193,8 +192,7 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike, ax: Axes | None = None) -> Axes:
     mus : array_like, shape (N, Z)
         The posterior means.
     """
-    ax = axes_or_new(ax)
-    mus, kl = np.asarray(mus), np.mean(np.asarray(kls, np.float64), axis=0)
+    ax, mus, kl = axes_or_new(ax), np.asarray(mus), np.mean(np.asarray(kls, np.float64), axis=0)
     order = np.argsort(-kl, kind="stable")
     ranks = np.arange(1, len(kl) + 1)
     bars = ax.bar(ranks, kl[order], width=0.8, color=COLOURS[0])
@@ -244,8 +242,7 @@ def plot_factors(
     dimensions : sequence of int, optional
         The columns, from the left; by default all.
     """
-    ax = axes_or_new(ax)
-    mu = np.asarray(mu)
+    ax, mu = axes_or_new(ax), np.asarray(mu)
     dimensions = range(mu.shape[1]) if dimensions is None else dimensions
     rows = np.array([_scores(np.asarray(value)) for value in factors.values()])
     columns = np.array([_scores(mu[:, j]) for j in dimensions])
