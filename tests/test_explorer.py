@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from numpy_vae import VAE, Gaussian
-from numpy_vae.figures import explorer, plots
+from numpy_vae.figures import explorer, style
 from numpy_vae.figures.explorer import explorer_page
 from numpy_vae.likelihood import LIKELIHOODS
 
@@ -199,7 +199,7 @@ def test_weights_beyond_float16_are_refused(monkeypatch):
 def test_the_colours_are_those_of_the_figures():
     page = explorer_page(model(), (3, 4), name="x")
     literal = re.search(r" COLOURS = \[(.*?)\]", page, re.DOTALL)[1]
-    assert tuple(re.findall(r"#\w{6}", literal)) == plots.COLOURS
+    assert tuple(re.findall(r"#\w{6}", literal)) == style.COLOURS
 
 
 def test_the_script_knows_every_likelihood():
@@ -688,7 +688,7 @@ def test_points_lie_where_mu_says_and_can_be_hidden_by_label(visit):
     assert visit["pressed"] == ["true", "false"]
     place = [(1 + 2.6 / PLANE) / 2, (1 + 3.2 / PLANE) / 2]
     np.testing.assert_allclose(visit["alone"]["at"], place, rtol=0, atol=2e-3)
-    colour = [int(plots.COLOURS[1][i : i + 2], 16) for i in (1, 3, 5)]
+    colour = [int(style.COLOURS[1][i : i + 2], 16) for i in (1, 3, 5)]
     np.testing.assert_allclose(visit["alone"]["colour"], [*colour, 0.8 * 255], atol=2)
     assert visit["alone"]["n"] > 10
     assert visit["again"] == 0  # with the label back, the same picture

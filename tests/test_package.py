@@ -16,7 +16,7 @@ ORDER = [
     "gradcheck.check", "gradcheck.model",
     "data.mapped", "data.dataset", "data.digits",
     "training.team", "training.evaluate", "training.loop",
-    "figures.plots", "figures.of_a_run", "figures.explorer",
+    "figures.style", "figures.mosaics", "figures.plots", "figures.of_a_run", "figures.explorer",
     "runs.owned", "runs.checkpoint", "runs.directory", "runs.progress",
     "study.report", "study.linear",
     "study.drawing", "study.pictures", "study.training", "study.tied",
@@ -113,7 +113,8 @@ def test_the_imports_of_a_module_are_seen():
 def test_only_what_draws_imports_matplotlib_and_nothing_imports_an_autograd():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        drawing = path.stem in ("plots", "of_a_run", "drawing")  # an experiment is given its figure
+        # An experiment of the study is given its figure.
+        drawing = path.stem in ("style", "mosaics", "plots", "of_a_run", "drawing")
         named = "\n".join(
             ast.unparse(n) for n in at_run_time(path) if isinstance(n, ast.Import | ast.ImportFrom)
         )

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from scipy.stats import norm, spearmanr
 
-from numpy_vae.figures import plots
+from numpy_vae.figures import plots, style
 from numpy_vae.training.loop import Record
 
 
@@ -589,7 +589,7 @@ def test_active_dimensions_are_told_apart_by_colour_and_hatch(ax):
     plots.plot_kl(*kl_arguments(), ax)
     active = [True, True, False, True, False]  # in the order of the bars
     assert [not bar.get_hatch() for bar in ax.patches] == active
-    assert [bar.get_facecolor() == to_rgba(plots.COLOURS[0]) for bar in ax.patches] == active
+    assert [bar.get_facecolor() == to_rgba(style.COLOURS[0]) for bar in ax.patches] == active
     assert legend(ax)[1] == [r"3 active, Var $\mu_j$ > 0.01", "2 inactive"]
     handles = ax.get_legend().legend_handles
     assert [not handle.get_hatch() for handle in handles] == [True, False]

@@ -100,13 +100,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         with arithmetic_of(args.run):
             found = evaluate_likelihood(
-                vae,
-                images,
-                samples=args.samples,
-                binarize=left_to_draw(settings["binarize"]),
-                rng=args.seed,
-                on_images=show,
-            )
+                vae, images, samples=args.samples, binarize=left_to_draw(settings["binarize"]),
+                rng=args.seed, on_images=show,
+            )  # fmt: skip
     finally:
         progress.clear()
     result = found.summary() | {

@@ -81,21 +81,19 @@ def run(args: argparse.Namespace) -> int:
         state = open_run(own.folder)
         vae, settings = state.kept, state.settings
         if args.dims is not None and max(args.dims) >= vae.latent_dim:
-            raise ValueError(
-                f"--dims is {args.dims[0] + 1},{args.dims[1] + 1}, must be from 1 to "
-                f"{vae.latent_dim}"
-            )
+            asked = ",".join(str(j + 1) for j in args.dims)
+            raise ValueError(f"--dims is {asked}, must be from 1 to {vae.latent_dim}")
         shape = shape_of(state, args.image_shape)
         mu = kl = labels = None
         if args.no_points:
             name, shown = Path(settings["data"]).stem, vae.sample(200, rng=0)
         else:
             data = data_of(state, args.data, args.data_dir)
-            n, labels = len(data.train), data.train_labels
+            n = len(data.train)
             # Evenly taken: a file may be sorted by label.
             rows = np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(int)
             name, shown = data.name, subset(data.train, rows)
-            labels = None if labels is None else labels[rows]
+            labels = None if data.train_labels is None else data.train_labels[rows]
             rng = np.random.default_rng(state.streams.test_seed)
             with arithmetic_of(args.run):
                 mu, logvar = encode_images(vae, shown, binarize=settings["binarize"], rng=rng)
@@ -104,11 +102,10 @@ def run(args: argparse.Namespace) -> int:
         page = explorer_page(
             vae, shape, name=name, mu=mu, kl=kl, labels=labels, value_range=value_range(shown),
             dimensions=args.dims,
-        )  # fmt: skip
+        ).encode()  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
-    content = page.encode()
     with own.write(out, state.model_id) as stream:
-        stream.write(content)
+        stream.write(page)
     say_if_gone_on(state, own, out)
-    say(f"written: {out} ({len(content) / 1e6:.1f} MB)")
+    say(f"written: {out} ({len(page) / 1e6:.1f} MB)")
     return 0

@@ -83,11 +83,10 @@ def draw_figures(
     state: Checkpoint, data: Dataset, folder: Path, format: str, write: WriteFile
 ) -> list[Path]:
     """Write the figures of a run; the same run gives the same pictures each time."""
-    from ..figures.of_a_run import (
-        save_figures,  # matplotlib takes longer to import than all the rest
-    )
+    # Here, since matplotlib takes longer to import than all the rest.
+    from ..figures.of_a_run import save_figures
 
-    vae, binarize = state.kept, state.settings["binarize"]
+    binarize = state.settings["binarize"]
     rng = np.random.default_rng(state.streams.test_seed)
     n = len(data.test)
     rows = np.linspace(0, n - 1, min(n, MAX_SHOWN)).astype(int)  # a file may be sorted by label
@@ -103,6 +102,6 @@ def draw_figures(
     )
     kept = None if state.best is None else state.best.epoch or None
     return save_figures(
-        folder, vae, shown, x, state.history, rng=rng, format=format, kept_epoch=kept,
+        folder, state.kept, shown, x, state.history, rng=rng, format=format, kept_epoch=kept,
         write=partial(write, model=state.model_id),
     )  # fmt: skip

@@ -44,29 +44,29 @@ def run(args: argparse.Namespace) -> int:
         suffixes = [f".{kind}" for kind in ("npz", *FORMATS)]
         own = OwnFiles(Path(args.run), overwrite=args.overwrite)
         out = free_path(own, args.out, "samples.png", suffixes)
-        kind = out.suffix.removeprefix(".")
-        if kind != "npz" and args.n > MAX_PICTURED:
+        pictured = out.suffix != ".npz"
+        if pictured and args.n > MAX_PICTURED:
             raise ValueError(
                 f"-n is {args.n}, must be at most {MAX_PICTURED} in a picture: --out FILE.npz"
             )
-        if kind != "npz":
+        if pictured:
             check_drawing()
         state = open_run(own.folder)
         shape = shape_of(state, args.image_shape)
-    z = np.random.default_rng(args.seed).standard_normal((args.n, state.vae.latent_dim))
     vae = state.kept
+    z = np.random.default_rng(args.seed).standard_normal((args.n, vae.latent_dim))
     with arithmetic_of(args.run):
         chunks = [vae.decode(z[i : i + IMAGES_AT_ONCE]) for i in range(0, len(z), IMAGES_AT_ONCE)]
     images = np.concatenate(chunks)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "npz":
-        with own.write(out, state.model_id) as stream:
-            save_arrays(stream, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})
-    else:
+    if pictured:
         from ..figures.of_a_run import save_samples
 
         write = partial(own.write, model=state.model_id)
         save_samples(out, images, shape, name=Path(state.settings["data"]).stem, write=write)
+    else:
+        with own.write(out, state.model_id) as stream:
+            save_arrays(stream, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})
     say_if_gone_on(state, own, out)
     say(f"written: {out}")
     return 0

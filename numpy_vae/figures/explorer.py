@@ -27,22 +27,15 @@ from ..vae import VAE
 
 LIMIT = 5_000_000  # bytes: the page stays below
 MEANS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian")  # that it computes
-
 MAX_POINTS = 5000  # more than these hide one another
 _COORDINATES = 500_000  # of all points, 1.3 MB of the page
 
 
 def explorer_page(
-    vae: VAE,
-    image_shape: tuple[int, int],
-    *,
-    name: str,
-    mu: Array | None = None,
-    kl: Array | None = None,
-    labels: Array | None = None,
-    value_range: tuple[float, float] = (0, 1),
+    vae: VAE, image_shape: tuple[int, int], *, name: str, mu: Array | None = None,
+    kl: Array | None = None, labels: Array | None = None, value_range: tuple[float, float] = (0, 1),
     dimensions: tuple[int, int] | None = None,
-) -> str:
+) -> str:  # fmt: skip
     """Return an HTML page of less than 5 MB, whole in itself, that decodes the z under the pointer.
 
     Parameters
@@ -86,7 +79,7 @@ def explorer_page(
     if low >= high:
         raise ValueError(f"value_range is {low:g} to {high:g}, must increase")
 
-    points, variance = _points(mu, labels, vae.latent_dim)
+    points, variance = (None, None) if mu is None else _points(mu, labels, vae.latent_dim)
     order = list(range(vae.latent_dim))
     if kl is not None:
         kl = np.asarray(kl, np.float64)
@@ -133,11 +126,9 @@ def _plane(dimensions: tuple[int, int] | None, order: list[int]) -> list[int]:
 
 
 def _points(
-    mu: Array | None, labels: Array | None, latent_dim: int
+    mu: Array, labels: Array | None, latent_dim: int
 ) -> tuple[dict[str, Any] | None, list[float] | None]:
     """Return what the page has to know of the points, and the variance of `mu`, length Z."""
-    if mu is None:
-        return None, None
     mu = np.asarray(mu, np.float64)
     if mu.ndim != 2 or mu.shape[1] != latent_dim:
         raise ValueError(f"mu has shape {mu.shape}, must be (N, {latent_dim})")

@@ -1,7 +1,6 @@
 """The figures of a run, as files that one could put in a paper.
 
-`save_figures` puts together what `plots` draws. It touches neither pyplot nor a display. Besides
-these two only `study.drawing` imports matplotlib.
+`save_figures` puts together what `plots` draws. It touches neither pyplot nor a display.
 
 Letters of this module: B test images, D pixels, Z latent dimensions.
 """
@@ -19,12 +18,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from numpy.typing import NDArray
 
 from .. import posterior
 from ..checks import check_choice
 from ..data.dataset import Dataset, guess_image_shape, to_float, value_range
 from ..files import atomic_write
+from ..params import Array
 from ..training.evaluate import encode_images
 from ..training.loop import Record
 from ..vae import VAE
@@ -62,17 +61,10 @@ UNITS = {  # of the factors of `load_digits`
 
 
 def save_figures(
-    folder: str | os.PathLike[str],
-    vae: VAE,
-    data: Dataset,
-    x: NDArray[Any],
-    history: Sequence[Record],
-    *,
-    rng: np.random.Generator | int | None,
-    format: str = "png",
-    kept_epoch: int | None = None,
+    folder: str | os.PathLike[str], vae: VAE, data: Dataset, x: Array, history: Sequence[Record], *,
+    rng: np.random.Generator | int | None, format: str = "png", kept_epoch: int | None = None,
     write: Write = atomic_write,
-) -> list[Path]:
+) -> list[Path]:  # fmt: skip
     """Write the figures that a run can have, each file whole or not at all; return their paths.
 
     Images that the model makes are means of p(x | z). Dimensions are the more active, the higher
@@ -103,73 +95,52 @@ def save_figures(
     kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
     kl = kls.mean(axis=0)
     active = [int(j) for j in np.argsort(-kl, kind="stable")[:MOST]]
-
-    def training(figure: Figure) -> None:
-        for ax, term in zip(figure.subplots(1, len(plots.TERMS)), plots.TERMS, strict=True):
-            plots.plot_training(history, ax, term, kept_epoch)
-
-    def reconstructions(figure: Figure) -> None:
-        shown = to_float(x[:36], dtype)
-        plots.plot_reconstructions(shown, vae.reconstruct(shown), shape, figure.subplots(), values)
-
-    def samples(figure: Figure) -> None:
-        plots.plot_samples(vae.sample(100, rng=rng), shape, figure.subplots(), values)
-
-    def latent(figure: Figure) -> None:
-        plots.plot_latent(mu, labels, figure.subplots(), (min(active[:2]), max(active[:2])))
-
-    def manifold(figure: Figure) -> None:
-        side = min(20, max(2, WIDEST // max(shape)))
-        plots.plot_manifold(vae.decode, shape, figure.subplots(), side, values)
-
-    def interpolations(figure: Figure) -> None:
-        rows, steps = _grid(shape, 8, (9, 5, 3))
-        pairs = _pairs(labels, n, rows)
-        ends, originals = mu[pairs], to_float(x[pairs], dtype)
-        plots.plot_interpolations(
-            vae.decode, ends, originals, shape, figure.subplots(), steps, values
-        )
-
-    def traversals(figure: Figure) -> None:
-        rows, columns = _grid(shape, MOST, (13, 7, 3))
-        ax, dimensions = figure.subplots(), active[:rows]
-        plots.plot_traversals(vae.decode, mu[0], dimensions, shape, kl, ax, columns, values)
-
+    dimensions = min(active[:2]), max(active[:2])
+    shown = to_float(x[:36], dtype)
+    side = min(20, max(2, WIDEST // max(shape)))
+    most, steps = _grid(shape, 8, (9, 5, 3))
+    pairs = _pairs(labels, n, most)
+    rows, columns = _grid(shape, MOST, (13, 7, 3))
     plane = "latent plane" if latent_dim == 2 else "two dimensions of the highest KL"
     kl_size = min(6.5, max(4.5, 2.5 + 0.2 * latent_dim)), 3.6
     factors_size = 2.7 + 0.45 * max(4, len(active)), 4.0
     table: list[tuple[str, str, object, tuple[float, float], Draw]] = [
         # name, title, what must be there, size in inches, drawing
-        ("training", "Training", history, (10, 3.4), training),
-        ("reconstructions", "Test images and their reconstructions", True, SIZE, reconstructions),
-        ("samples", "Samples from the prior", True, SIZE, samples),
-        ("latent", f"Test images in the {plane}", latent_dim >= 2, SIZE, latent),
-        ("manifold", "Decoded from quantiles of the prior", latent_dim == 2, SIZE, manifold),
-        ("interpolations", "Interpolations between test images", n > 1, SIZE, interpolations),
+        ("training", "Training", history, (10, 3.4), lambda f: _terms(f, history, kept_epoch)),
+        ("reconstructions", "Test images and their reconstructions", True, SIZE,
+         lambda f: plots.plot_reconstructions(
+             shown, vae.reconstruct(shown), shape, f.subplots(), values)),
+        ("samples", "Samples from the prior", True, SIZE,
+         lambda f: plots.plot_samples(vae.sample(100, rng=rng), shape, f.subplots(), values)),
+        ("latent", f"Test images in the {plane}", latent_dim >= 2, SIZE,
+         lambda f: plots.plot_latent(mu, labels, f.subplots(), dimensions)),
+        ("manifold", "Decoded from quantiles of the prior", latent_dim == 2, SIZE,
+         lambda f: plots.plot_manifold(vae.decode, shape, f.subplots(), side, values)),
+        ("interpolations", "Interpolations between test images", n > 1, SIZE,
+         lambda f: plots.plot_interpolations(
+             vae.decode, mu[pairs], to_float(x[pairs], dtype), shape, f.subplots(), steps, values)),
         ("kl", "KL of each latent dimension", True, kl_size,
          lambda f: plots.plot_kl(kls, mu, f.subplots())),
-        ("traversals", "A test image, one latent dimension varied", True, SIZE, traversals),
+        ("traversals", "A test image, one latent dimension varied", True, SIZE,
+         lambda f: plots.plot_traversals(
+             vae.decode, mu[0], active[:rows], shape, kl, f.subplots(), columns, values)),
         ("factors", "Latent dimensions against factors", factors, factors_size,
          lambda f: plots.plot_factors(mu, factors, f.subplots(), active)),
         ("latent_factors", "Test images in the latent plane, by what they were drawn from",
          factors and latent_dim == 2, (11, 5.2), lambda f: _latent_factors(f, mu, factors)),
     ]  # fmt: skip
-    paths: list[Path] = []
+    name, paths = _named(data.name, values), []
     for stem, title, possible, size, draw in table:
         if possible:
             paths.append(Path(folder) / f"{stem}.{format}")
-            _write(paths[-1], title, _named(data.name, values), draw, write, size)
+            _write(paths[-1], title, name, draw, write, size)
     return paths
 
 
 def save_samples(
-    path: str | os.PathLike[str],
-    images: NDArray[Any],
-    image_shape: tuple[int, int],
-    *,
-    name: str,
+    path: str | os.PathLike[str], images: Array, image_shape: tuple[int, int], *, name: str,
     write: Write = atomic_write,
-) -> None:
+) -> None:  # fmt: skip
     """Write images (N, D) as one picture, in as many columns as rows; `name` says whose they are.
 
     The suffix of `path`, one of `FORMATS`, says what is written. If values lie outside [0, 1],
@@ -178,11 +149,10 @@ def save_samples(
     path = Path(path)
     check_choice("format", path.suffix.removeprefix("."), FORMATS)
     values = value_range(images)
-
-    def draw(figure: Figure) -> None:
-        plots.plot_samples(images, image_shape, figure.subplots(), values)
-
-    _write(path, "Samples from the prior", _named(name, values), draw, write)
+    _write(
+        path, "Samples from the prior", _named(name, values),
+        lambda f: plots.plot_samples(images, image_shape, f.subplots(), values), write,
+    )  # fmt: skip
 
 
 def _write(
@@ -217,7 +187,7 @@ def _named(name: str, values: tuple[float, float]) -> str:
     return name if values == (0, 1) else f"{name}; black {values[0]:.3g}, white {values[1]:.3g}"
 
 
-def _factors(data: Dataset, n: int) -> dict[str, NDArray[Any]]:
+def _factors(data: Dataset, n: int) -> dict[str, Array]:
     """Return the factors of the first n test images that are amounts, not kinds, by name."""
     if data.test_factors is None:
         return {}
@@ -234,7 +204,7 @@ def _grid(shape: tuple[int, int], rows: int, columns: tuple[int, ...]) -> tuple[
     return max(1, min(rows, down)), across
 
 
-def _pairs(labels: NDArray[Any] | None, n: int, most: int) -> NDArray[np.intp]:
+def _pairs(labels: Array | None, n: int, most: int) -> Array:
     """Return pairs (R, 2) of the first of n images, of different labels where there are such."""
     if labels is None or len(np.unique(labels)) == 1:
         labels = np.arange(n)
@@ -249,7 +219,12 @@ def _pairs(labels: NDArray[Any] | None, n: int, most: int) -> NDArray[np.intp]:
     return np.array(pairs)
 
 
-def _latent_factors(figure: Figure, mu: NDArray[Any], factors: dict[str, NDArray[Any]]) -> None:
+def _terms(figure: Figure, history: Sequence[Record], kept_epoch: int | None) -> None:
+    for ax, term in zip(figure.subplots(1, len(plots.TERMS)), plots.TERMS, strict=True):
+        plots.plot_training(history, ax, term, kept_epoch)
+
+
+def _latent_factors(figure: Figure, mu: Array, factors: dict[str, Array]) -> None:
     """Draw the latent plane once for each factor, on shared axes."""
     columns = min(4, len(factors))
     rows = -(-len(factors) // columns)

@@ -10,7 +10,7 @@ from matplotlib import rcsetup
 from matplotlib.figure import Figure
 
 from ..figures.of_a_run import DPI, OWN, Write, write_figure
-from ..figures.plots import COLOURS
+from ..figures.style import COLOURS
 from ..files import atomic_write
 from .report import Study
 
@@ -28,7 +28,7 @@ STYLE: dict[Any, Any] = {
 def save_study(path: Path, study: Study, found: Any, write: Write = atomic_write) -> None:
     """Write the figure of a study that draws, under its question, as png, pdf or svg.
 
-    C0, C1, ... are the colours of `plots`; `write` is as in `figures.save_figures`.
+    C0, C1, ... are the colours of `figures.style`; `write` is as in `save_figures`.
     """
     assert study.draw is not None
     with mpl.rc_context(OWN | STYLE):
