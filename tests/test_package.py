@@ -9,10 +9,11 @@ import numpy_vae
 
 PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
-    "starting", "checks", "files",
+    "starting", "checks", "files", "seeds",
     "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae",
     "memory", "optim",
-    "gradcheck.check", "gradcheck.model", "data.mapped", "data.dataset", "data.digits",
+    "gradcheck.check", "gradcheck.model", "data.mapped", "data.dataset",
+    "data.mnist", "data.arrays", "data.digits", "data.binarize",
     "training.team", "training.evaluate", "training.loop",
     "figures.plots", "figures.of_a_run", "figures.explorer",
     "runs.owned", "runs.checkpoint", "runs.directory", "runs.progress",

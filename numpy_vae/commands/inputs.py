@@ -11,19 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from ..checks import check_whole, overflow_raises
-from ..data.dataset import (
-    Dataset,
-    binarized,
-    fingerprint,
-    guess_image_shape,
-    load_array,
-    load_mnist,
-    split_validation,
-)
+from ..data.arrays import load_array
+from ..data.binarize import binarize
+from ..data.dataset import Dataset, fingerprint, guess_image_shape, split_validation
 from ..data.digits import load_digits
+from ..data.mapped import Images
+from ..data.mnist import load_mnist
 from ..files import check_writable
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood, make_likelihood
-from ..params import Array
 from ..runs.checkpoint import Checkpoint
 from ..runs.directory import FILES, open_run
 from ..runs.owned import OwnFiles
@@ -134,7 +129,7 @@ def shape_of(state: Checkpoint, asked: tuple[int, int] | None) -> tuple[int, int
     return guess_image_shape(data_dim) if own is None else check_image_shape(tuple(own), data_dim)
 
 
-def check_width(images: Array, vae: VAE) -> None:
+def check_width(images: Images, vae: VAE) -> None:
     """Raise ValueError unless the images, (N, D), have as many pixels as those of the model."""
     if images.shape[1] != vae.data_dim:
         raise ValueError(
@@ -196,11 +191,11 @@ def data_of(
     return prepared(data, settings["binarize"], settings["validation"])
 
 
-def prepared(data: Dataset, binarize: str, validation: int) -> Dataset:
-    """Return the data as they are trained on: binarized, and some set aside for validation."""
+def prepared(data: Dataset, mode: str, validation: int) -> Dataset:
+    """Return the data as they are trained on: binarised, and some set aside for validation."""
     check_whole("--validation", validation, 0, len(data.train) - 1)
     # In this order, so that a training image is drawn alike whatever is set aside.
-    return split_validation(binarized(data, binarize), validation)
+    return split_validation(binarize(data, mode), validation)
 
 
 def described(vae: VAE) -> str:

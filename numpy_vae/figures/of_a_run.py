@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from .. import posterior
 from ..checks import check_choice
-from ..data.dataset import Dataset, guess_image_shape, to_float, value_range
+from ..data.binarize import to_float
+from ..data.dataset import Dataset, guess_image_shape, value_range
+from ..data.mapped import Images
 from ..files import atomic_write
 from ..training.evaluate import encode_images
 from ..training.loop import Record
@@ -65,7 +67,7 @@ def save_figures(
     folder: str | os.PathLike[str],
     vae: VAE,
     data: Dataset,
-    x: NDArray[Any],
+    x: Images,
     history: Sequence[Record],
     *,
     rng: np.random.Generator | int | None,
@@ -82,7 +84,7 @@ def save_figures(
     ----------
     data : Dataset
         Names the figures, gives the shape of an image, the labels and the factors.
-    x : ndarray, shape (B, D), B >= 1, uint8 or float
+    x : ndarray or Rows, shape (B, D), B >= 1, uint8 or float
         The first B test images as the model saw them; uint8 pixels stand for value / 255.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         Draws the samples.

@@ -26,7 +26,7 @@ from typing import Any
 from ..bounds import BOUNDS
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..checks import check_choice, check_real, check_whole, shorten
-from ..data.dataset import BINARIZE
+from ..data.binarize import BINARIZE
 from ..files import TEMPORARY, check_writable, lock, remove_torn
 from ..optim import SCHEDULES
 from .owned import CONFIG, HISTORY, LIST, METRICS, OwnFiles
