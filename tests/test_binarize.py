@@ -147,6 +147,17 @@ def test_static_is_one_stream_whatever_the_chunks():
         np.testing.assert_array_equal(part.train, whole.train[:n])
 
 
+@pytest.mark.parametrize(
+    ("shape", "step"),
+    [((1200, 784), 500), ((1200, 2097), 500), ((1200, 2098), 499), ((3, 30, 40), 500),
+     ((3, 1 << 20), 1), ((3, 2 << 20), 1)],
+)  # fmt: skip
+def test_a_chunk_has_at_most_500_rows_and_a_million_pixels(shape, step):
+    images = np.empty(shape, np.uint8)
+    expected = [slice(start, start + step) for start in range(0, len(images), step)]
+    assert list(chunks(images)) == expected
+
+
 def test_static_of_floats_is_that_of_bytes():
     floats = Dataset("floats", to_float(RAMP), to_float(RAMP))
     result, expected = binarize(floats, "static"), binarize(RAMPS, "static")

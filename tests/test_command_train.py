@@ -417,6 +417,23 @@ def test_every_flag_reaches_what_it_sets(folder):
     assert result["test_elbo"] == history[-1].test_elbo
 
 
+def test_files_of_the_form_of_mnist_are_called_after_their_folder(folder, capsys, monkeypatch):
+    Path("fashion").mkdir()
+    for part, n in ("train", 12), ("t10k", 4):
+        for kind, shape in ("images", (n, 4, 5)), ("labels", (n,)):
+            header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+            path = Path("fashion", f"{part}-{kind}-idx{len(shape)}-ubyte")
+            path.write_bytes(header + np.zeros(shape, np.uint8).tobytes())
+    assert main(["train", "--data", "mnist", "--data-dir", "fashion/", "--epochs", "1"]) == 0
+    assert capsys.readouterr().out.startswith("fashion: 12 training, 4 test images")
+    names = []
+    for place in "figures.of_a_run.save_samples", "commands.explore.explorer_page":
+        monkeypatch.setattr(f"numpy_vae.{place}", lambda *_, name, **__: names.append(name) or "")
+    assert main(["sample", "runs/fashion-1"]) == 0
+    assert main(["explore", "runs/fashion-1", "--no-points"]) == 0
+    assert names == ["fashion"] * 2
+
+
 def test_no_network_is_one_line(folder, capsys, monkeypatch):
     monkeypatch.setattr("numpy_vae.data.mnist.MNIST_MIRRORS", ((folder / "gone").as_uri() + "/",))
     assert main(["train", "--data", "mnist", "--out", "out"]) == 2

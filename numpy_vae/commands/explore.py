@@ -25,7 +25,7 @@ from .arguments import (
     add_run,
     whole,
 )
-from .inputs import arithmetic_of, data_of, free_path, refusals, say_if_gone_on, shape_of
+from .inputs import arithmetic_of, data_of, free_path, name_of, refusals, say_if_gone_on, shape_of
 
 EXPLORE = """\
 Write one HTML file with the decoder of a run inside, which needs no network and nothing else:
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         mu = kl = labels = None
         shown: Images
         if args.no_points:
-            name, shown = Path(settings["data"]).stem, vae.sample(200, rng=0)
+            name, shown = name_of(settings), vae.sample(200, rng=0)
         else:
             data = data_of(state, args.data, args.data_dir)
             n, labels = len(data.train), data.train_labels

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -189,6 +190,11 @@ def data_of(
         )
     data = replace(data, image_shape=shape_of(state, image_shape))
     return prepared(data, settings["binarize"], settings["validation"])
+
+
+def name_of(settings: Mapping[str, Any]) -> str:
+    """Return what the data of a run are called, without loading them."""
+    return settings.get("name") or Path(settings["data"]).stem
 
 
 def prepared(data: Dataset, mode: str, validation: int) -> Dataset:

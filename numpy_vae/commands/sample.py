@@ -15,7 +15,15 @@ from ..runs.directory import open_run
 from ..runs.owned import OwnFiles
 from ..runs.progress import say
 from .arguments import Subparsers, add_command, add_image_shape, add_out, add_run, add_seed, whole
-from .inputs import arithmetic_of, check_drawing, free_path, refusals, say_if_gone_on, shape_of
+from .inputs import (
+    arithmetic_of,
+    check_drawing,
+    free_path,
+    name_of,
+    refusals,
+    say_if_gone_on,
+    shape_of,
+)
 
 MAX_SAMPLED, MAX_PICTURED = 1_000_000, 2_500
 
@@ -66,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         from ..figures.of_a_run import save_samples
 
         write = partial(own.write, model=state.model_id)
-        save_samples(out, images, shape, name=Path(state.settings["data"]).stem, write=write)
+        save_samples(out, images, shape, name=name_of(state.settings), write=write)
     say_if_gone_on(state, own, out)
     say(f"written: {out}")
     return 0

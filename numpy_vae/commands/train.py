@@ -312,6 +312,7 @@ def begin(args: argparse.Namespace, held: ExitStack) -> Run:
     settings = {
         "data": absolute(name),
         "data_dir": None if args.data_dir is None else absolute(args.data_dir),
+        "name": data.name,
         "fingerprint": seen,
         "image_shape": data.image_shape,
         "training_images": len(data.train),

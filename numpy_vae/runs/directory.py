@@ -188,8 +188,9 @@ def _check_settings(state: Checkpoint) -> None:
     for name in "data", "fingerprint":
         if not isinstance(settings[name], str):
             raise ValueError(f"{name} is no text")
-    if not isinstance(settings["data_dir"], str | None):
-        raise ValueError("data_dir is no text")
+    for name in "data_dir", "name":
+        if not isinstance(settings.get(name), str | None):
+            raise ValueError(f"{name} is no text")
     check_choice("likelihood", settings["likelihood"], [state.vae.likelihood.name])
     check_choice("binarize", settings["binarize"], BINARIZE)
     check_choice("bound", settings["bound"], BOUNDS)
