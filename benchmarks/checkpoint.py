@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from numpy_vae import VAE, Adam, Average, Best, load_mnist, train_epochs
-from numpy_vae.data.dataset import split_validation
+from numpy_vae.data import split_validation
 from numpy_vae.runs.checkpoint import Checkpoint
 from numpy_vae.runs.directory import CHECKPOINT, save_run
 from numpy_vae.runs.owned import OwnFiles

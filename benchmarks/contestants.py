@@ -22,7 +22,7 @@ from harness import Results, paired
 from script import Script
 
 from numpy_vae import VAE, Adam, load_digits, optim
-from numpy_vae.data.dataset import batch
+from numpy_vae.data import batch
 from numpy_vae.memory import keep_freed_memory
 from numpy_vae.training.evaluate import IMAGES_AT_ONCE, SAMPLES_AT_ONCE, evaluate_likelihood
 from numpy_vae.training.loop import train_step
@@ -73,7 +73,7 @@ def minibatches(size: int) -> tuple[list[Any], list[Any]]:
     xs, epss = [], []
     for _ in range(POOL):
         rows = rng.integers(len(images), size=size)
-        xs.append(batch(images, rows, binarize="dynamic", rng=rng))
+        xs.append(batch(images, rows, pixels=rng))
         epss.append(rng.standard_normal((size, Z), np.float32))
     return xs, epss
 
@@ -447,7 +447,7 @@ class Evaluation:
         return time.perf_counter() - start
 
     def evaluate(self, samples: int) -> None:
-        evaluate_likelihood(self.vae, self.images, samples=samples, binarize="dynamic", rng=0)
+        evaluate_likelihood(self.vae, self.images, samples=samples, draw=True, rng=0)
 
 
 class EvaluationProducts:

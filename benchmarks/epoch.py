@@ -163,7 +163,7 @@ def write_raw(data: Dataset, root: Path) -> None:
         ("t10k", data.test, data.test_labels),
     ):
         assert labels is not None
-        for kind, array in ("images", images.reshape(-1, *shape)), ("labels", labels):
+        for kind, array in ("images", np.asarray(images).reshape(-1, *shape)), ("labels", labels):
             header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
             path = folder / f"{name}-{kind}-idx{array.ndim}-ubyte"
             path.write_bytes(header + array.astype(np.uint8).tobytes())

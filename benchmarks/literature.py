@@ -31,7 +31,7 @@ import numpy as np
 from numpy_vae import VAE, Adam, evaluate_likelihood, load_mnist
 from numpy_vae.__main__ import build_parser, main
 from numpy_vae.commands.train import EPOCHS
-from numpy_vae.data.dataset import Dataset, batch, binarized, left_to_draw, split_validation
+from numpy_vae.data import Dataset, batch, binarize, split_validation
 from numpy_vae.files import atomic_write
 from numpy_vae.training.evaluate import standard_error
 from numpy_vae.training.loop import train_step
@@ -195,8 +195,7 @@ def evaluate(folder: Path, samples: int, on: str) -> None:
     """Estimate log p(x) of every held-out image, and keep each, so that two rows can be paired."""
     vae = VAE.load(folder / "checkpoint.npz")
     config = json.loads((folder / "config.json").read_text())
-    binarize = config["binarize"]
-    data = split_validation(binarized(load_mnist(), binarize), config["validation"])
+    data = split_validation(binarize(load_mnist(), config["binarize"]), config["validation"])
     images = data.validation if on == "validation" else data.test
     assert images is not None
     start = time.perf_counter()
@@ -204,7 +203,7 @@ def evaluate(folder: Path, samples: int, on: str) -> None:
         vae,
         images,
         samples=samples,
-        binarize=left_to_draw(binarize),
+        draw=config["binarize"] == "dynamic",
         rng=SEED,
     )
     seconds = time.perf_counter() - start
@@ -228,7 +227,7 @@ def estimate(row: Row, data: Dataset, samples: int, steps: int = 30) -> tuple[fl
     for _ in range(steps):
         start = time.perf_counter()
         rows = rng.integers(len(data.train), size=batch_size)
-        x = batch(data.train, rows, binarize="dynamic", rng=rng)
+        x = batch(data.train, rows, pixels=rng)
         lead = (args.samples, batch_size) if args.samples > 1 else (batch_size,)
         eps = rng.standard_normal((*lead, args.latent), np.float32)
         train_step(vae, adam, x, eps, grads, bound=args.bound)
@@ -238,7 +237,7 @@ def estimate(row: Row, data: Dataset, samples: int, steps: int = 30) -> tuple[fl
         return training, 0.0
     few = 20
     start = time.perf_counter()
-    evaluate_likelihood(vae, data.test[:100], samples=few, binarize="dynamic", rng=0)
+    evaluate_likelihood(vae, data.test[:100], samples=few, draw=True, rng=0)
     return training, (time.perf_counter() - start) * len(data.test) / 100 * samples / few
 
 

@@ -40,8 +40,7 @@ from harness import (
 )
 
 from numpy_vae import VAE, Adam, load_array
-from numpy_vae.data import dataset as data_module
-from numpy_vae.data.dataset import Dataset
+from numpy_vae.data import Dataset, arrays
 from numpy_vae.training.loop import train_epochs, train_step
 from numpy_vae.training.team import Team, suitable_threads
 
@@ -124,7 +123,7 @@ class Epoch:
                 part[:] = rng.integers(256, size=part.shape, dtype=np.uint8)
             images.flush()
             del images
-            data_module.MAPPED = 0  # bytes
+            arrays.MAPPED = 0  # bytes
             self.data = load_array(path)
         else:
             pixels = rng.integers(256, size=(n, D), dtype=np.uint8)

@@ -1,8 +1,7 @@
 """numpy_vae: a variational autoencoder in NumPy, every gradient derived by hand and proven."""
 
 from . import starting  # noqa: F401  # isort: skip  # before NumPy
-from .data.dataset import Dataset, load_array, load_mnist, split_validation, to_float
-from .data.digits import load_digits
+from .data import Dataset, load_array, load_digits, load_mnist, split_validation, to_float
 from .gradcheck import gradcheck
 from .likelihood import (
     Bernoulli,

@@ -70,12 +70,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from .checks import check_choice, check_real
 from .params import Array, Params
+
+if TYPE_CHECKING:
+    from .data.mapped import Images
 
 
 class Likelihood(ABC):
@@ -352,12 +355,12 @@ def make_likelihood(kind: str | Mapping[str, Any] | Likelihood) -> Likelihood:
     return kind
 
 
-def check_values(likelihood: Likelihood, images: Array, what: str) -> None:
+def check_values(likelihood: Likelihood, images: Images, what: str) -> None:
     """Raise ValueError for images with values that `likelihood` does not accept.
 
     Parameters
     ----------
-    images : ndarray, shape (N, D)
+    images : ndarray or `numpy_vae.data.mapped.Rows`, shape (N, D)
         uint8 pixels stand for value / 255 and are within [0, 1] whatever they are.
     what : str
         What the images are called in the message.

@@ -33,7 +33,7 @@ def folder(request, tmp_path, monkeypatch):
         monkeypatch.setattr("numpy_vae.commands.train.draw_figures", lambda *args: [])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NUMPY_VAE_DATA", raising=False)
-    monkeypatch.setattr("numpy_vae.data.dataset.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("numpy_vae.data.mnist.cache_folder", lambda: tmp_path / "cache")
     np.save("small.npy", np.random.default_rng(0).random((60, 4, 5)).astype(np.float32))
     return tmp_path
 

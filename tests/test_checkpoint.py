@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from numpy_vae import VAE, Adam, load_digits, train_epochs
-from numpy_vae.data.dataset import split_validation
+from numpy_vae.data import split_validation
 from numpy_vae.optim import Average
 from numpy_vae.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from numpy_vae.training.evaluate import evaluate_elbo
@@ -390,7 +390,7 @@ def test_the_model_in_the_file_is_the_one_that_was_evaluated(with_average, digit
     model = VAE.load(path)
     np.testing.assert_array_equal(model.params.flat, state.average.mean.flat)
     assert not np.array_equal(model.params.flat, state.vae.params.flat)
-    elbo = evaluate_elbo(model, digits.validation, binarize="dynamic", rng=state.streams.test_seed)
+    elbo = evaluate_elbo(model, digits.validation, draw=True, rng=state.streams.test_seed)
     assert elbo == state.history[-1].held_out()["validation"]
 
 

@@ -8,7 +8,7 @@ from command_line import assert_a_full_disk_keeps, listing, refusal, train, trai
 
 from numpy_vae import VAE, load_array, split_validation
 from numpy_vae.__main__ import main
-from numpy_vae.data.dataset import binarized
+from numpy_vae.data import binarize
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -84,7 +84,7 @@ def test_one_image_is_enough(run):
 @pytest.mark.parametrize("mode", ["threshold", "static", "dynamic"])
 def test_the_images_are_encoded_as_the_model_was_trained_on_them(folder, mode):
     assert train("--epochs", "1", "--binarize", mode, "--out", "run") == 0
-    vae, data = VAE.load("run/checkpoint.npz"), binarized(load_array("small.npy"), mode)
+    vae, data = VAE.load("run/checkpoint.npz"), binarize(load_array("small.npy"), mode)
     grey = np.random.default_rng(5).random((7, 20), np.float32)
     np.save("mine.npy", grey)
     found = encoded("--data", "mine.npy", "--seed", "4")

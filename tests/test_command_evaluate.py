@@ -10,7 +10,7 @@ from command_line import change_settings, train
 
 from numpy_vae import VAE, evaluate_likelihood, load_array
 from numpy_vae.__main__ import main
-from numpy_vae.data.dataset import split_validation
+from numpy_vae.data import split_validation
 from numpy_vae.runs.checkpoint import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -35,7 +35,7 @@ def test_evaluate_prints_what_the_library_finds(run, capsys):
     result = evaluated(capsys, "--seed", "4")
     data = load_array("small.npy")
     vae = VAE.load(run / "checkpoint.npz")
-    found = evaluate_likelihood(vae, data.test, samples=30, binarize="dynamic", rng=4)
+    found = evaluate_likelihood(vae, data.test, samples=30, draw=True, rng=4)
     expected = found.summary()
     assert {name: result[name] for name in expected} == expected
     assert result["elbo"] == pytest.approx(-(result["reconstruction"] + result["kl"]))
@@ -67,7 +67,7 @@ def test_evaluate_takes_some_images_or_the_validation_set(run, capsys):
     assert other["images"] == 12 and other["on"] == "validation"
     data = split_validation(load_array("small.npy"), 12)
     vae = VAE.load(run / "checkpoint.npz")
-    found = evaluate_likelihood(vae, data.validation, samples=30, binarize="dynamic", rng=0)
+    found = evaluate_likelihood(vae, data.validation, samples=30, draw=True, rng=0)
     assert other["log_likelihood"] == found.summary()["log_likelihood"]
 
 

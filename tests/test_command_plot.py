@@ -9,7 +9,7 @@ from command_line import PNG, change_settings, listing, refusal, train, train_wi
 
 from numpy_vae import VAE, load_array
 from numpy_vae.__main__ import main
-from numpy_vae.data.dataset import Dataset, batch, to_float
+from numpy_vae.data import Dataset, batch, to_float
 from numpy_vae.figures import of_a_run as figures
 from numpy_vae.runs.checkpoint import load_checkpoint
 
@@ -113,7 +113,7 @@ def test_the_figures_show_test_images_as_the_model_sees_them(shown, binarize):
         np.testing.assert_array_equal(x, drawn["data"].test / np.float32(255))
     else:  # as `batch` draws them
         rng = np.random.default_rng(load_checkpoint("run/checkpoint.npz").streams.test_seed)
-        np.testing.assert_array_equal(x, batch(grey, slice(None), binarize="dynamic", rng=rng))
+        np.testing.assert_array_equal(x, batch(grey, slice(None), pixels=rng))
     # And the command draws the same.
     assert main(["plot", "run"]) == 0
     np.testing.assert_array_equal(shown["x"], drawn["x"])

@@ -31,7 +31,7 @@ def test_arrays_are_what_the_model_samples(run, capsys):
 
 
 def test_many_images_are_decoded_in_blocks(run, monkeypatch):
-    monkeypatch.setattr("numpy_vae.commands.sample.IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr("numpy_vae.data.mapped.ROWS_AT_ONCE", 4)
     assert main(["sample", "run", "-n", "9", "--out", "new.npz"]) == 0
     with np.load("new.npz") as found:
         expected = VAE.load(run / "checkpoint.npz").decode(found["z"])

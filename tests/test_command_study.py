@@ -39,9 +39,9 @@ def studies(monkeypatch, tmp_path):
     small.ran = []
     made = {name: small(name) for name in FOUND}
     monkeypatch.setattr("numpy_vae.study.STUDIES", made)
-    monkeypatch.setattr("numpy_vae.data.dataset.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("numpy_vae.data.mnist.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.delenv("NUMPY_VAE_DATA", raising=False)
-    monkeypatch.setattr("numpy_vae.data.dataset.MNIST_MIRRORS", ())
+    monkeypatch.setattr("numpy_vae.data.mnist.MNIST_MIRRORS", ())
     monkeypatch.chdir(tmp_path)
     return made
 

@@ -16,7 +16,7 @@ from command_line import PNG, listing, metrics_of, rows_of, train
 from numpy_vae import VAE, Average, Gaussian, evaluate_elbo, fit, load_array
 from numpy_vae.__main__ import main
 from numpy_vae.commands.inputs import prepared
-from numpy_vae.data.dataset import binarized, split_validation
+from numpy_vae.data import binarize, split_validation
 from numpy_vae.likelihood import LIKELIHOODS
 from numpy_vae.network import Network
 from numpy_vae.runs.checkpoint import load_checkpoint
@@ -319,9 +319,7 @@ def test_the_flags_of_the_objective_do_what_the_library_does(folder):
     result = metrics_of()
     config = json.loads((folder / "out/config.json").read_text())
     assert (config["training_images"], config["validation"], config["batch_size"]) == (40, 10, 20)
-    expected = evaluate_elbo(
-        vae.over(best.params), data.test, binarize="dynamic", rng=streams.test_seed
-    )
+    expected = evaluate_elbo(vae.over(best.params), data.test, draw=True, rng=streams.test_seed)
     assert result["test_elbo"] == expected.elbo and result["kept_epoch"] == best.epoch
     assert result["validation_elbo"] == history[best.epoch - 1].validation_elbo == best.elbo
     assert (result["bound"], result["samples"]) == ("iwae", 3)
@@ -336,7 +334,7 @@ def test_the_output_biases_start_at_the_training_images(folder):
 
 def test_a_static_draw_is_the_same_whatever_is_set_aside(folder):
     whole = load_array("small.npy")
-    static = binarized(whole, "static")
+    static = binarize(whole, "static")
     parts = prepared(whole, "static", 20)
     for part, of in ("validation", "train"), ("train", "train"):
         rows = getattr(parts, part)
@@ -419,8 +417,25 @@ def test_every_flag_reaches_what_it_sets(folder):
     assert result["test_elbo"] == history[-1].test_elbo
 
 
+def test_files_of_the_form_of_mnist_are_called_after_their_folder(folder, capsys, monkeypatch):
+    Path("fashion").mkdir()
+    for part, n in ("train", 12), ("t10k", 4):
+        for kind, shape in ("images", (n, 4, 5)), ("labels", (n,)):
+            header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+            path = Path("fashion", f"{part}-{kind}-idx{len(shape)}-ubyte")
+            path.write_bytes(header + np.zeros(shape, np.uint8).tobytes())
+    assert main(["train", "--data", "mnist", "--data-dir", "fashion/", "--epochs", "1"]) == 0
+    assert capsys.readouterr().out.startswith("fashion: 12 training, 4 test images")
+    names = []
+    for place in "figures.of_a_run.save_samples", "commands.explore.explorer_page":
+        monkeypatch.setattr(f"numpy_vae.{place}", lambda *_, name, **__: names.append(name) or "")
+    assert main(["sample", "runs/fashion-1"]) == 0
+    assert main(["explore", "runs/fashion-1", "--no-points"]) == 0
+    assert names == ["fashion"] * 2
+
+
 def test_no_network_is_one_line(folder, capsys, monkeypatch):
-    monkeypatch.setattr("numpy_vae.data.dataset.MNIST_MIRRORS", ((folder / "gone").as_uri() + "/",))
+    monkeypatch.setattr("numpy_vae.data.mnist.MNIST_MIRRORS", ((folder / "gone").as_uri() + "/",))
     assert main(["train", "--data", "mnist", "--out", "out"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "--data-dir" in error and "NUMPY_VAE_DATA" in error

@@ -531,3 +531,13 @@ def test_points_that_coincide_move_together_and_all_move_alike():
             np.testing.assert_array_equal(wobble[i], wobble[j])
         np.testing.assert_allclose(middle.sum(1), 1, rtol=1e-5)
         np.testing.assert_allclose(piece.sum(1), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "source"),
+    [({}, "digits"), ({"n": 12_000, "rng": 0}, "digits"), ({"n": 12_001}, None), ({"rng": 1}, None),
+     ({"rng": None}, None), ({"rng": np.random.default_rng(0)}, None)],
+)  # fmt: skip
+def test_only_the_default_digits_are_loaded_again_by_name(monkeypatch, words, source):
+    monkeypatch.setattr(digits, "draw", lambda pen, factors, noise: 0)
+    assert load_digits(**words).source == source

@@ -10,12 +10,12 @@ import pytest
 from scipy import special, stats
 
 from numpy_vae import VAE
-from numpy_vae.data.dataset import batch
+from numpy_vae.data import batch, mapped
+from numpy_vae.data.mapped import ROWS_AT_ONCE
 from numpy_vae.likelihood import Gaussian
 from numpy_vae.training import evaluate
 from numpy_vae.training.evaluate import (
     ACTIVE,
-    BATCH_SIZE,
     Evaluation,
     encode_images,
     evaluate_elbo,
@@ -32,13 +32,15 @@ def vae():
     return vae
 
 
-@pytest.mark.parametrize(("binarize", "dtype"), [("none", np.float64), ("dynamic", np.float32)])
-def test_images_are_encoded_some_at_a_time_as_all_at_once(vae, rng, monkeypatch, binarize, dtype):
+@pytest.mark.parametrize(("seed", "dtype"), [(None, np.float64), (3, np.float32)])
+def test_images_are_encoded_some_at_a_time_as_all_at_once(vae, rng, monkeypatch, seed, dtype):
+    def pixels():
+        return None if seed is None else np.random.default_rng(seed)
+
     vae, images = vae.astype(dtype), rng.random((30, 12))
-    monkeypatch.setattr(evaluate, "BATCH_SIZE", 7)
-    mu, logvar = encode_images(vae, images, binarize=binarize, rng=np.random.default_rng(3))
-    pixels = np.random.default_rng(3)
-    x = batch(images, slice(None), binarize=binarize, rng=pixels, dtype=dtype)
+    monkeypatch.setattr(mapped, "ROWS_AT_ONCE", 7)
+    mu, logvar = encode_images(vae, images, pixels=pixels())
+    x = batch(images, slice(None), pixels=pixels(), dtype=dtype)
     assert mu.dtype == logvar.dtype == dtype
     rtol = 1e3 * np.finfo(dtype).eps
     np.testing.assert_allclose((mu, logvar), vae.encode(x), rtol=rtol, atol=rtol)
@@ -46,7 +48,7 @@ def test_images_are_encoded_some_at_a_time_as_all_at_once(vae, rng, monkeypatch,
 
 @pytest.mark.mathematics
 def test_the_elbo_is_the_mean_over_all_images_whatever_the_batches(vae, rng):
-    images = rng.random((2 * BATCH_SIZE + 7, 12))
+    images = rng.random((2 * ROWS_AT_ONCE + 7, 12))
     noise = np.random.default_rng(4).spawn(6)[4]
     reconstruction, kl = vae.loss(vae.forward(images, noise.standard_normal((len(images), 3))))
     result = evaluate_elbo(vae, images, rng=4)
@@ -58,8 +60,8 @@ def test_the_elbo_is_the_mean_over_all_images_whatever_the_batches(vae, rng):
 @pytest.mark.mathematics
 def test_the_noise_is_drawn(vae, rng):
     # At eps = 0 the number is better and is not a bound.
-    images = rng.random((BATCH_SIZE, 12))
-    at_the_mean, kl = vae.loss(vae.forward(images, np.zeros((BATCH_SIZE, 3))))
+    images = rng.random((ROWS_AT_ONCE, 12))
+    at_the_mean, kl = vae.loss(vae.forward(images, np.zeros((ROWS_AT_ONCE, 3))))
     result = evaluate_elbo(vae, images, rng=0)
     assert result.elbo < -(at_the_mean + kl).mean() - 1e-3
     assert evaluate_elbo(vae, images, rng=0) == result
@@ -69,8 +71,8 @@ def test_the_noise_is_drawn(vae, rng):
 def test_dynamic_pixels_are_drawn_from_the_seed(vae):
     images = np.random.default_rng(0).integers(0, 256, (50, 12)).astype(np.uint8)
     grey = evaluate_elbo(vae, images, rng=0)
-    dynamic = evaluate_elbo(vae, images, binarize="dynamic", rng=0)
-    assert dynamic != grey and dynamic == evaluate_elbo(vae, images, binarize="dynamic", rng=0)
+    dynamic = evaluate_elbo(vae, images, draw=True, rng=0)
+    assert dynamic != grey and dynamic == evaluate_elbo(vae, images, draw=True, rng=0)
 
 
 def test_one_image_is_enough(vae):
@@ -122,26 +124,25 @@ def test_an_elbo_that_is_not_finite_is_no_result(vae, rng):
 
 
 @pytest.mark.parametrize(
-    ("images", "binarize", "message"),
+    ("images", "message"),
     [
-        (np.zeros((0, 12)), "none", "images are empty, must be at least one"),
-        (np.full((2, 12), 7.0), "none", r"the images run from 7 to 7, must be within \[0, 1\]"),
-        (np.zeros((2, 12)), "static", "binarize is 'static', must be one of none, dynamic"),
+        (np.zeros((0, 12)), "images are empty, must be at least one"),
+        (np.full((2, 12), 7.0), r"the images run from 7 to 7, must be within \[0, 1\]"),
     ],
-    ids=["empty", "range", "static"],
+    ids=["empty", "range"],
 )
-def test_what_cannot_be_evaluated_is_refused(vae, images, binarize, message):
+def test_what_cannot_be_evaluated_is_refused(vae, images, message):
     with pytest.raises(ValueError, match=message):
-        evaluate_elbo(vae, images, binarize=binarize, rng=0)
+        evaluate_elbo(vae, images, rng=0)
 
 
 @pytest.mark.mathematics
 def test_dynamic_pixels_are_drawn_once_from_a_stream_of_their_own(vae):
-    images = np.random.default_rng(0).random((BATCH_SIZE + 30, 12))
+    images = np.random.default_rng(0).random((ROWS_AT_ONCE + 30, 12))
     noise, pixels = np.random.default_rng(4).spawn(6)[4:]
     x = (pixels.random(images.shape, np.float32) < images.astype(np.float32)).astype(float)
     reconstruction, _ = vae.loss(vae.forward(x, noise.standard_normal((len(x), 3))))
-    result = evaluate_elbo(vae, images, binarize="dynamic", rng=4)
+    result = evaluate_elbo(vae, images, draw=True, rng=4)
     assert result.reconstruction == pytest.approx(reconstruction.mean(), rel=1e-12)
 
 
@@ -327,12 +328,12 @@ def fields(result):
     return [getattr(result, name) for name in ("log_likelihoods", "reconstructions", "kls", "mus")]
 
 
-@pytest.mark.parametrize("binarize", ["none", "dynamic"])
+@pytest.mark.parametrize("draw", [False, True])
 @pytest.mark.purity
-def test_the_same_seed_gives_the_same_bits(vae, binarize):
+def test_the_same_seed_gives_the_same_bits(vae, draw):
     x = np.random.default_rng(0).random((20, 12))
     one, two, other = (
-        evaluate_likelihood(vae, x, samples=5, binarize=binarize, rng=seed) for seed in (1, 1, 2)
+        evaluate_likelihood(vae, x, samples=5, draw=draw, rng=seed) for seed in (1, 1, 2)
     )
     for a, b in zip(fields(one), fields(two), strict=True):
         assert a.tobytes() == b.tobytes()
@@ -345,7 +346,7 @@ def test_the_pixels_that_are_drawn_do_not_depend_on_the_samples(vae, monkeypatch
     monkeypatch.setattr(evaluate, "IMAGES_AT_ONCE", 7)
     x = np.random.default_rng(0).random((20, 12))
     few, many, other = (
-        evaluate_likelihood(vae, x, samples=samples, binarize="dynamic", rng=seed)
+        evaluate_likelihood(vae, x, samples=samples, draw=True, rng=seed)
         for samples, seed in ((1, 3), (9, 3), (9, 4))
     )
     np.testing.assert_array_equal(few.mus, many.mus)
@@ -353,7 +354,7 @@ def test_the_pixels_that_are_drawn_do_not_depend_on_the_samples(vae, monkeypatch
     pixels = np.random.default_rng(3).spawn(6)[5]
     drawn = (pixels.random(x.shape, np.float32) < x.astype(np.float32)).astype(float)
     np.testing.assert_allclose(many.mus, vae.encode(drawn)[0], rtol=1e-12)
-    elbo = evaluate_elbo(vae, x, binarize="dynamic", rng=3)
+    elbo = evaluate_elbo(vae, x, draw=True, rng=3)
     assert many.summary()["kl"] == pytest.approx(elbo.kl, rel=1e-12)
 
 
@@ -517,12 +518,11 @@ def test_an_overflow_is_no_result(vae, rng):
     [
         (np.zeros((0, 12)), {}, "^images are empty, must be at least one$"),
         (np.full((2, 12), 7.0), {}, r"^the values of the images run from 7 to 7, must be within"),
-        (np.zeros((2, 12)), {"binarize": "static"}, "^binarize is 'static', must be one of none, "),
         (np.zeros((2, 12)), {"samples": 0}, "^samples is 0, must be .* from 1 to 10000000$"),
         (np.zeros((2, 12)), {"samples": 2.5}, r"^samples is 2\.5, must be a whole number from 1"),
         (np.zeros((2, 5)), {}, r"^x has shape \(2, 5\), must be \(\.\.\., 12\)$"),
     ],
-    ids=["empty", "range", "static", "none", "half", "shape"],
+    ids=["empty", "range", "none", "half", "shape"],
 )
 def test_what_has_no_log_likelihood_is_refused(vae, images, settings, message):
     with pytest.raises(ValueError, match=message) as caught:

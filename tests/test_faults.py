@@ -23,7 +23,7 @@ from numpy_vae import Progress, starting
 from numpy_vae.__main__ import main
 from numpy_vae.checks import shorten
 from numpy_vae.commands import train as command
-from numpy_vae.data import dataset as data
+from numpy_vae.data import arrays, mnist
 from numpy_vae.figures import of_a_run as figures
 from numpy_vae.runs.directory import open_run
 from numpy_vae.runs.owned import OwnFiles
@@ -295,7 +295,7 @@ def test_a_pipe_is_refused_and_not_waited_for(run, capsys):
     assert "pipe.npy: a pipe" in refusal(capsys, "encode", "run", "--data", "pipe.npy")
     assert "is no run" in refusal(capsys, "evaluate", ".")
     with pytest.raises(ValueError, match="a pipe or a device"):
-        data.read_idx("pipe.npy")
+        mnist.read_idx("pipe.npy")
 
 
 @pytest.mark.parametrize(
@@ -494,7 +494,7 @@ def test_moved_data_need_not_be_where_the_data_set_was(run, monkeypatch):
 
 @pytest.fixture
 def mapped(folder, monkeypatch):
-    monkeypatch.setattr(data, "MAPPED", 0)
+    monkeypatch.setattr(arrays, "MAPPED", 0)
     return Path("small.npy")
 
 
@@ -528,7 +528,7 @@ def test_a_file_that_changes_while_it_trains_stops_the_training(mapped, monkeypa
 
 
 def test_a_value_that_is_not_finite_any_more_is_noticed_even_at_the_same_time(mapped):
-    images = data.load_array(mapped)
+    images = arrays.load_array(mapped)
     seen = os.stat(mapped)
     content = np.load(mapped)
     content[:, 1, 2] = np.inf
@@ -547,15 +547,15 @@ def test_a_file_that_changes_while_it_is_looked_through_is_refused(mapped, monke
         yield slices[0]
 
     np.save(mapped, content)
-    found = data.chunks
-    monkeypatch.setattr(data, "chunks", look_through)
+    found = arrays.chunks
+    monkeypatch.setattr(arrays, "chunks", look_through)
     with pytest.raises(OSError, match=r"small\.npy: changed while it was in use"):
-        data.load_array(mapped)
+        arrays.load_array(mapped)
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_file_that_is_removed_or_replaced_is_still_read(mapped, how):
-    images = data.load_array(mapped)
+    images = arrays.load_array(mapped)
     before = images.train[:5]
     if how == "removed":
         mapped.unlink()

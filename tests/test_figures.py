@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from numpy_vae import VAE, load_digits
-from numpy_vae.data.dataset import Dataset
+from numpy_vae.data import Dataset
 from numpy_vae.data.digits import FACTORS
 from numpy_vae.figures import of_a_run as figures
 from numpy_vae.runs.owned import FIGURES

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from numpy_vae import VAE, evaluate_likelihood, load_mnist
-from numpy_vae.data.dataset import binarized
+from numpy_vae.data import binarize
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = "--hidden 6 --latent 2 --epochs 2 --batch-size 20"
@@ -153,7 +153,7 @@ def test_the_evaluation_is_that_of_the_command(small, capsys):
 
 def test_the_static_row_is_evaluated_on_static_images(small, tmp_path):
     assert small.command(["static-k1-100", "--samples", "8"]) == 0
-    data = binarized(load_mnist(), "static")
+    data = binarize(load_mnist(), "static")
     vae = VAE.load("runs/literature/static-k1-100/checkpoint.npz")
     expected = evaluate_likelihood(vae, data.test, samples=8, rng=0).log_likelihoods
     with np.load("runs/literature/static-k1-100/evaluation.npz") as found:

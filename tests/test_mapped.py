@@ -12,18 +12,20 @@ from command_line import metrics_of, refusal, train
 from numpy_vae import VAE, evaluate_elbo, evaluate_likelihood, fit, load_array
 from numpy_vae.__main__ import main
 from numpy_vae.commands.evaluate import is_binary
-from numpy_vae.data import dataset as data
-from numpy_vae.data import mapped as mapped_module
-from numpy_vae.data.dataset import (
-    MAPPED,
+from numpy_vae.data import (
     Dataset,
+    arrays,
     batch,
-    binarized,
+    binarize,
     fingerprint,
     read_images,
     split_validation,
     to_float,
 )
+from numpy_vae.data import (
+    mapped as mapped_module,
+)
+from numpy_vae.data.arrays import MAPPED
 from numpy_vae.data.mapped import Rows, subset
 from numpy_vae.runs.checkpoint import load_checkpoint
 from numpy_vae.training.loop import start_output_bias
@@ -44,7 +46,7 @@ KINDS = {
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Let some images be too many for one chunk."""
-    monkeypatch.setattr(mapped_module, "_CHUNK", 300)
+    monkeypatch.setattr(mapped_module, "PIXELS_AT_ONCE", 300)
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def mapped(monkeypatch):
 
     def call(function, *args, **kwargs):
         with monkeypatch.context() as patch:
-            patch.setattr(data, "MAPPED", 0)
+            patch.setattr(arrays, "MAPPED", 0)
             return function(*args, **kwargs)
 
     return call
@@ -90,7 +92,7 @@ def test_only_a_large_file_stays_on_the_disk(both, tmp_path):
     size = (tmp_path / "x.npy").stat().st_size
     for most, kind in (size, Rows), (size + 1, np.ndarray):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(data, "MAPPED", most)
+            patch.setattr(arrays, "MAPPED", most)
             assert type(load_array(tmp_path / "x.npy").train) is kind
 
 
@@ -176,8 +178,8 @@ def test_a_file_in_fortran_order_must_fit_in_memory(tmp_path, mapped, monkeypatc
 
 
 def test_an_array_of_rows_takes_no_memory_but_its_own(monkeypatch):
-    monkeypatch.setattr(mapped_module, "_CHUNK", 1 << 16)
-    images = mapped_module.rows_of(np.zeros((20_000, 100)), np.uint8, lambda x: x.astype(np.uint8))
+    monkeypatch.setattr(mapped_module, "PIXELS_AT_ONCE", 1 << 16)
+    images = Rows(np.zeros((20_000, 100)), np.arange(20_000), np.dtype(np.uint8), np.uint8)
     tracemalloc.start()
     result = np.asarray(images)
     peak = tracemalloc.get_traced_memory()[1]
@@ -198,12 +200,13 @@ def test_what_is_read_can_be_written_and_the_file_stays_as_it_is(both, tmp_path)
 def test_binarisation_draws_what_it_draws_in_memory(both, x, mode):
     (in_memory, on_disk), found = both(x), []
     for images in in_memory, on_disk:
-        images = split_validation(binarized(images, mode), 7)
+        images = split_validation(binarize(images, mode), 7)
         parts = images.train, images.validation, images.test
         rng = np.random.default_rng(3)
         rows = np.random.default_rng(4).permutation(len(images.train))[:20]
-        drawn = [batch(part, slice(1, 6), binarize=mode, rng=rng) for part in parts]
-        drawn.append(batch(images.train, rows, binarize=mode, rng=rng, dtype=np.float64))
+        pixels = rng if mode == "dynamic" else None
+        drawn = [batch(part, slice(1, 6), pixels=pixels) for part in parts]
+        drawn.append(batch(images.train, rows, pixels=pixels, dtype=np.float64))
         found.append((parts, drawn))
     assert all(isinstance(part, Rows) for part in found[1][0])
     for which in range(2):
@@ -220,9 +223,9 @@ def test_training_and_evaluation_give_the_same_bits(both, x, mode):
         vae = VAE(35, (6,), 3, rng=0)
         start_output_bias(vae, images.train)
         history = fit(vae, images, epochs=1, batch_size=8, binarize=mode, rng=1)
-        draws = "dynamic" if mode == "dynamic" else "none"
-        elbo = evaluate_elbo(vae, images.test, binarize=draws, rng=2)
-        bound = evaluate_likelihood(vae, images.test, samples=3, binarize=draws, rng=2)
+        draw = mode == "dynamic"
+        elbo = evaluate_elbo(vae, images.test, draw=draw, rng=2)
+        bound = evaluate_likelihood(vae, images.test, samples=3, draw=draw, rng=2)
         terms = [history[0]._replace(seconds=0, test_seconds=0), elbo, bound.summary()]
         found.append((vae.params.flat.tobytes(), terms))
     assert found[0] == found[1]
@@ -233,7 +236,7 @@ def test_pixels_outside_0_1_are_refused_in_the_same_words(both, mode):
     messages = []
     for images in both(4 * (GREY / 255) - 1):
         with pytest.raises(ValueError, match=r"x: pixels run from -1 to 3, must lie in") as caught:
-            binarized(images, mode)
+            binarize(images, mode)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
@@ -306,14 +309,12 @@ def test_an_npz_is_read(tmp_path, mapped):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("binarize", ["dynamic", "threshold", "none"])
-def test_every_command_gives_what_it_gives_of_an_array_in_memory(
-    folder, monkeypatch, capsys, binarize
-):
+@pytest.mark.parametrize("mode", ["dynamic", "threshold", "none"])
+def test_every_command_gives_what_it_gives_of_an_array_in_memory(folder, monkeypatch, capsys, mode):
     found = []
     for name, most in ("memory", np.inf), ("disk", 0):
-        monkeypatch.setattr(data, "MAPPED", most)
-        assert train("--binarize", binarize, "--epochs", "2", "--validation", "7",
+        monkeypatch.setattr(arrays, "MAPPED", most)
+        assert train("--binarize", mode, "--epochs", "2", "--validation", "7",
                      "--output-bias", "data", "--out", name) == 0  # fmt: skip
         assert main(["train", "--resume", name, "--epochs", "3", "--quiet"]) == 0
         assert main(["plot", name]) == 0
@@ -341,11 +342,11 @@ def test_every_command_gives_what_it_gives_of_an_array_in_memory(
 def test_a_static_draw_of_a_file_on_the_disk_is_refused_before_anything_is_written(
     folder, monkeypatch, capsys
 ):
-    monkeypatch.setattr(data, "MAPPED", 0)
+    monkeypatch.setattr(arrays, "MAPPED", 0)
     words = ["train", "--data", "small.npy", "--binarize", "static", "--out", "run"]
     assert refusal(capsys, *words) == (
         "numpy-vae train: error: small: binarize is 'static', must be none, threshold or dynamic"
-        " for a .npy of 0 MiB or more, which stays on the disk (or save it as .npz)"
+        " for a .npy of 256 MiB or more, which stays on the disk (or save it as .npz)"
     )
     assert not Path("run").exists()
     np.savez("small.npz", np.load("small.npy"))
@@ -353,7 +354,7 @@ def test_a_static_draw_of_a_file_on_the_disk_is_refused_before_anything_is_writt
 
 
 def test_only_the_images_that_are_evaluated_are_read(folder, monkeypatch, capsys):
-    monkeypatch.setattr(data, "MAPPED", 0)
+    monkeypatch.setattr(arrays, "MAPPED", 0)
     assert train("--binarize", "none", "--epochs", "1", "--out", "run") == 0
     seen = []
 
@@ -375,7 +376,7 @@ def test_one_grey_pixel_in_the_last_chunk_makes_a_cross_entropy(x):
 
 
 def test_a_cut_file_is_a_usage_error(folder, monkeypatch, capsys):
-    monkeypatch.setattr(data, "MAPPED", 0)
+    monkeypatch.setattr(arrays, "MAPPED", 0)
     Path("cut.npy").write_bytes(Path("small.npy").read_bytes()[:-1])
     assert "cut.npy: not a readable" in refusal(capsys, "train", "--data", "cut.npy")
 

@@ -11,7 +11,7 @@ import pytest
 from command_line import metrics_of
 
 from numpy_vae import VAE, Adam, evaluate_elbo, evaluate_likelihood, fit
-from numpy_vae.data.dataset import Dataset
+from numpy_vae.data import Dataset
 
 pytestmark = pytest.mark.slow
 
@@ -25,8 +25,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from numpy_vae import VAE, evaluate_likelihood, fit, load_array, split_validation
-from numpy_vae.data import dataset as data
-from numpy_vae.data.dataset import Dataset, fingerprint
+from numpy_vae.data import Dataset, arrays, fingerprint
 from numpy_vae.training.loop import start_output_bias
 
 path, binarize, room = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -37,8 +36,7 @@ def use(images):
     vae = VAE(images.train.shape[1], (8,), 2, rng=0)
     start_output_bias(vae, images.train)
     fit(vae, images, epochs=1, binarize=binarize, rng=0, threads=2)
-    draws = "dynamic" if binarize == "dynamic" else "none"
-    evaluate_likelihood(vae, images.test, samples=1, binarize=draws, rng=0)
+    evaluate_likelihood(vae, images.test, samples=1, draw=binarize == "dynamic", rng=0)
 
 few = np.zeros((400, 1024), np.uint8)
 use(Dataset("few", few, few))
@@ -49,7 +47,7 @@ try:
     sys.exit("there is room for the file")
 except MemoryError:
     pass
-data.MAPPED = 0
+arrays.MAPPED = 0
 use(load_array(path))
 """
 
@@ -128,7 +126,7 @@ def test_a_step_uses_the_memory_that_the_one_before_has_freed():
 
 def test_training_and_evaluation_let_the_process_keep_freed_memory(monkeypatch):
     calls = []
-    for name in "train", "evaluate", "optim":
+    for name in "training.loop", "training.evaluate", "optim":
         monkeypatch.setattr(f"numpy_vae.{name}.keep_freed_memory", lambda n=name: calls.append(n))
     images = np.zeros((4, 5), np.float32)
     vae = VAE(5, (), 1, rng=0)
@@ -140,6 +138,6 @@ def test_training_and_evaluation_let_the_process_keep_freed_memory(monkeypatch):
     calls.clear()
     evaluate_elbo(vae, images, rng=0)
     evaluate_likelihood(vae, images, samples=1, rng=0)
-    assert calls == ["evaluate"] * 2
+    assert calls == ["training.evaluate"] * 2
     fit(vae, Dataset("few", images, images), epochs=1, rng=0)
-    assert calls == ["evaluate"] * 2 + ["train", "evaluate"]
+    assert calls == ["training.evaluate"] * 2 + ["training.loop", "training.evaluate"]

@@ -9,12 +9,12 @@ import numpy_vae
 
 PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
-    "starting", "checks", "files",
+    "starting", "checks", "files", "seeds",
     "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae",
     "memory", "optim",
     "gradcheck.report", "gradcheck.line", "gradcheck.differences", "gradcheck.taylor",
-    "gradcheck.check", "gradcheck.model",
-    "data.mapped", "data.dataset", "data.digits",
+    "gradcheck.check", "gradcheck.model", "data.mapped", "data.dataset",
+    "data.mnist", "data.arrays", "data.digits", "data.binarize",
     "training.team", "training.evaluate", "training.loop",
     "figures.style", "figures.mosaics", "figures.plots", "figures.of_a_run", "figures.explorer",
     "runs.owned", "runs.checkpoint", "runs.directory", "runs.progress",

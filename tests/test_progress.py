@@ -13,7 +13,7 @@ import pytest
 from command_line import train
 
 from numpy_vae import VAE, Progress, fit
-from numpy_vae.data.dataset import Dataset
+from numpy_vae.data import Dataset
 from numpy_vae.runs.progress import duration, epoch_line, step_line
 from numpy_vae.training.loop import Record, Step
 

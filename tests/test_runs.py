@@ -234,6 +234,7 @@ def test_what_was_not_evaluated_is_an_empty_cell(folder):
         ({"patience": None, "image_shape": None, "data_dir": "x"}, ""),
         ({"data": 3}, "data is no text"),
         ({"data_dir": 7}, "data_dir is no text"),
+        ({"name": 7}, "name is no text"),
         ({"fingerprint": None}, "fingerprint is no text"),
         ({"likelihood": "gaussian"}, "likelihood is 'gaussian', must be one of bernoulli"),
         ({"binarize": "x"}, "binarize is 'x', must be one of"),

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.dataset import Dataset, Part, binarized, left_to_draw, read_images
+from ..data.arrays import Part, read_images
+from ..data.binarize import binarize
+from ..data.dataset import Dataset
 from ..files import save_arrays
 from ..likelihood import check_values
 from ..params import Array
@@ -66,29 +68,29 @@ def run(args: argparse.Namespace) -> int:
         own = OwnFiles(Path(args.run), overwrite=args.overwrite)
         out = free_path(own, args.out, "latents.npz", [".npz"])
         state = open_run(own.folder)
-        vae, binarize = state.kept, state.settings["binarize"]
+        vae, mode = state.kept, state.settings["binarize"]
         check_not_read(out, args.data or state.settings["data"])
         if args.data is None:
             parts = parts_of(data_of(state, data_dir=args.data_dir))
         elif args.data in NAMED:
-            parts = parts_of(binarized(load_images(args.data, args.data_dir), binarize))
+            parts = parts_of(binarize(load_images(args.data, args.data_dir), mode))
         elif args.data_dir is not None:
             raise ValueError(f"--data-dir applies to --data mnist, not to --data {args.data}")
         else:
             # A static draw belongs to the images of the run; others are drawn like dynamic ones.
-            binarize = "dynamic" if binarize == "static" else binarize
+            mode = "dynamic" if mode == "static" else mode
             parts = {
-                part: (binarized(Dataset(args.data, x, x), binarize).test, labels)
+                part: (binarize(Dataset(args.data, x, x), mode).test, labels)
                 for part, (x, labels) in read_images(args.data)[0].items()
             }
         for x, _ in parts.values():
             check_width(x, vae)
             check_values(vae.likelihood, x, f"--data {args.data or state.settings['data']}")
-    rng = np.random.default_rng(args.seed)
+    pixels = np.random.default_rng(args.seed) if mode == "dynamic" else None
     arrays: dict[str, Array] = {}
     for part, (x, labels) in parts.items():
         with arithmetic_of(args.run):
-            mu, logvar = encode_images(vae, x, binarize=left_to_draw(binarize), rng=rng)
+            mu, logvar = encode_images(vae, x, pixels=pixels)
         found = {"mu": mu, "logvar": logvar} | ({} if labels is None else {"labels": labels})
         arrays |= {f"{part}_{name}" if part else name: a for name, a in found.items()}
     out.parent.mkdir(parents=True, exist_ok=True)

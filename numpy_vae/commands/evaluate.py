@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_whole
-from ..data.dataset import left_to_draw
-from ..data.mapped import chunks, subset
+from ..data.mapped import Images, chunks, subset
 from ..likelihood import check_values
-from ..params import Array
 from ..runs.directory import open_run
 from ..runs.progress import Progress, duration, say_result
 from ..training.evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
@@ -100,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with arithmetic_of(args.run):
             found = evaluate_likelihood(
-                vae, images, samples=args.samples, binarize=left_to_draw(settings["binarize"]),
+                vae, images, samples=args.samples, draw=settings["binarize"] == "dynamic",
                 rng=args.seed, on_images=show,
             )  # fmt: skip
     finally:
@@ -119,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def is_binary(images: Array, settings: Mapping[str, Any]) -> bool:
+def is_binary(images: Images, settings: Mapping[str, Any]) -> bool:
     """Return whether the pixels are 0 or 1, so that Bernoulli's is a likelihood of them."""
     if settings["binarize"] != "none":
         return True

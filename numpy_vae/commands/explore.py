@@ -10,7 +10,7 @@ import numpy as np
 from .. import posterior
 from ..blocks import MAX_WIDTH
 from ..data.dataset import value_range
-from ..data.mapped import subset
+from ..data.mapped import Images, subset
 from ..figures.explorer import MAX_POINTS, explorer_page
 from ..runs.directory import open_run
 from ..runs.owned import OwnFiles
@@ -25,7 +25,7 @@ from .arguments import (
     add_run,
     whole,
 )
-from .inputs import arithmetic_of, data_of, free_path, refusals, say_if_gone_on, shape_of
+from .inputs import arithmetic_of, data_of, free_path, name_of, refusals, say_if_gone_on, shape_of
 
 EXPLORE = """\
 Write one HTML file with the decoder of a run inside, which needs no network and nothing else:
@@ -85,8 +85,9 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--dims is {asked}, must be from 1 to {vae.latent_dim}")
         shape = shape_of(state, args.image_shape)
         mu = kl = labels = None
+        shown: Images
         if args.no_points:
-            name, shown = Path(settings["data"]).stem, vae.sample(200, rng=0)
+            name, shown = name_of(settings), vae.sample(200, rng=0)
         else:
             data = data_of(state, args.data, args.data_dir)
             n = len(data.train)
@@ -94,9 +95,10 @@ def run(args: argparse.Namespace) -> int:
             rows = np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(int)
             name, shown = data.name, subset(data.train, rows)
             labels = None if data.train_labels is None else data.train_labels[rows]
-            rng = np.random.default_rng(state.streams.test_seed)
+            drawn = settings["binarize"] == "dynamic"
+            pixels = np.random.default_rng(state.streams.test_seed) if drawn else None
             with arithmetic_of(args.run):
-                mu, logvar = encode_images(vae, shown, binarize=settings["binarize"], rng=rng)
+                mu, logvar = encode_images(vae, shown, pixels=pixels)
                 kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
             kl = kls.mean(axis=0)
         page = explorer_page(

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..checks import check_whole, overflow_raises
-from ..data.dataset import (
-    Dataset,
-    binarized,
-    fingerprint,
-    guess_image_shape,
-    load_array,
-    load_mnist,
-    split_validation,
-)
+from ..data.arrays import load_array
+from ..data.binarize import binarize
+from ..data.dataset import Dataset, fingerprint, guess_image_shape, split_validation
 from ..data.digits import load_digits
+from ..data.mapped import Images
+from ..data.mnist import load_mnist
 from ..files import check_writable
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood, make_likelihood
-from ..params import Array
 from ..runs.checkpoint import Checkpoint
 from ..runs.directory import FILES, open_run
 from ..runs.owned import OwnFiles
@@ -134,7 +130,7 @@ def shape_of(state: Checkpoint, asked: tuple[int, int] | None) -> tuple[int, int
     return guess_image_shape(data_dim) if own is None else check_image_shape(tuple(own), data_dim)
 
 
-def check_width(images: Array, vae: VAE) -> None:
+def check_width(images: Images, vae: VAE) -> None:
     """Raise ValueError unless the images, (N, D), have as many pixels as those of the model."""
     if images.shape[1] != vae.data_dim:
         raise ValueError(
@@ -196,11 +192,16 @@ def data_of(
     return prepared(data, settings["binarize"], settings["validation"])
 
 
-def prepared(data: Dataset, binarize: str, validation: int) -> Dataset:
-    """Return the data as they are trained on: binarized, and some set aside for validation."""
+def name_of(settings: Mapping[str, Any]) -> str:
+    """Return what the data of a run are called, without loading them."""
+    return settings.get("name") or Path(settings["data"]).stem
+
+
+def prepared(data: Dataset, mode: str, validation: int) -> Dataset:
+    """Return the data as they are trained on: binarised, and some set aside for validation."""
     check_whole("--validation", validation, 0, len(data.train) - 1)
     # In this order, so that a training image is drawn alike whatever is set aside.
-    return split_validation(binarized(data, binarize), validation)
+    return split_validation(binarize(data, mode), validation)
 
 
 def described(vae: VAE) -> str:

@@ -12,7 +12,8 @@ from typing import IO, TypeAlias
 
 import numpy as np
 
-from ..data.dataset import Dataset, black_or_white
+from ..data.binarize import black_or_white
+from ..data.dataset import Dataset
 from ..data.mapped import subset
 from ..figures import FIGURES, FORMATS
 from ..files import check_writable

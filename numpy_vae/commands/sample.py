@@ -8,15 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.mapped import chunks
 from ..figures import FORMATS
 from ..files import save_arrays
 from ..runs.directory import open_run
 from ..runs.owned import OwnFiles
 from ..runs.progress import say
 from .arguments import Subparsers, add_command, add_image_shape, add_out, add_run, add_seed, whole
-from .inputs import arithmetic_of, check_drawing, free_path, refusals, say_if_gone_on, shape_of
+from .inputs import (
+    arithmetic_of,
+    check_drawing,
+    free_path,
+    name_of,
+    refusals,
+    say_if_gone_on,
+    shape_of,
+)
 
-MAX_SAMPLED, MAX_PICTURED, IMAGES_AT_ONCE = 1_000_000, 2_500, 1_000
+MAX_SAMPLED, MAX_PICTURED = 1_000_000, 2_500
 
 SAMPLE = """\
 Draw z from the prior N(0, I) and decode it: the images are the means of p(x|z).
@@ -56,14 +65,13 @@ def run(args: argparse.Namespace) -> int:
     vae = state.kept
     z = np.random.default_rng(args.seed).standard_normal((args.n, vae.latent_dim))
     with arithmetic_of(args.run):
-        chunks = [vae.decode(z[i : i + IMAGES_AT_ONCE]) for i in range(0, len(z), IMAGES_AT_ONCE)]
-    images = np.concatenate(chunks)
+        images = np.concatenate([vae.decode(z[rows]) for rows in chunks(z)])
     out.parent.mkdir(parents=True, exist_ok=True)
     if pictured:
         from ..figures.of_a_run import save_samples
 
         write = partial(own.write, model=state.model_id)
-        save_samples(out, images, shape, name=Path(state.settings["data"]).stem, write=write)
+        save_samples(out, images, shape, name=name_of(state.settings), write=write)
     else:
         with own.write(out, state.model_id) as stream:
             save_arrays(stream, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})

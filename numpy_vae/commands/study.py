@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ..data.dataset import load_mnist
 from ..data.digits import load_digits
+from ..data.mnist import load_mnist
 from ..files import atomic_write, check_absent, check_writable
 from ..runs.progress import complain, say_result
 from .arguments import Subparsers, add_command, add_data_dir, add_seed, path

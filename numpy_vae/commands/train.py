@@ -19,7 +19,8 @@ import numpy as np
 
 from .. import __version__
 from ..checks import check_whole
-from ..data.dataset import BINARIZE, Dataset, fingerprint, left_to_draw
+from ..data.binarize import BINARIZE
+from ..data.dataset import Dataset, fingerprint
 from ..likelihood import check_values
 from ..optim import MAX_LR, SCHEDULES, Adam, Average
 from ..runs.checkpoint import Checkpoint, save_checkpoint
@@ -311,6 +312,7 @@ def begin(args: argparse.Namespace, held: ExitStack) -> Run:
     settings = {
         "data": absolute(name),
         "data_dir": None if args.data_dir is None else absolute(args.data_dir),
+        "name": data.name,
         "fingerprint": seen,
         "image_shape": data.image_shape,
         "training_images": len(data.train),
@@ -509,9 +511,7 @@ def finish(
     folder, model = own.folder, state.model_id
     kept_epoch = state.best.epoch if state.best is not None and state.best.epoch else len(history)
     binarize = settings["binarize"]
-    test = evaluate_elbo(
-        vae, data.test, binarize=left_to_draw(binarize), rng=state.streams.test_seed
-    )
+    test = evaluate_elbo(vae, data.test, draw=binarize == "dynamic", rng=state.streams.test_seed)
     metrics: dict[str, Any] = {
         "test_elbo": test.elbo,
         "test_reconstruction": test.reconstruction,

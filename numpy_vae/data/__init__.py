@@ -1,6 +1,21 @@
 """Images in, minibatches out.
 
-dataset   a data set, the MNIST files, a user's own arrays, binarisation, minibatches
-mapped    images that stay on the disk
-digits    synthetic digits, drawn by NumPy
+dataset    a data set, its validation images, and the fingerprint by which a run knows it
+mnist      the MNIST files: found, downloaded, read
+arrays     your own arrays, from a .npy or .npz file
+digits     synthetic digits, drawn by NumPy
+binarize   four binarisations; minibatches
+mapped     images that stay on the disk
 """
+
+from .arrays import load_array, read_images
+from .binarize import BINARIZE, batch, binarize, minibatches, to_float
+from .dataset import Dataset, fingerprint, split_validation
+from .digits import load_digits
+from .mapped import Images
+from .mnist import load_mnist
+
+__all__ = [
+    "BINARIZE", "Dataset", "Images", "batch", "binarize", "fingerprint", "load_array",
+    "load_digits", "load_mnist", "minibatches", "read_images", "split_validation", "to_float",
+]  # fmt: skip

@@ -1,20 +1,17 @@
 """Images that stay on the disk: which rows of a file, and what becomes of them when they are read.
 
-Letters of this module: M rows of a file, N rows of a data set, B rows that are read, D pixels.
+Axes: M rows of a file, N rows of a data set, B rows that are read, D pixels.
 
-A mapped file takes no memory, but each thing done to an array of it would: a shuffle, a split, a
-conversion. `Rows` only notes them, `index` the rows and their order, `convert` what becomes of the
-pixels, and does them to the B rows that somebody asks for. So a minibatch reads its own rows and no
-others, since the file holds the D pixels of a row side by side (C order).
+A mapped file takes no memory, but a shuffle, a split or a conversion of it would. `Rows` only notes
+them, `index` the rows and their order, `convert` what becomes of the pixels, and does them to the B
+rows that are asked for. The D pixels of a row are side by side in the file (C order), so no other
+rows are read. Code that uses `Images` need not know where they are: `subset`, `gather` and `chunks`
+take either kind, and what goes over all of a data set goes over `chunks` of it.
 
-Code that uses images need not know where they are: `subset`, `chunks` and `gathered` take either
-kind, and what goes over all of a data set goes over `chunks` of it, of some MB.
-
-A file may be changed while it is mapped. So each read checks the size and modification time of the
-file before and after, and that the values are finite. Two kinds of change go unnoticed: one within
-the resolution of the file system's clock, some milliseconds, before a read, and one through another
-mapping of the file, since the system updates the modification time late. A file that is truncated
-in the microseconds between the check and the read still kills the process (SIGBUS).
+A file may be changed while it is mapped. So each read checks its size and modification time before
+and after, and that the values are finite. A change within the resolution of the file system's clock
+goes unnoticed, and so does one through another mapping of the file. A file that is truncated in the
+microseconds between check and read still kills the process (SIGBUS).
 """
 
 from __future__ import annotations
@@ -22,9 +19,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -32,7 +30,8 @@ from numpy.typing import DTypeLike, NDArray
 Which = slice | NDArray[np.intp] | NDArray[np.bool_]
 Convert = Callable[[NDArray[Any]], NDArray[Any]]
 
-_CHUNK = 1 << 20  # pixels that are worked on at once, some 10 MB
+# What is worked on at once. More would only take more memory: of 2^20 pixels it is some 10 MB.
+ROWS_AT_ONCE, PIXELS_AT_ONCE = 500, 1 << 20
 
 
 class MappedFile:
@@ -66,21 +65,19 @@ class MappedFile:
             raise OSError(f"{self.path}: changed while it was in use, must not change")
 
     def _look(self) -> tuple[int, ...] | None:
-        try:
+        with suppress(OSError):
             found = os.stat(self.path)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+            return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return None
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Some rows of an array on the disk, in the place of an array of images (N, D).
 
-    Of an array they have `shape`, `ndim`, `dtype` and `len`; an index of rows, which reads
-    those rows and gives what the same index of an array gives; and `min` and `max`. None of these
-    takes memory for the other rows. There is no arithmetic and no index of pixels. NumPy's own
-    functions take them for an array, and read them all.
+    They have an array's `shape`, `ndim`, `dtype`, `len`, `min` and `max`, and an index of rows,
+    which reads those rows. None of these takes memory for the others. There is no arithmetic and no
+    index of pixels. NumPy's own functions take them for an array, and read them all.
     """
 
     source: MappedFile | Rows
@@ -129,27 +126,24 @@ class Rows:
         return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-def rows_of(source: MappedFile | Rows, dtype: DTypeLike, convert: Convert) -> NDArray[Any]:
-    """Return all rows of `source`, to be read as `dtype` by way of `convert`: see `Rows`."""
-    # Typed as what they stand for.
-    return cast(NDArray[Any], Rows(source, np.arange(len(source)), np.dtype(dtype), convert))
+Images: TypeAlias = NDArray[Any] | Rows  # (N, D), uint8 or float32
 
 
-def subset(images: NDArray[Any] | Rows, which: Which) -> NDArray[Any]:
+def subset(images: Images, which: Which) -> Images:
     """Return some of the rows of images; of those on the disk none is read."""
     if isinstance(images, Rows):
-        return cast(NDArray[Any], replace(images, index=images.index[which]))
+        return replace(images, index=images.index[which])
     return images[which]
 
 
-def gathered(images: NDArray[Any] | Rows, which: NDArray[np.intp] | slice) -> NDArray[Any]:
+def gather(images: Images, which: NDArray[np.intp] | slice) -> NDArray[Any]:
     """Return some of the rows of images, read and in memory."""
     if isinstance(images, Rows) or isinstance(which, slice):
         return images[which]
     return images.take(which, axis=0)  # faster than images[which]
 
 
-def chunks(images: NDArray[Any] | Rows | MappedFile) -> Iterator[slice]:
+def chunks(images: Images | MappedFile) -> Iterator[slice]:
     """Return slices of rows, one after another, that memory is sure to hold at once."""
-    step = max(1, _CHUNK // math.prod(images.shape[1:]))
+    step = min(ROWS_AT_ONCE, max(1, PIXELS_AT_ONCE // math.prod(images.shape[1:])))
     return (slice(start, start + step) for start in range(0, len(images), step))

@@ -21,7 +21,9 @@ from matplotlib.font_manager import findfont, get_font
 
 from .. import posterior
 from ..checks import check_choice
-from ..data.dataset import Dataset, guess_image_shape, to_float, value_range
+from ..data.binarize import to_float
+from ..data.dataset import Dataset, guess_image_shape, value_range
+from ..data.mapped import Images
 from ..files import atomic_write
 from ..params import Array
 from ..training.evaluate import encode_images
@@ -61,8 +63,8 @@ UNITS = {  # of the factors of `load_digits`
 
 
 def save_figures(
-    folder: str | os.PathLike[str], vae: VAE, data: Dataset, x: Array, history: Sequence[Record], *,
-    rng: np.random.Generator | int | None, format: str = "png", kept_epoch: int | None = None,
+    folder: str | os.PathLike[str], vae: VAE, data: Dataset, x: Images, history: Sequence[Record],
+    *, rng: np.random.Generator | int | None, format: str = "png", kept_epoch: int | None = None,
     write: Write = atomic_write,
 ) -> list[Path]:  # fmt: skip
     """Write the figures that a run can have, each file whole or not at all; return their paths.
@@ -74,7 +76,7 @@ def save_figures(
     ----------
     data : Dataset
         Names the figures, gives the shape of an image, the labels and the factors.
-    x : ndarray, shape (B, D), B >= 1, uint8 or float
+    x : ndarray or Rows, shape (B, D), B >= 1, uint8 or float
         The first B test images as the model saw them; uint8 pixels stand for value / 255.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         Draws the samples.

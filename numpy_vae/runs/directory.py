@@ -26,7 +26,7 @@ from typing import Any
 from ..bounds import BOUNDS
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..checks import check_choice, check_real, check_whole, shorten
-from ..data.dataset import BINARIZE
+from ..data.binarize import BINARIZE
 from ..files import TEMPORARY, check_writable, lock, remove_torn
 from ..optim import SCHEDULES
 from .owned import CONFIG, HISTORY, LIST, METRICS, OwnFiles
@@ -188,8 +188,9 @@ def _check_settings(state: Checkpoint) -> None:
     for name in "data", "fingerprint":
         if not isinstance(settings[name], str):
             raise ValueError(f"{name} is no text")
-    if not isinstance(settings["data_dir"], str | None):
-        raise ValueError("data_dir is no text")
+    for name in "data_dir", "name":
+        if not isinstance(settings.get(name), str | None):
+            raise ValueError(f"{name} is no text")
     check_choice("likelihood", settings["likelihood"], [state.vae.likelihood.name])
     check_choice("binarize", settings["binarize"], BINARIZE)
     check_choice("bound", settings["bound"], BOUNDS)

@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..bounds import log_weights
-from ..data.dataset import Dataset, binarized, to_float
+from ..data.binarize import binarize, to_float
+from ..data.dataset import Dataset
 from ..likelihood import Gaussian
 from ..params import Array
 from ..training.evaluate import standard_error
@@ -102,7 +103,7 @@ def run(setting: Setting) -> Found:
         TRAINED: trained_linear(data, 30 if setting.quick else 12, setting.seed),
     }
     grey = to_float(data.test[:exactly], np.float64)
-    binary = to_float(binarized(data, "static").test[:exactly], np.float64)
+    binary = to_float(binarize(data, "static").test[:exactly], np.float64)
     curved = trained_curved(data, setting)
     exact = {name: exact_linear(vae, grey) for name, vae in linear.items()}
     exact[CURVED] = exact_curved(curved, binary, STEP)

@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import posterior
-from ..data.dataset import Dataset, to_float
+from ..data.binarize import to_float
+from ..data.dataset import Dataset
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood
 from ..optim import Adam, cosine
 from ..params import Array

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from ..data.dataset import Dataset, batch, to_float
+from ..data.binarize import batch, to_float
+from ..data.dataset import Dataset
 from ..layers import Activation, Dense
 from ..likelihood import Likelihood
 from ..network import Network, Trace
@@ -155,7 +156,7 @@ class Found(NamedTuple):
 def draw_batch(vae: VAE, data: Dataset, rng: np.random.Generator) -> tuple[Array, Array]:
     """Return binarised images and noise, (B, D) and (B, Z)."""
     rows = rng.integers(len(data.train), size=BATCH)
-    x = batch(data.train, rows, binarize="dynamic", rng=rng, dtype=vae.params.dtype)
+    x = batch(data.train, rows, pixels=rng, dtype=vae.params.dtype)
     return x, rng.standard_normal((BATCH, vae.latent_dim))
 
 
@@ -195,7 +196,7 @@ def walk(
             here = as_two(two.params)
             for distances, vae in zip(apart_by, models[1:], strict=True):
                 distances.append(distance(here, as_two(vae.params)))
-    tests = [evaluate_elbo(vae, data.test, binarize="dynamic", rng=seed) for vae in models]
+    tests = [evaluate_elbo(vae, data.test, draw=True, rng=seed) for vae in models]
     elbo, *elbos = (test.elbo for test in tests)
     return [
         Walk(what, at, np.array(distances), flip, (elbo, other))
@@ -271,7 +272,7 @@ def run(setting: Setting) -> Found:
     x = to_float(data.test[:6], np.float64)
     elbos, pictures = {}, {"image": x}
     for name, reader in readers.items():
-        elbos[name] = evaluate_elbo(reader, data.test, binarize="dynamic", rng=seed)
+        elbos[name] = evaluate_elbo(reader, data.test, draw=True, rng=seed)
         pictures[name] = reader.reconstruct(x)
     same = [from_the_same_weights(vae, data, seed) for vae in (two, single)]
     return Found(same, walks, clipped, one.params["heads.W"], elbos, pictures, shape_of(data))

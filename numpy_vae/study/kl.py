@@ -32,7 +32,8 @@ import numpy as np
 
 from .. import posterior
 from ..bounds import Terms
-from ..data.dataset import Dataset, batch
+from ..data.binarize import batch
+from ..data.dataset import Dataset
 from ..optim import Adam
 from ..params import Array
 from ..training.loop import spawn_streams
@@ -118,7 +119,7 @@ def run(setting: Setting) -> Found:
     draws, pixels, plain = np.random.default_rng(setting.seed).spawn(3)
     vae = VAE(data.train.shape[1], (hidden,), latent, rng=setting.seed)
     train_and_test(vae, data, epochs=epochs, lr=2e-3, seed=setting.seed)
-    x = batch(data.test, slice(100), binarize="dynamic", rng=pixels)
+    x = batch(data.test, slice(100), pixels=pixels)
     y = plain.standard_normal((60, 11)) @ plain.standard_normal((11, 11))
     return Found(
         points=[point(mu, logvar, draws) for mu, logvar in POINTS],
@@ -234,7 +235,7 @@ def first_steps(sign: int, data: Dataset, hidden: int, latent: int, seed: int) -
     kls, losses = [], []
     for _ in range(100):
         rows = streams.order.integers(len(data.train), size=100)
-        x = batch(data.train, rows, binarize="dynamic", rng=streams.pixels)
+        x = batch(data.train, rows, pixels=streams.pixels)
         trace = vae.forward(x, streams.noise.standard_normal((len(x), latent), np.float32))
         nll, kl = vae.loss(trace)
         kls.append(float(kl.mean()))

@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..data.dataset import Dataset, to_float
+from ..data.binarize import to_float
+from ..data.dataset import Dataset
 from ..likelihood import Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian, Likelihood
 from ..params import Array
 from ..training.evaluate import Elbo, active_dimensions

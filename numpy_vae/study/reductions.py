@@ -30,7 +30,8 @@ import numpy as np
 
 from .. import posterior
 from ..bounds import Terms
-from ..data.dataset import Dataset, batch, to_float
+from ..data.binarize import batch, to_float
+from ..data.dataset import Dataset
 from ..likelihood import Bernoulli, Gaussian
 from ..network import Trace
 from ..optim import Adam
@@ -201,7 +202,7 @@ def walk(optimiser: str, data: Dataset, seed: int) -> Walk:
         adam, rng = Adam(vae.params), np.random.default_rng(seed)
         for t in range(STEPS):
             rows = rng.integers(len(data.train), size=BATCH)
-            x = batch(data.train, rows, binarize="dynamic", rng=rng, dtype=np.float64)
+            x = batch(data.train, rows, pixels=rng, dtype=np.float64)
             trace = vae.forward(x, rng.standard_normal((BATCH, 8)))
             weights = np.full(BATCH, factor / BATCH)
             grads = vae.terms_backward(trace, Terms(weights, weights))
@@ -213,7 +214,7 @@ def walk(optimiser: str, data: Dataset, seed: int) -> Walk:
                 firsts.append(np.linalg.norm(vae.params.flat - start))
         ends.append(vae)
     mean, total = (vae.params.flat for vae in ends)
-    elbos = [evaluate_elbo(vae, data.test[:500], binarize="dynamic", rng=seed) for vae in ends]
+    elbos = [evaluate_elbo(vae, data.test[:500], draw=True, rng=seed) for vae in ends]
     return Walk(
         optimiser,
         first=float(firsts[1] / firsts[0]),

@@ -37,7 +37,8 @@ import numpy as np
 
 from .. import posterior
 from ..bounds import Terms
-from ..data.dataset import Dataset, batch, minibatches
+from ..data.binarize import batch, minibatches
+from ..data.dataset import Dataset
 from ..optim import Adam
 from ..params import Array
 from ..training.loop import spawn_streams, train_step
@@ -114,7 +115,7 @@ def run(setting: Setting) -> Found:
     z = draws(MU, LOGVAR, DRAWS, setting.seed)
     models = [train(noise, data, hidden, latent, epochs, setting.seed) for noise in NOISES]
     rng = np.random.default_rng(setting.seed)
-    x = batch(data.test, slice(None), binarize="dynamic", rng=rng)
+    x = batch(data.test, slice(None), pixels=rng)
     eps = rng.standard_normal((len(x), latent), np.float32)
     honest, quiet = models[0].forward(x, eps), models[-1].forward(x, NOISES[-1] * eps)
     codes = {"z of the honest model": honest.z, "mu of the honest model": honest.mu}
@@ -201,7 +202,7 @@ def train(noise: float, data: Dataset, hidden: int, latent: int, epochs: int, se
     adam, grads, streams = Adam(vae.params, lr=2e-3), [vae.params.zeros_like()], spawn_streams(seed)
     for _ in range(epochs):
         for rows in minibatches(len(data.train), 100, streams.order):
-            x = batch(data.train, rows, binarize="dynamic", rng=streams.pixels)
+            x = batch(data.train, rows, pixels=streams.pixels)
             eps = streams.noise.standard_normal((len(x), latent), np.float32)
             train_step(vae, adam, x, noise * eps, grads)
     return vae

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from ..data.dataset import Dataset, to_float
+from ..data.binarize import to_float
+from ..data.dataset import Dataset
 from ..network import Network
 from ..params import Array
 from ..training.evaluate import Elbo, active_dimensions

@@ -38,33 +38,33 @@ import numpy as np
 
 from .. import posterior
 from ..bounds import log_weights
-from ..checks import check_choice, check_whole, overflow_raises
-from ..data.dataset import batch
+from ..checks import check_whole, overflow_raises
+from ..data.binarize import batch
+from ..data.mapped import ROWS_AT_ONCE, Images, chunks
 from ..likelihood import check_values
 from ..memory import keep_freed_memory
 from ..params import Array
 from ..vae import VAE
 
-BATCH_SIZE = 500  # images evaluated at once; more would only take more memory
 # 5 samples of 100 images are one product of 500 rows: the threads of a BLAS meet once instead of
 # five times. The draws are the same for any number of samples at once; of images they are not.
-IMAGES_AT_ONCE, SAMPLES_AT_ONCE = 100, 5
+SAMPLES_AT_ONCE = 5
+IMAGES_AT_ONCE = ROWS_AT_ONCE // SAMPLES_AT_ONCE
 MAX_IMPORTANCE_SAMPLES = 10_000_000
 ACTIVE = 0.01  # the variance over images of the posterior mean of an active dimension
 
 
 def encode_images(
-    vae: VAE, images: Array, *, binarize: str = "none", rng: np.random.Generator | None = None
+    vae: VAE, images: Images, *, pixels: np.random.Generator | None = None
 ) -> tuple[Array, Array]:
     """Return mu and logvar of q(z | x), both (N, Z), for images (N, D), some at a time.
 
-    `binarize` and `rng` are those of `numpy_vae.data.dataset.batch`.
+    With `pixels` they are drawn from it, as by `numpy_vae.data.batch`.
     """
     mu = np.empty((len(images), vae.latent_dim), vae.params.dtype)
     logvar = np.empty_like(mu)
-    for start in range(0, len(images), BATCH_SIZE):
-        rows = slice(start, start + BATCH_SIZE)
-        x = batch(images, rows, binarize=binarize, rng=rng, dtype=vae.params.dtype)
+    for rows in chunks(images):
+        x = batch(images, rows, pixels=pixels, dtype=vae.params.dtype)
         mu[rows], logvar[rows] = vae.encode(x)
     return mu, logvar
 
@@ -84,9 +84,9 @@ def elbo_of(reconstruction: float, kl: float) -> Elbo:
 
 def evaluate_elbo(
     vae: VAE,
-    images: Array,
+    images: Images,
     *,
-    binarize: str = "none",
+    draw: bool = False,
     rng: np.random.Generator | int | None = None,
 ) -> Elbo:
     """Return the mean ELBO over `images`, with one draw of the noise and of the pixels.
@@ -94,10 +94,9 @@ def evaluate_elbo(
     Parameters
     ----------
     vae : VAE
-    images : ndarray, shape (N, D), uint8 or float
-    binarize : {"none", "dynamic"}
-        "dynamic" draws the pixels here. What else there is must be done to the data before, with
-        `numpy_vae.data.dataset.binarized`.
+    images : ndarray or Rows, shape (N, D), uint8 or float
+    draw : bool
+        Whether the pixels are drawn here, as of data that are binarised dynamically.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         The same seed gives the same draws, so two models are compared on the same numbers.
 
@@ -106,7 +105,6 @@ def evaluate_elbo(
     ValueError, FloatingPointError
         For no images, or values that the likelihood refuses; if a value is not finite on the way.
     """
-    check_choice("binarize", binarize, ("none", "dynamic"))
     if len(images) == 0:
         raise ValueError("images are empty, must be at least one")
     check_values(vae.likelihood, images, "the images")
@@ -114,9 +112,8 @@ def evaluate_elbo(
     # Not the children from which a run of the same seed draws its weights and its order.
     noise, pixels = np.random.default_rng(rng).spawn(6)[4:]
     reconstruction = kl = 0.0
-    for start in range(0, len(images), BATCH_SIZE):
-        rows = slice(start, start + BATCH_SIZE)
-        x = batch(images, rows, binarize=binarize, rng=pixels, dtype=vae.params.dtype)
+    for rows in chunks(images):
+        x = batch(images, rows, pixels=pixels if draw else None, dtype=vae.params.dtype)
         eps = noise.standard_normal((len(x), vae.latent_dim))
         with overflow_raises():
             losses = vae.loss(vae.forward(x, eps))
@@ -187,10 +184,10 @@ def standard_error(values: Array) -> float | None:
 
 def evaluate_likelihood(
     vae: VAE,
-    images: Array,
+    images: Images,
     *,
     samples: int = 5000,
-    binarize: str = "none",
+    draw: bool = False,
     rng: np.random.Generator | int | None = None,
     on_images: Callable[[int], None] | None = None,
 ) -> Evaluation:
@@ -199,10 +196,10 @@ def evaluate_likelihood(
     Parameters
     ----------
     vae : VAE
-    images : ndarray, shape (N, D), uint8 or float
+    images : ndarray or Rows, shape (N, D), uint8 or float
     samples : int
         S, draws of z for each image.
-    binarize : {"none", "dynamic"}
+    draw : bool
         As in `evaluate_elbo`. The pixels are drawn once, and do not depend on `samples`: with the
         same seed, two models see the same images, so that their difference can be paired.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
@@ -214,7 +211,6 @@ def evaluate_likelihood(
     ValueError, FloatingPointError
         As in `evaluate_elbo`; and ValueError if a setting is out of range.
     """
-    check_choice("binarize", binarize, ("none", "dynamic"))
     check_whole("samples", samples, 1, MAX_IMPORTANCE_SAMPLES)
     if len(images) == 0:
         raise ValueError("images are empty, must be at least one")
@@ -224,7 +220,7 @@ def evaluate_likelihood(
     chunks = []
     for start in range(0, len(images), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)
-        x = batch(images, rows, binarize=binarize, rng=pixels, dtype=vae.params.dtype)
+        x = batch(images, rows, pixels=pixels if draw else None, dtype=vae.params.dtype)
         with overflow_raises():
             chunks.append(_evaluate_chunk(vae, x, samples, noise))
         if on_images is not None:

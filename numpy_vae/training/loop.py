@@ -29,7 +29,9 @@ import numpy as np
 
 from ..bounds import BOUNDS, Terms
 from ..checks import check_choice, check_real, check_whole, overflow_raises
-from ..data.dataset import Dataset, batch, binarized, left_to_draw, minibatches, to_float
+from ..data.binarize import batch, binarize, minibatches, to_float
+from ..data.dataset import Dataset
+from ..data.mapped import Images, chunks
 from ..likelihood import check_values
 from ..memory import keep_freed_memory
 from ..optim import SCHEDULES, Adam, Average
@@ -143,7 +145,7 @@ def spawn_streams(rng: np.random.Generator | int | None) -> Streams:
     return Streams(initialisation, order, noise, pixels, int(parent.integers(1 << 63)))
 
 
-def start_output_bias(vae: VAE, images: Array) -> None:
+def start_output_bias(vae: VAE, images: Images) -> None:
     """Start the output biases where, by themselves, they make the decoder give the mean image.
 
     For the Bernoulli likelihood those are the log-odds of each pixel. The mean of pixels in [0, 1]
@@ -152,11 +154,11 @@ def start_output_bias(vae: VAE, images: Array) -> None:
 
     Parameters
     ----------
-    images : ndarray, shape (N, D), uint8 or float
+    images : ndarray or Rows, shape (N, D), uint8 or float
     """
     total = np.zeros(images.shape[1])
-    for start in range(0, len(images), 1000):
-        total += to_float(images[start : start + 1000], np.float64).sum(axis=0)
+    for rows in chunks(images):
+        total += to_float(images[rows], np.float64).sum(axis=0)
     low, high = vae.likelihood.support
     if math.isfinite(high - low):
         mean = (total + (low + high) / 2) / (len(images) + 1)
@@ -355,8 +357,8 @@ def train_epochs(
         if best is None:
             raise ValueError(f"patience is {patience}, must be None without best=Best(vae.params)")
     data = _prepared(vae, data, binarize)
-    draws = left_to_draw(binarize)
     streams = rng if isinstance(rng, Streams) else spawn_streams(rng)
+    pixels = streams.pixels if binarize == "dynamic" else None
     adam = Adam(vae.params, lr) if adam is None else adam
     evaluated = vae if average is None else vae.over(average.mean)
     team = Team(suitable_threads(batch_size, samples) if threads is None else threads)
@@ -375,7 +377,7 @@ def train_epochs(
         sums, seen = np.zeros(3), 0
         with team:
             for i, rows in enumerate(minibatches(n, batch_size, streams.order), start=1):
-                x = batch(data.train, rows, binarize=draws, rng=streams.pixels, dtype=dtype)
+                x = batch(data.train, rows, pixels=pixels, dtype=dtype)
                 lead = (samples, len(x)) if samples > 1 else (len(x),)
                 eps = streams.noise.standard_normal((*lead, vae.latent_dim), dtype)
                 elapsed = epoch - 1 + (i - 1) / batches  # epochs, with a fraction
@@ -399,7 +401,8 @@ def train_epochs(
         if epoch == epochs or epoch % evaluate_every == 0:
             held_out = data.test if data.validation is None else data.validation
             try:
-                found = evaluate_elbo(evaluated, held_out, binarize=draws, rng=streams.test_seed)
+                draw = pixels is not None
+                found = evaluate_elbo(evaluated, held_out, draw=draw, rng=streams.test_seed)
             except FloatingPointError as error:
                 raise FloatingPointError(f"the evaluation after step {adam.t}: {error}") from None
             if data.validation is None:
@@ -414,11 +417,11 @@ def train_epochs(
         yield Record(epoch, *train, *test, seconds, test_seconds, -loss, *validation)
 
 
-def _prepared(vae: VAE, data: Dataset, binarize: str) -> Dataset:
+def _prepared(vae: VAE, data: Dataset, mode: str) -> Dataset:
     """Return the data as they are binarised, or refuse what does not fit the model."""
     if data.train.shape[1] != vae.data_dim:
         raise ValueError(f"images have {data.train.shape[1]} pixels, must have {vae.data_dim}")
-    data = binarized(data, binarize)
+    data = binarize(data, mode)
     sets = {"training": data.train, "test": data.test, "validation": data.validation}
     for what, images in sets.items():
         if images is not None:

@@ -25,16 +25,19 @@ from equivalent import EQUIVALENT
 MATHEMATICS = (
     "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae", "optim"
 )  # fmt: skip
-TRAINING = ("data.dataset", "training.evaluate", "training.loop")
+TRAINING = (
+    "data.dataset", "data.mnist", "data.arrays", "data.binarize", "training.evaluate",
+    "training.loop",
+)  # fmt: skip
 MODULES = MATHEMATICS + TRAINING
-OWN = {"data.dataset": "data", "training.loop": "train"}  # whose tests are called otherwise
+OWN = {"training.loop": "train"}  # whose tests are called otherwise
 OTHERS = (  # the test files that use the mathematics
     "vae", "network", "linear", "bounds", "layers", "posterior", "likelihood", "params", "blocks",
     "optim", "gradcheck", "evaluate", "checkpoint", "train", "files", "runs", "readme", "package",
 )  # fmt: skip
 OTHERS_OF_TRAINING = (
-    "output_bias", "team", "evaluate", "train", "data", "runs", "command_evaluate", "checkpoint",
-    "mapped",
+    "output_bias", "team", "evaluate", "train", "arrays", "binarize", "dataset", "mnist", "runs",
+    "command_evaluate", "checkpoint", "mapped",
 )  # fmt: skip
 
 # What stands in place of an operator, a comparison or a function.

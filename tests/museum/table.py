@@ -33,7 +33,8 @@ PROOFS = {
     "optim": ("optim", "train"),
     "training.evaluate": ("evaluate", "train"),
     "training.loop": ("train",),
-    "data.dataset": ("data", "evaluate", "train"),
+    "data.arrays": ("arrays", "evaluate", "train"),
+    "data.binarize": ("binarize", "evaluate", "train"),
     "runs.checkpoint": ("checkpoint",),
 }
 

@@ -6,7 +6,7 @@ from claims import failing
 from scipy import stats
 
 from numpy_vae import VAE, Adam, load_digits
-from numpy_vae.data.dataset import batch
+from numpy_vae.data import batch
 from numpy_vae.study.kl import (
     CLAIMS,
     FORMS,
@@ -200,7 +200,7 @@ def test_the_right_sign_is_the_training_of_the_package(digits):
     expected = []
     for _ in range(3):
         rows = streams.order.integers(len(digits.train), size=100)
-        x = batch(digits.train, rows, binarize="dynamic", rng=streams.pixels)
+        x = batch(digits.train, rows, pixels=streams.pixels)
         eps = streams.noise.standard_normal((100, 3), np.float32)
         expected.append(train_step(vae, adam, x, eps, grads).loss / 100)
     np.testing.assert_allclose(first_steps(1, digits, 6, 3, 0).losses[:3], expected, rtol=1e-5)
