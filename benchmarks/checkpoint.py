@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 from statistics import median
 
-from numpy_vae import VAE, Adam, Average, Best, load_mnist, train_epochs
-from numpy_vae.data import split_validation
-from numpy_vae.runs.checkpoint import Checkpoint
-from numpy_vae.runs.directory import CHECKPOINT, save_run
+from numpy_vae import VAE, load_mnist, split_validation
+from numpy_vae.files import CHECKPOINT
+from numpy_vae.runs.directory import save_run
 from numpy_vae.runs.owned import OwnFiles
-from numpy_vae.training.loop import spawn_streams
+from numpy_vae.seeds import spawn_streams
+from numpy_vae.training.loop import continue_training, start_training
+from numpy_vae.training.recipe import Recipe
 
 
 def main() -> None:
@@ -34,22 +35,12 @@ def main() -> None:
     for everything in False, True:
         streams = spawn_streams(0)
         vae = VAE(784, (args.hidden,), 20, rng=streams.initialisation)
-        adam = Adam(vae.params)
-        average, best = (Average(vae.params), Best(vae.params)) if everything else (None, None)
-        state = Checkpoint(vae, adam, streams, [], average, best)
+        kept = 5000 if everything else 0
+        recipe = Recipe(args.epochs, binarize="dynamic", average=everything, validation=kept)
+        state, split = start_training(vae, data, recipe, streams)
         epochs, saves = [], []
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            for record in train_epochs(
-                vae,
-                data,
-                epochs=args.epochs,
-                binarize="dynamic",
-                rng=streams,
-                adam=adam,
-                average=average,
-                best=best,
-            ):
-                state.history.append(record)
+            for record in continue_training(state, split, recipe):
                 epochs.append(record.seconds)
                 for _ in range(5):
                     start = time.perf_counter()

@@ -55,6 +55,7 @@ from harness import (
 )
 
 from numpy_vae import VAE, Dataset, load_mnist, train_epochs
+from numpy_vae.training.recipe import Recipe
 
 BATCH_SIZE = 128
 TOLERANCE, SETTLED = 0.01, 5  # of the loss, from this epoch on
@@ -68,8 +69,8 @@ class NumpyVAE:
 
     def __init__(self, data_dir: str | None, binarize: str, epochs: int, seed: int) -> None:
         self.records = train_epochs(
-            VAE(D, (H,), Z, rng=seed), load_mnist(data_dir), epochs=epochs,
-            batch_size=BATCH_SIZE, lr=LR, binarize=binarize, evaluate_every=epochs, rng=seed,
+            VAE(D, (H,), Z, rng=seed), load_mnist(data_dir),
+            Recipe(epochs, BATCH_SIZE, LR, binarize=binarize, evaluate_every=epochs), rng=seed,
         )  # fmt: skip
 
     def epoch(self) -> tuple[float, float]:

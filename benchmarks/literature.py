@@ -23,6 +23,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ import numpy as np
 
 from numpy_vae import VAE, Adam, evaluate_likelihood, load_mnist
 from numpy_vae.__main__ import build_parser, main
-from numpy_vae.commands.train import EPOCHS
+from numpy_vae.commands.train import recipe_of
 from numpy_vae.data import Dataset, batch, binarize, split_validation
 from numpy_vae.files import atomic_write
 from numpy_vae.training.evaluate import standard_error
@@ -136,7 +137,9 @@ PAIRS = (("dynamic-k5-100", "dynamic-k1-100"), ("static-k5-100", "static-k1-100"
 def settings_of(row: Row) -> argparse.Namespace:
     """Return the settings that the command line makes of the arguments of a row."""
     args = build_parser().parse_args(["train", "--data", "mnist", *row.arguments.split()])
-    args.epochs = args.epochs or EPOCHS
+    vars(args).update(asdict(recipe_of(args)))
+    args.likelihood, args.seed = args.likelihood or "bernoulli", args.seed or 0
+    args.activation = args.activation or "relu"
     return args
 
 
@@ -176,7 +179,7 @@ def is_trained(row: Row, folder: Path) -> bool:
     if not (folder / "config.json").exists():
         return False
     config, args = json.loads((folder / "config.json").read_text()), settings_of(row)
-    args.hidden, args.binarize = list(args.hidden), args.binarize or "dynamic"
+    args.hidden = list(args.hidden)
     free = {"data_dir", "image_shape", "batch_size", "variance", "threads"}
     for name in config.keys() & vars(args).keys() - free:
         if config[name] != getattr(args, name):
@@ -222,7 +225,7 @@ def estimate(row: Row, data: Dataset, samples: int, steps: int = 30) -> tuple[fl
     args = settings_of(row)
     vae = VAE(784, args.hidden, args.latent, args.activation, rng=0)
     adam, grads, rng = Adam(vae.params), [vae.params.zeros_like()], np.random.default_rng(0)
-    batch_size = args.batch_size or 128
+    batch_size = args.batch_size
     times = []
     for _ in range(steps):
         start = time.perf_counter()

@@ -42,6 +42,7 @@ from harness import (
 from numpy_vae import VAE, Adam, load_array
 from numpy_vae.data import Dataset, arrays
 from numpy_vae.training.loop import train_epochs, train_step
+from numpy_vae.training.recipe import Recipe
 from numpy_vae.training.team import Team, suitable_threads
 
 PAUSE = 0.05  # seconds, in which the threads of a BLAS go to sleep
@@ -132,7 +133,7 @@ class Epoch:
 
     def microseconds(self) -> tuple[float, float | None]:
         """Of one image in an epoch of training, and the MiB of memory of the process's own."""
-        (record,) = train_epochs(self.vae, self.data, epochs=1, binarize="dynamic", rng=0)
+        (record,) = train_epochs(self.vae, self.data, Recipe(1, binarize="dynamic"), rng=0)
         return 1e6 * record.seconds / len(self.data.train), own_memory()
 
 

@@ -14,8 +14,11 @@ from .network import Trace
 from .optim import Adam, Average
 from .params import Params
 from .runs.progress import Progress
+from .runs.run import Run
 from .training.evaluate import evaluate_elbo, evaluate_likelihood
-from .training.loop import Best, fit, train_epochs
+from .training.loop import fit, train_epochs
+from .training.recipe import Recipe
+from .training.state import Best
 from .vae import VAE
 
 __all__ = [
@@ -31,6 +34,8 @@ __all__ = [
     "Likelihood",
     "Params",
     "Progress",
+    "Recipe",
+    "Run",
     "Trace",
     "evaluate_elbo",
     "evaluate_likelihood",

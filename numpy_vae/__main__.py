@@ -59,7 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = "numpy-vae"
     try:
         args = parse(argv)
-        args.words = list(sys.argv[1:] if argv is None else argv)
         command += f" {args.command}"
         status: int = args.execute(args)
     except UsageError as error:

@@ -30,6 +30,8 @@ from numpy.typing import NDArray
 
 from .checks import shorten
 
+CHECKPOINT = "checkpoint.npz"  # in the folder of a run
+
 if TYPE_CHECKING:
     import zipfile
 
@@ -182,9 +184,14 @@ def write_model(
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read what `write_model` has written; ValueError for any other file, or a damaged one."""
+    """Read what `write_model` has written; ValueError for any other file, or a damaged one.
+
+    Of a folder its checkpoint is read: the model of a run.
+    """
     import json
 
+    path = Path(path)
+    path = path / CHECKPOINT if path.is_dir() else path
     arrays = read_arrays(path, packed=False)
     try:
         settings = json.loads(str(arrays.pop("settings")))

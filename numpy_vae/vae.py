@@ -244,6 +244,11 @@ class VAE:
         """Return the same model in another dtype, in memory of its own."""
         return self._build(self.settings, self._params.astype(dtype))
 
+    def __str__(self) -> str:
+        """Such as 784-400-20 relu, bernoulli."""
+        sizes = "-".join(map(str, (self.data_dim, *self.hidden, self.latent_dim)))
+        return f"{sizes} {self.activation}, {self.likelihood.name}"
+
     def save(
         self, path: str | os.PathLike[str], extra: Mapping[str, Array] = MappingProxyType({})
     ) -> None:

@@ -30,7 +30,7 @@ def folder(request, tmp_path, monkeypatch):
     ``numpy-vae train`` draws no figures there, which takes a second, but for tests marked so.
     """
     if request.node.get_closest_marker("figures") is None:
-        monkeypatch.setattr("numpy_vae.commands.train.draw_figures", lambda *args: [])
+        monkeypatch.setattr("numpy_vae.runs.run.draw_figures", lambda *args: [])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NUMPY_VAE_DATA", raising=False)
     monkeypatch.setattr("numpy_vae.data.mnist.cache_folder", lambda: tmp_path / "cache")

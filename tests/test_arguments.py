@@ -6,6 +6,7 @@ import pytest
 
 from numpy_vae.__main__ import build_parser
 from numpy_vae.commands.arguments import path, real, whole, widths
+from numpy_vae.commands.train import recipe_of
 
 
 def test_numbers_are_read_within_their_bounds():
@@ -36,9 +37,15 @@ def test_widths():
 
 def test_the_defaults_of_train_are_the_plain_method():
     args = build_parser().parse_args(["train"])
-    assert (args.bound, args.samples, args.beta, args.warmup) == ("elbo", 1, 1.0, 0)
-    assert (args.schedule, args.average, args.output_bias) == ("constant", False, "zero")
-    assert (args.validation, args.evaluate_every, args.resume) == (0, 1, None)
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    assert given.keys() == {"command", "execute"}
+    recipe = recipe_of(args)
+    assert (recipe.bound, recipe.samples, recipe.beta, recipe.warmup) == ("elbo", 1, 1.0, 0)
+    assert (recipe.schedule, recipe.average, recipe.output_bias) == ("constant", False, "zero")
+    assert (recipe.validation, recipe.evaluate_every, recipe.epochs) == (0, 1, 40)
+    assert recipe.binarize == "dynamic"
+    grey = build_parser().parse_args(["train", "--likelihood", "gaussian"])
+    assert recipe_of(grey).binarize == "none"
 
 
 def test_the_defaults_of_evaluate():

@@ -7,12 +7,15 @@ import zipfile
 import numpy as np
 import pytest
 
-from numpy_vae import VAE, Adam, load_digits, train_epochs
+from numpy_vae import VAE, Adam, load_digits
 from numpy_vae.data import split_validation
 from numpy_vae.optim import Average
-from numpy_vae.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from numpy_vae.runs.checkpoint import load_checkpoint, save_checkpoint
+from numpy_vae.seeds import spawn_streams
 from numpy_vae.training.evaluate import evaluate_elbo
-from numpy_vae.training.loop import Best, spawn_streams
+from numpy_vae.training.loop import continue_training, start_training
+from numpy_vae.training.recipe import Recipe
+from numpy_vae.training.state import Best, State
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +23,11 @@ def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "checkpoint.npz"
     streams = spawn_streams(11)
     vae = VAE(784, (9,), 2, "tanh", rng=streams.initialisation)
-    adam = Adam(vae.params, lr=2e-3)
-    digits = load_digits(300)
-    history = list(train_epochs(vae, digits, epochs=2, binarize="dynamic", rng=streams, adam=adam))
-    save_checkpoint(path, Checkpoint(vae, adam, streams, history, settings={"data": "digits"}))
-    return path, digits, vae, adam, streams, history
+    recipe = Recipe(epochs=2, lr=2e-3, binarize="dynamic")
+    state, digits = start_training(vae, load_digits(300), recipe, streams)
+    history = list(continue_training(state, digits, recipe))
+    save_checkpoint(path, state._replace(settings={"data": "digits"}))
+    return path, digits, vae, state.adam, streams, history
 
 
 @pytest.mark.purity
@@ -42,23 +45,36 @@ def test_all_that_was_saved_comes_back(run):
     assert found.adam.params is found.vae.params and found.average is found.best is None
     assert found.settings == {"data": "digits"} and found.kept.params is found.vae.params
     assert (found.adam.t, found.adam.lr, found.adam.eps) == (adam.t, adam.lr, adam.eps)
-    assert found.streams.test_seed == streams.test_seed
-    for name in ("initialisation", "order", "noise", "pixels"):
-        one, two = getattr(found.streams, name), getattr(streams, name)
+    for one, two in zip(found.streams, streams, strict=True):
         assert one.bit_generator.state == two.bit_generator.state
 
 
 @pytest.mark.purity
 def test_a_run_goes_on_with_the_same_bits(run):
-    path, digits, vae, adam, streams, _ = run
-    found = load_checkpoint(path)
-    ends = []
-    for model, optimiser, numbers in [(vae, adam, streams), found[:3]]:
-        history = train_epochs(
-            model, digits, epochs=1, binarize="dynamic", rng=numbers, adam=optimiser
-        )
-        ends.append((next(iter(history))[:7], model.params.flat.tobytes()))
+    path, digits, vae, adam, streams, history = run
+    recipe, ends = Recipe(epochs=3, binarize="dynamic"), []
+    for state in State(vae, adam, streams, list(history)), load_checkpoint(path):
+        record = next(continue_training(state, digits, recipe))
+        ends.append((record[:7], state.vae.params.flat.tobytes()))
     assert ends[0] == ends[1]
+
+
+def test_a_checkpoint_of_version_3_is_read(run, tmp_path):
+    # Its held-out images were drawn from the streams of another seed.
+    training = training_of(run[0])
+    names = ("initialisation", "order", "noise", "pixels")
+    training |= {
+        "version": 3,
+        "test_seed": 2**62 + 1,
+        "streams": {name: training["streams"][name] for name in names},
+    }
+    rewrite(run[0], tmp_path / "old.npz", training=np.array(json.dumps(training)))
+    old, new = (load_checkpoint(path).streams for path in (tmp_path / "old.npz", run[0]))
+    for name in names:
+        assert getattr(old, name).random() == getattr(new, name).random()
+    expected = np.random.default_rng(2**62 + 1).spawn(6)[4:]
+    assert [g.random() for g in old.held_out()] == [g.random() for g in expected]
+    assert [g.random() for g in new.held_out()] != [g.random() for g in expected]
 
 
 def test_the_model_can_be_loaded_from_it(run):
@@ -112,14 +128,15 @@ def training_of(path):
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("version",), 2, "its version is 2, must be 3"),
-        (("version",), 4, "its version is 4, must be 3"),
+        (("version",), 2, "its version is 2, must be 3 or 4"),
+        (("version",), 5, "its version is 5, must be 3 or 4"),
+        (("version",), 3, "test_seed"),
         (("adam",), {"t": 3, "beta1": 0.9, "beta2": 0.9, "eps": 1e-8}, "lr"),
         (("average",), {}, "eta"),
         (("best",), {"epoch": 3, "elbo": 1.0}, ""),
         (("adam", "t"), -1, "the number of steps is -1, must be a whole number"),
         (("adam", "lr"), "fast", "lr is 'fast', must be a number"),
-        (("test_seed",), 2.5, "test_seed is 2.5, must be a whole number"),
+        (("streams",), {}, "initialisation"),
         (("streams", "noise", "bit_generator"), "MT19937", ""),
         (("streams", "noise", "state", "state"), "x", ""),
         (("best",), {"epoch": -1, "elbo": 1.0}, "the best epoch is -1, must be a whole number"),
@@ -213,7 +230,7 @@ def test_a_best_epoch_beyond_the_history_is_refused(tmp_path, digits):
 def test_the_settings_of_adam_come_back(run, tmp_path):
     vae = VAE(5, (), 1, rng=0)
     adam = Adam(vae.params, lr=0.5, beta1=0.25, beta2=0.125, eps=0.0625)
-    save_checkpoint(tmp_path / "c.npz", Checkpoint(vae, adam, spawn_streams(0), []))
+    save_checkpoint(tmp_path / "c.npz", State(vae, adam, spawn_streams(0), []))
     found = load_checkpoint(tmp_path / "c.npz").adam
     assert (found.lr, found.beta1, found.beta2, found.eps) == (0.5, 0.25, 0.125, 0.0625)
 
@@ -297,18 +314,14 @@ def started(likelihood="bernoulli", parts=("average",)):
     streams = spawn_streams(11)
     vae = VAE(784, (9,), 2, "tanh", likelihood, rng=streams.initialisation)
     adam, average, best = Adam(vae.params, lr=2e-3), Average(vae.params, eta=5.0), Best(vae.params)
-    return Checkpoint(vae, adam, streams, [], average if "average" in parts else None,
+    return State(vae, adam, streams, [], average if "average" in parts else None,
                       best if "best" in parts else None)  # fmt: skip
 
 
 def train(state, digits, stop=None):
     """Go on with a run up to the end of epoch `stop`, and leave the clock at zero."""
-    vae, adam, streams, history, average, best, _ = state
-    for record in train_epochs(
-        vae, digits, rng=streams, adam=adam, average=average, best=best, done=len(history),
-        **SETTINGS,
-    ):  # fmt: skip
-        history.append(record._replace(seconds=0.0, test_seconds=0.0))
+    for record in continue_training(state, digits, Recipe(**SETTINGS)):
+        state.history[-1] = record._replace(seconds=0.0, test_seconds=0.0)
         if record.epoch == stop:
             break
 
@@ -390,7 +403,7 @@ def test_the_model_in_the_file_is_the_one_that_was_evaluated(with_average, digit
     model = VAE.load(path)
     np.testing.assert_array_equal(model.params.flat, state.average.mean.flat)
     assert not np.array_equal(model.params.flat, state.vae.params.flat)
-    elbo = evaluate_elbo(model, digits.validation, draw=True, rng=state.streams.test_seed)
+    elbo = evaluate_elbo(model, digits.validation, draw=True, rng=11)
     assert elbo == state.history[-1].held_out()["validation"]
 
 

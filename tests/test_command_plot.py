@@ -74,7 +74,7 @@ def test_of_many_test_images_some_are_taken_evenly(folder, shown, monkeypatch):
     words = ["--data", "small.npz", "--epochs", "1", "--binarize", "none", "--out", "run"]
     assert train(*words) == 0
     for most in 30, 7:
-        monkeypatch.setattr("numpy_vae.commands.plot.MAX_SHOWN", most)
+        monkeypatch.setattr("numpy_vae.runs.images.MAX_SHOWN", most)
         assert main(["plot", "run"]) == 0
         rows = np.linspace(0, 29, most).astype(int)
         np.testing.assert_array_equal(shown["data"].test_labels, rows)
@@ -112,8 +112,8 @@ def test_the_figures_show_test_images_as_the_model_sees_them(shown, binarize):
         assert set(np.unique(x)) == {0, 1}
         np.testing.assert_array_equal(x, drawn["data"].test / np.float32(255))
     else:  # as `batch` draws them
-        rng = np.random.default_rng(load_checkpoint("run/checkpoint.npz").streams.test_seed)
-        np.testing.assert_array_equal(x, batch(grey, slice(None), pixels=rng))
+        _, pixels = load_checkpoint("run/checkpoint.npz").streams.held_out()
+        np.testing.assert_array_equal(x, batch(grey, slice(None), pixels=pixels))
     # And the command draws the same.
     assert main(["plot", "run"]) == 0
     np.testing.assert_array_equal(shown["x"], drawn["x"])
@@ -174,7 +174,7 @@ def test_images_that_have_moved_are_found(run, shown):
         (["run", "--out", "held"], "held/kl.png: exists already; --overwrite replaces it"),
         (
             ["run", "--data", "other.npy"],
-            "--data other.npy does not hold the images that the run was",
+            "other.npy does not hold the images that the run was",
         ),
         (["run", "--format", "gif"], "argument --format: invalid choice: 'gif'"),
         (["run", "--image-shape", "axb"], "argument --image-shape: 'axb' must be a height and a"),

@@ -15,13 +15,15 @@ from command_line import PNG, listing, metrics_of, rows_of, train
 
 from numpy_vae import VAE, Average, Gaussian, evaluate_elbo, fit, load_array
 from numpy_vae.__main__ import main
-from numpy_vae.commands.inputs import prepared
 from numpy_vae.data import binarize, split_validation
 from numpy_vae.likelihood import LIKELIHOODS
 from numpy_vae.network import Network
 from numpy_vae.runs.checkpoint import load_checkpoint
 from numpy_vae.runs.owned import OwnFiles
-from numpy_vae.training.loop import Best, spawn_streams, start_output_bias
+from numpy_vae.seeds import spawn_streams
+from numpy_vae.training.loop import prepare, start_output_bias
+from numpy_vae.training.recipe import Recipe
+from numpy_vae.training.state import Best
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -212,14 +214,14 @@ def save(name, array):
     ("make", "words", "message"),
     [
         (None, ["--data", "none.npy"], "--data is 'none.npy', must be digits, mnist or an exist"),
-        (None, ["--batch-size", "51"], "--batch-size is 51, must be a whole number from 1 to 50"),
-        (None, ["--validation", "9", "--batch-size", "42"], "--batch-size is 42, must be a whole"),
+        (None, ["--batch-size", "51"], "batch_size is 51, must be a whole number from 1 to 50"),
+        (None, ["--validation", "9", "--batch-size", "42"], "batch_size is 42, must be a whole"),
         (None, ["--hidden", "65536,65536"], "the number of parameters is"),
         (None, ["--variance", "0.5"], "--variance applies to a gaussian --likelihood, not to bern"),
-        (None, ["--validation", "50"], "--validation is 50, must be a whole number from 0 to 49"),
-        (None, ["--warmup", "9", "--epochs", "8"], "--warmup is 9, must be a whole number from 0"),
+        (None, ["--validation", "50"], "validation images is 50, must be a whole number from 0"),
+        (None, ["--warmup", "9", "--epochs", "8"], "warmup is 9, must be a whole number from 0"),
         (None, ["--resume", "none"], "--resume is given with --hidden, --latent, --out: the se"),
-        (None, ["--patience", "2"], "--patience applies to --validation, and no image is set as"),
+        (None, ["--patience", "2"], "patience is 2, must be None where validation is 0: no image"),
         (None, ["--image-shape", "5x4"], "--image-shape is 5x4, must be 4x5, the shape of the im"),
         (lambda: save("small.npy", np.zeros((9, 5), np.float32)), ["--image-shape", "2x3"],
          "--image-shape is 2x3, of 6 pixels, must be of the 5 of an image"),
@@ -319,7 +321,7 @@ def test_the_flags_of_the_objective_do_what_the_library_does(folder):
     result = metrics_of()
     config = json.loads((folder / "out/config.json").read_text())
     assert (config["training_images"], config["validation"], config["batch_size"]) == (40, 10, 20)
-    expected = evaluate_elbo(vae.over(best.params), data.test, draw=True, rng=streams.test_seed)
+    expected = evaluate_elbo(vae.over(best.params), data.test, draw=True, rng=8)
     assert result["test_elbo"] == expected.elbo and result["kept_epoch"] == best.epoch
     assert result["validation_elbo"] == history[best.epoch - 1].validation_elbo == best.elbo
     assert (result["bound"], result["samples"]) == ("iwae", 3)
@@ -335,7 +337,7 @@ def test_the_output_biases_start_at_the_training_images(folder):
 def test_a_static_draw_is_the_same_whatever_is_set_aside(folder):
     whole = load_array("small.npy")
     static = binarize(whole, "static")
-    parts = prepared(whole, "static", 20)
+    parts = prepare(VAE(20, (), 1), whole, Recipe(binarize="static", validation=20))
     for part, of in ("validation", "train"), ("train", "train"):
         rows = getattr(parts, part)
         assert all((row == getattr(static, of)).all(axis=1).any() for row in rows)
@@ -377,7 +379,7 @@ def test_ctrl_c_during_the_figures_lets_them_be_finished(folder, monkeypatch):
         finished.append(path)
         return []
 
-    monkeypatch.setattr("numpy_vae.commands.train.draw_figures", interrupted)
+    monkeypatch.setattr("numpy_vae.runs.run.draw_figures", interrupted)
     assert train("--epochs", "1", "--out", "out") == 130
     assert metrics_of()["interrupted"] is False and finished == [Path("out/figures")]
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler

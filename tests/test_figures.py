@@ -19,7 +19,7 @@ from numpy_vae.data.digits import FACTORS
 from numpy_vae.figures import of_a_run as figures
 from numpy_vae.runs.owned import FIGURES
 from numpy_vae.training.evaluate import evaluate_likelihood
-from numpy_vae.training.loop import Record
+from numpy_vae.training.state import Record
 
 pytestmark = pytest.mark.slow
 

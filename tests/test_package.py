@@ -14,10 +14,10 @@ ORDER = [
     "memory", "optim",
     "gradcheck.report", "gradcheck.line", "gradcheck.differences", "gradcheck.taylor",
     "gradcheck.check", "gradcheck.model", "data.mapped", "data.dataset",
-    "data.mnist", "data.arrays", "data.digits", "data.binarize",
-    "training.team", "training.evaluate", "training.loop",
+    "data.mnist", "data.arrays", "data.digits", "data.binarize", "data.load",
+    "training.team", "training.evaluate", "training.recipe", "training.state", "training.loop",
     "figures.style", "figures.mosaics", "figures.plots", "figures.of_a_run", "figures.explorer",
-    "runs.owned", "runs.checkpoint", "runs.directory", "runs.progress",
+    "runs.owned", "runs.checkpoint", "runs.directory", "runs.images", "runs.run", "runs.progress",
     "study.report", "study.linear",
     "study.drawing", "study.pictures", "study.training", "study.tied",
     "study.concatenated", "study.logvar", "study.sampling", "study.kl", "study.reductions",
@@ -105,7 +105,7 @@ def test_imports_run_downwards_and_form_no_cycle():
 
 
 def test_the_imports_of_a_module_are_seen():
-    assert {"data.dataset", "vae", "commands.inputs"} <= imports("commands.train")
+    assert {"data.load", "runs.run", "commands.inputs"} <= imports("commands.train")
     assert {"commands.train", "commands.inputs"} <= imports("__main__")
     assert imports("vae") >= {"posterior", "bounds", "params"}
 

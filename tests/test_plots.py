@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy.stats import norm, spearmanr
 
 from numpy_vae.figures import plots, style
-from numpy_vae.training.loop import Record
+from numpy_vae.training.state import Record
 
 
 def history(n, first=None):

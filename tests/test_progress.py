@@ -15,7 +15,7 @@ from command_line import train
 from numpy_vae import VAE, Progress, fit
 from numpy_vae.data import Dataset
 from numpy_vae.runs.progress import duration, epoch_line, step_line
-from numpy_vae.training.loop import Record, Step
+from numpy_vae.training.state import Record, Step
 
 STEP = Step(2, 30, 7, 469, -105.5, 80.25, 25.25)
 RECORD = Record(2, -105.5, 80.25, 25.25, -99.5, 75.0, 24.5, 1.25, 0.5, -105.5)

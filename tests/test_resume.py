@@ -97,7 +97,7 @@ def test_the_checkpoint_alone_brings_back_the_rest(folder, dies_after):
 @pytest.mark.slow
 def test_a_run_goes_on_with_its_threads_or_with_others_if_told(folder, capsys, dies_after):
     assert train("--threads", "2", "--batch-size", "15", "--out", "whole") == 0
-    assert "2 threads; seed" in capsys.readouterr().out
+    assert "threads 2; seed" in capsys.readouterr().out
     assert json.loads(Path("whole/config.json").read_text())["threads"] == 2
     with dies_after(1):
         train("--threads", "2", "--batch-size", "15", "--out", "stopped")
@@ -108,7 +108,7 @@ def test_a_run_goes_on_with_its_threads_or_with_others_if_told(folder, capsys, d
     longer = str(metrics_of("alone")["epochs"] + 1)
     assert main(["train", "--resume", "alone", "--epochs", longer, "--threads", "3"]) == 0
     assert load_checkpoint("alone/checkpoint.npz").settings["threads"] == 3
-    assert "3 threads; seed" in capsys.readouterr().out
+    assert "threads 3; seed" in capsys.readouterr().out
     elbos = metrics_of("whole")["test_elbo"], float(rows_of("alone")[-2]["test_elbo"])
     assert elbos[0] == pytest.approx(elbos[1], rel=1e-4)  # rounding apart, of the same training
 
@@ -124,7 +124,7 @@ def test_a_run_can_be_made_longer(folder, capsys):
     assert load_checkpoint("short/checkpoint.npz").settings["epochs"] == 40
     capsys.readouterr()
     assert main(["train", "--resume", "short", "--epochs", "39"]) == 2
-    assert "--epochs is 39, must be at least 40: they are behind" in capsys.readouterr().err
+    assert "epochs is 39, must be at least 40: so many are behind" in capsys.readouterr().err
 
 
 def test_early_stopping_keeps_the_best_epoch_and_says_so(folder, capsys):
@@ -180,13 +180,13 @@ def test_images_that_have_moved_are_found_and_others_refused(folder, dies_after,
         (["nowhere"], "nowhere is no run, must be a directory with checkpoint.npz"),
         (["out", "--lr", "0.1"], "is given with --lr: the settings of a run are its own"),
         (["out", "--latent", "20"], "is given with --latent: the settings of a run are its own"),
-        (["out", "--epochs", "1"], "--epochs is 1, must be at least 2: they are behind"),
-        (["warm", "--epochs", "3"], "--epochs is 3, must be a whole number from 9 to"),
-        (["out", "--patience", "3"], "--patience applies to --validation, and out has none"),
-        (["cosine", "--epochs", "9"], "--epochs is 9, must be 2: the schedule cosine of cosine"),
+        (["out", "--epochs", "1"], "epochs is 1, must be at least 2: so many are behind"),
+        (["warm", "--epochs", "3"], "warmup is 9, must be a whole number from 0 to 3"),
+        (["out", "--patience", "3"], "patience is 3, must be None where validation is 0"),
+        (["cosine", "--epochs", "9"], "epochs is 9, must be 2: the schedule cosine of cosine"),
         (["damaged"], "damaged/checkpoint.npz: not a readable .npy or .npz file"),
         (["foreign"], "foreign/checkpoint.npz: holds no model settings"),
-        (["newer"], "newer/checkpoint.npz: not a checkpoint (its version is 4, must be 3)"),
+        (["newer"], "newer/checkpoint.npz: not a checkpoint (its version is 5, must be 3 or 4)"),
         (["bare"], "bare/checkpoint.npz: not a checkpoint of a run (its settings have no data)"),
         (["gone"], "the run was trained on gone.npy, which is not there; --data FILE says where"),
         (["out", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
@@ -203,7 +203,7 @@ def test_a_run_that_cannot_be_resumed_is_refused_in_one_line(folder, capsys, wor
     np.savez("foreign/checkpoint.npz", weights=np.zeros(3))
     with np.load("out/checkpoint.npz") as arrays:
         content = dict(arrays)
-    newer = str(content["training"]).replace('"version": 3', '"version": 4')
+    newer = str(content["training"]).replace('"version": 4', '"version": 5')
     np.savez("newer/checkpoint.npz", **content | {"training": np.array(newer)})
     bare = re.sub(r'"run": {.*?}', '"run": {}', str(content["training"]))
     np.savez("bare/checkpoint.npz", **content | {"training": np.array(bare)})
@@ -226,7 +226,7 @@ def test_before_the_first_evaluation_no_epoch_is_called_the_best(folder, dies_af
         patch.setattr("numpy_vae.runs.progress.Progress.__call__", interrupt)
         capsys.readouterr()
         train_status = main(["train", "--resume", "out"])
-    assert "best" not in capsys.readouterr().out and train_status == 0
+    assert "best" not in capsys.readouterr().out and train_status == 130
     assert metrics_of()["kept_epoch"] == 2 and "validation_elbo" not in metrics_of()
 
 

@@ -2,13 +2,12 @@
 
 import csv
 import json
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from numpy_vae import VAE, Adam
-from numpy_vae.runs.checkpoint import Checkpoint, save_checkpoint
+from numpy_vae.runs.checkpoint import save_checkpoint
 from numpy_vae.runs.directory import (
     Place,
     begin_run,
@@ -18,7 +17,8 @@ from numpy_vae.runs.directory import (
     open_run,
 )
 from numpy_vae.runs.owned import OwnFiles
-from numpy_vae.training.loop import Best, Record, spawn_streams
+from numpy_vae.seeds import spawn_streams
+from numpy_vae.training.state import Best, Record, State
 
 
 @pytest.fixture(autouse=True)
@@ -36,14 +36,13 @@ SETTINGS = {
 
 
 def create(out, overwrite=False, data=None):
-    with ExitStack() as held:
-        return create_run(out, "digits", held, overwrite=overwrite, data=data)
+    return create_run(out, "digits", overwrite=overwrite, data=data)
 
 
 def save_state(folder, seed=0):
     """Save the checkpoint of a run in a folder; return its state."""
     vae = VAE(5, (), 1, rng=seed)
-    state = Checkpoint(vae, Adam(vae.params), spawn_streams(0), [], None, Best(vae.params),
+    state = State(vae, Adam(vae.params), spawn_streams(0), [], None, Best(vae.params),
                        SETTINGS)  # fmt: skip
     Path(folder).mkdir(parents=True, exist_ok=True)
     save_checkpoint(Path(folder) / "checkpoint.npz", state)
@@ -195,7 +194,7 @@ def test_what_is_no_run_is_refused(folder):
     with pytest.raises(ValueError, match=r"^empty is no run, must be a directory with checkpoint"):
         open_run(Path("empty"))
     vae = VAE(5, (), 1, rng=0)
-    state = Checkpoint(vae, Adam(vae.params), spawn_streams(0), [], settings={"data": "digits"})
+    state = State(vae, Adam(vae.params), spawn_streams(0), [], settings={"data": "digits"})
     save_checkpoint("empty/checkpoint.npz", state)
     with pytest.raises(ValueError, match=r"not a checkpoint of a run \(its settings have no d"):
         open_run(Path("empty"))
@@ -249,7 +248,7 @@ def test_what_was_not_evaluated_is_an_empty_cell(folder):
         ({"samples": True}, "samples is True, must be a whole number"),
         ({"batch_size": "x"}, "batch_size is 'x', must be a whole number"),
         ({"seed": -1}, "seed is -1, must be a whole number"),
-        ({"validation": 0}, "validation is 0, must be a whole number from 1"),
+        ({"validation": 0, "patience": None}, "a validation set and a best epoch come together"),
         ({"patience": 0}, "patience is 0, must be a whole number"),
         ({"image_shape": 20}, "not iterable"),
         ({"image_shape": [4.0, 5.0]}, "a side of image_shape is 4.0, must be a whole number"),

@@ -17,6 +17,7 @@ from numpy_vae import VAE, Adam, fit, load_digits, train_epochs
 from numpy_vae.likelihood import LIKELIHOODS
 from numpy_vae.training import team
 from numpy_vae.training.loop import BatchSums, train_step
+from numpy_vae.training.recipe import Recipe
 from numpy_vae.training.team import ALONE, Team, suitable_threads
 
 
@@ -59,7 +60,7 @@ def test_an_epoch_gives_the_same_records_in_two_threads():
     records = []
     for threads in 1, 2:
         vae = VAE(784, (8,), 2, dtype=np.float64, rng=0)
-        records += train_epochs(vae, data, epochs=1, batch_size=33, rng=0, threads=threads)
+        records += train_epochs(vae, data, Recipe(epochs=1, batch_size=33, threads=threads), rng=0)
     numbers = [
         [value for name, value in record._asdict().items() if value and "seconds" not in name]
         for record in records

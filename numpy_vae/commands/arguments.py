@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from ..blocks import MAX_WIDTH
-from ..bounds import BOUNDS
 from ..checks import check_real, check_whole
 from ..layers import ACTIVATIONS
 from ..likelihood import LIKELIHOODS
-from ..training.loop import MAX_BETA
+from ..runs.directory import MAX_SEED
+from ..training.recipe import SETTINGS, explain
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -33,16 +33,8 @@ def add_command(
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.set_defaults(execute=execute, parser=command)
+    command.set_defaults(execute=execute)
     return command
-
-
-def given(args: argparse.Namespace) -> list[str]:
-    """Return the names of the options in a command line, also of those at their defaults."""
-    for action in args.parser._actions:  # an option without a default is left out
-        action.default = argparse.SUPPRESS
-    names = {action.dest for action in args.parser._actions}
-    return [name for name in vars(args.parser.parse_args(args.words[1:])) if name in names]
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
@@ -100,35 +92,31 @@ def path(text: str) -> str:
 
 
 def add_model_arguments(
-    command: argparse.ArgumentParser, hidden: str, latent: int, beta: float
+    command: argparse.ArgumentParser, hidden: Sequence[int], latent: int
 ) -> argparse._ArgumentGroup:
-    """Add the settings of the model, with these defaults, and beta; return their group."""
+    """Add the settings of the model, which `make_model` reads; return their group."""
     model = command.add_argument_group("model")
     model.add_argument(
         "--hidden",
         type=widths,
-        default=widths(hidden),
         metavar="400|200,200|none",
         help="widths of the hidden layers of the encoder, mirrored in the decoder; none is the "
-        f"linear model (default: {hidden})",
+        f"linear model (default: {','.join(map(str, hidden))})",
     )
     model.add_argument(
         "--latent",
         type=whole(1, MAX_WIDTH),
-        default=latent,
         metavar="Z",
         help=f"latent dimensions; with 2 a picture can show all of them (default: {latent})",
     )
     model.add_argument(
         "--activation",
         choices=tuple(ACTIVATIONS),
-        default="relu",
         help="of the hidden layers (default: relu)",
     )
     model.add_argument(
         "--likelihood",
         choices=tuple(LIKELIHOODS),
-        default="bernoulli",
         help="of a pixel given z: bernoulli for 0 and 1 (default), continuous_bernoulli for greys "
         "in [0, 1] (with --output-bias data it learns much faster), gaussian for any value, "
         "learned_gaussian with a variance that is learned",
@@ -139,29 +127,28 @@ def add_model_arguments(
         metavar="V",
         help="variance of the gaussian likelihood; of learned_gaussian, the first (default: 0.1)",
     )
-    model.add_argument(
-        "--beta",
-        type=real(0, MAX_BETA, open_below=False),
-        default=beta,
-        metavar="BETA",
-        help="coefficient of the KL, with iwae of the log ratio; 1 gives a bound of log p(x) "
-        f"(default: {beta:g})",
-    )
-    model.add_argument(
-        "--bound",
-        choices=tuple(BOUNDS),
-        default="elbo",
-        help="what is maximised: the ELBO (default), or the importance-weighted bound, which is "
-        "tighter the more samples there are of each image; with one it is the ELBO with its KL "
-        "estimated from the draw",
-    )
     return model
 
 
-def add_seed(command: argparse._ActionsContainer, help: str) -> None:
+def add_setting(group: argparse._ArgumentGroup, name: str, default: str = "") -> None:
+    """Add the option of a setting of training; not given, it is None."""
+    setting, option = SETTINGS[name], f"--{name.replace('_', '-')}"
+    help = f"{setting.help} (default: {default})" if default else explain(name)
+    if setting.kind is bool:
+        group.add_argument(option, action="store_true", default=None, help=help)
+    elif setting.choices:
+        group.add_argument(option, choices=setting.choices, help=help)
+    else:
+        read: Callable[[str], float] = whole(int(setting.least), int(setting.most))
+        if setting.kind is float:
+            read = real(setting.least, setting.most, open_below=setting.open_below)
+        group.add_argument(option, type=read, metavar=setting.unit, help=help)
+
+
+def add_seed(command: argparse._ActionsContainer, help: str, default: int | None = 0) -> None:
     """Add the seed, with what it is of."""
     command.add_argument(
-        "--seed", type=whole(0, 2**32 - 1), default=0, metavar="S", help=f"{help} (default: 0)"
+        "--seed", type=whole(0, MAX_SEED), default=default, metavar="S", help=f"{help} (default: 0)"
     )
 
 

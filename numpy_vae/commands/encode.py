@@ -5,27 +5,25 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 from ..data.arrays import Part, read_images
 from ..data.binarize import binarize
 from ..data.dataset import Dataset
+from ..data.load import NAMED, load_data
 from ..files import save_arrays
 from ..likelihood import check_values
 from ..params import Array
 from ..runs.directory import open_run
+from ..runs.images import check_width, find_data
 from ..runs.owned import OwnFiles
 from ..runs.progress import say
+from ..seeds import spawn_streams
 from ..training.evaluate import encode_images
 from .arguments import Subparsers, add_command, add_data_dir, add_out, add_run, add_seed, path
 from .inputs import (
-    NAMED,
     arithmetic_of,
     check_not_read,
-    check_width,
-    data_of,
     free_path,
-    load_images,
+    moved_data,
     refusals,
     say_if_gone_on,
 )
@@ -71,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
         vae, mode = state.kept, state.settings["binarize"]
         check_not_read(out, args.data or state.settings["data"])
         if args.data is None:
-            parts = parts_of(data_of(state, data_dir=args.data_dir))
+            parts = parts_of(find_data(state, moved_data(args, state)))
         elif args.data in NAMED:
-            parts = parts_of(binarize(load_images(args.data, args.data_dir), mode))
+            parts = parts_of(binarize(load_data(args.data, args.data_dir), mode))
         elif args.data_dir is not None:
             raise ValueError(f"--data-dir applies to --data mnist, not to --data {args.data}")
         else:
@@ -86,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         for x, _ in parts.values():
             check_width(x, vae)
             check_values(vae.likelihood, x, f"--data {args.data or state.settings['data']}")
-    pixels = np.random.default_rng(args.seed) if mode == "dynamic" else None
+    pixels = spawn_streams(args.seed).held_out()[1] if mode == "dynamic" else None
     arrays: dict[str, Array] = {}
     for part, (x, labels) in parts.items():
         with arithmetic_of(args.run):

@@ -16,10 +16,12 @@ from ..checks import check_whole
 from ..data.mapped import Images, chunks, subset
 from ..likelihood import check_values
 from ..runs.directory import open_run
+from ..runs.images import find_data
 from ..runs.progress import Progress, duration, say_result
+from ..seeds import spawn_streams
 from ..training.evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
 from .arguments import Subparsers, add_command, add_moved_data, add_run, add_seed, whole
-from .inputs import arithmetic_of, data_of, described, refusals
+from .inputs import arithmetic_of, moved_data, refusals
 
 EVALUATE = """\
 Estimate what the model of a run is worth on images that it was not trained on: log p(x) by
@@ -74,18 +76,18 @@ def run(args: argparse.Namespace) -> int:
         state = open_run(Path(args.run))
         settings, vae = state.settings, state.kept
         name = args.data or settings["data"]
-        data = data_of(state, args.data, args.data_dir)
+        data = find_data(state, moved_data(args, state))
         images = data.test if args.on == "test" else data.validation
         if images is None:
             raise ValueError(f"--on validation: {args.run} was trained without --validation")
         count = args.images or len(images)
         check_whole("--images", count, 1, len(images))
-        rng = np.random.default_rng(args.seed)
-        images = subset(images, np.sort(rng.permutation(len(images))[:count]))
+        order = spawn_streams(args.seed).order.permutation(len(images))
+        images = subset(images, np.sort(order[:count]))
         check_values(vae.likelihood, images, f"--data {name}")
     if not args.json:
         say_result(
-            f"{args.run}: {data.name}, binarize {settings['binarize']}; {described(vae)}; "
+            f"{args.run}: {data.name}, binarize {settings['binarize']}; {vae}; "
             f"{count} {args.on} images, {args.samples} samples, seed {args.seed}"
         )
     progress = Progress()

@@ -13,6 +13,7 @@ from ..data.dataset import value_range
 from ..data.mapped import Images, subset
 from ..figures.explorer import MAX_POINTS, explorer_page
 from ..runs.directory import open_run
+from ..runs.images import find_data, name_of, shape_of
 from ..runs.owned import OwnFiles
 from ..runs.progress import say
 from ..training.evaluate import encode_images
@@ -25,7 +26,7 @@ from .arguments import (
     add_run,
     whole,
 )
-from .inputs import arithmetic_of, data_of, free_path, name_of, refusals, say_if_gone_on, shape_of
+from .inputs import arithmetic_of, free_path, moved_data, refusals, say_if_gone_on
 
 EXPLORE = """\
 Write one HTML file with the decoder of a run inside, which needs no network and nothing else:
@@ -89,14 +90,13 @@ def run(args: argparse.Namespace) -> int:
         if args.no_points:
             name, shown = name_of(settings), vae.sample(200, rng=0)
         else:
-            data = data_of(state, args.data, args.data_dir)
+            data = find_data(state, moved_data(args, state))
             n = len(data.train)
             # Evenly taken: a file may be sorted by label.
             rows = np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(int)
             name, shown = data.name, subset(data.train, rows)
             labels = None if data.train_labels is None else data.train_labels[rows]
-            drawn = settings["binarize"] == "dynamic"
-            pixels = np.random.default_rng(state.streams.test_seed) if drawn else None
+            pixels = state.streams.held_out()[1] if settings["binarize"] == "dynamic" else None
             with arithmetic_of(args.run):
                 mu, logvar = encode_images(vae, shown, pixels=pixels)
                 kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))

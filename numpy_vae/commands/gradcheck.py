@@ -11,9 +11,8 @@ from itertools import groupby
 from ..blocks import MAX_WIDTH
 from ..gradcheck.model import EXAMPLES, METHODS, Check, check_model
 from ..runs.progress import say_result
-from ..vae import VAE
-from .arguments import Subparsers, add_command, add_model_arguments, add_seed, whole
-from .inputs import described, likelihood_of, refusals
+from .arguments import Subparsers, add_command, add_model_arguments, add_seed, add_setting, whole
+from .inputs import make_model, refusals
 
 SMALL_MODEL = 5_000  # parameters, of which the check looks at every one
 
@@ -48,6 +47,8 @@ A function of your own is checked from Python: any scalar function of named arra
       assert report.ok
 """
 
+HIDDEN, LATENT, BETA = (16, 12), 3, 0.7
+
 LEGEND = """\
 centr, compl: error of central differences and of the complex step, relative to
 the largest entry of the block; tayl: order of the Taylor remainder (2 where the
@@ -64,7 +65,9 @@ def add_arguments(commands: Subparsers) -> None:
         GRADCHECK,
         FOREIGN,
     )
-    model = add_model_arguments(command, "16,12", 3, 0.7)
+    model = add_model_arguments(command, HIDDEN, LATENT)
+    add_setting(model, "beta", f"{BETA:g}")
+    add_setting(model, "bound")
     model.add_argument(
         "--data-dim",
         type=whole(1, MAX_WIDTH),
@@ -85,22 +88,15 @@ def add_arguments(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae gradcheck``; return its exit status."""
     with refusals():
-        vae = VAE(
-            args.data_dim,
-            args.hidden,
-            args.latent,
-            args.activation,
-            likelihood_of(args.likelihood, args.variance),
-            rng=args.seed,
-        )
+        vae = make_model(args, args.data_dim, HIDDEN, LATENT, args.seed)
+    beta = BETA if args.beta is None else args.beta
+    bound = args.bound or "elbo"
     entries = args.entries or (vae.params.flat.size if vae.params.flat.size <= SMALL_MODEL else 20)
-    say_result(
-        f"{described(vae)}, {args.bound}, beta {args.beta:g}, seed {args.seed}; {EXAMPLES} examples"
-    )
+    say_result(f"{vae}, {bound}, beta {beta:g}, seed {args.seed}; {EXAMPLES} examples")
     say_result(LEGEND)
     start = time.perf_counter()
     checks: list[Check] = []
-    found = check_model(vae, args.beta, bound=args.bound, max_entries=entries, rng=args.seed)
+    found = check_model(vae, beta, bound=bound, max_entries=entries, rng=args.seed)
     for _, group in groupby(found, lambda check: check.point):
         of_point = list(group)
         checks += of_point

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..checks import check_whole, overflow_raises
-from ..data.arrays import load_array
-from ..data.binarize import binarize
-from ..data.dataset import Dataset, fingerprint, guess_image_shape, split_validation
-from ..data.digits import load_digits
-from ..data.mapped import Images
-from ..data.mnist import load_mnist
+from ..checks import overflow_raises
+from ..data.dataset import Dataset
+from ..data.load import load_data
 from ..files import check_writable
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood, make_likelihood
-from ..runs.checkpoint import Checkpoint
 from ..runs.directory import FILES, open_run
 from ..runs.owned import OwnFiles
 from ..runs.progress import complain
+from ..training.state import State
 from ..vae import VAE
-
-NAMED = ("digits", "mnist")  # the data sets that are no files
 
 
 class UsageError(Exception):
@@ -81,63 +74,6 @@ def arithmetic_of(run: str) -> Iterator[None]:
         raise FloatingPointError(f"the model of {run} overflows: {error}") from None
 
 
-def load_images(
-    name: str, data_dir: str | None, image_shape: tuple[int, int] | None = None
-) -> Dataset:
-    """Return the data set of this name, or of this file, its images perhaps of this shape."""
-    if data_dir is not None and name != "mnist":
-        raise ValueError(f"--data-dir applies to --data mnist, not to --data {name}")
-    if name == "digits":
-        data = load_digits()
-    elif name == "mnist":
-        data = load_mnist(data_dir)
-    elif Path(name).exists():
-        data = load_array(name)
-    else:
-        raise ValueError(f"--data is {name!r}, must be digits, mnist or an existing file")
-    if image_shape is None or image_shape == data.image_shape:
-        return data
-    check_image_shape(image_shape, data.train.shape[1])
-    if data.image_shape is not None:
-        raise ValueError(
-            f"--image-shape is {times(image_shape)}, must be {times(data.image_shape)}, the shape "
-            f"of the images of --data {name}"
-        )
-    return replace(data, image_shape=image_shape)
-
-
-def times(image_shape: tuple[int, int]) -> str:
-    """Return a shape such as 8x8."""
-    return "x".join(map(str, image_shape))
-
-
-def check_image_shape(image_shape: tuple[int, int], data_dim: int) -> tuple[int, int]:
-    """Return the shape, if it has as many pixels as an image; else raise ValueError."""
-    height, width = image_shape
-    if height * width != data_dim:
-        raise ValueError(
-            f"--image-shape is {times(image_shape)}, of {height * width} pixels, must be of the "
-            f"{data_dim} of an image"
-        )
-    return image_shape
-
-
-def shape_of(state: Checkpoint, asked: tuple[int, int] | None) -> tuple[int, int]:
-    """Return the shape of an image of a run: the one asked for, its own, or a guess."""
-    data_dim, own = state.vae.data_dim, state.settings["image_shape"]
-    if asked is not None:
-        return check_image_shape(asked, data_dim)
-    return guess_image_shape(data_dim) if own is None else check_image_shape(tuple(own), data_dim)
-
-
-def check_width(images: Images, vae: VAE) -> None:
-    """Raise ValueError unless the images, (N, D), have as many pixels as those of the model."""
-    if images.shape[1] != vae.data_dim:
-        raise ValueError(
-            f"the images have {images.shape[1]} pixels, must have {vae.data_dim} as in the run"
-        )
-
-
 def free_path(own: OwnFiles, out: str | None, default: str, suffixes: Sequence[str]) -> Path:
     """Return the file to write: `default` in the run, or `out`, which ends in one of `suffixes`."""
     path = own.folder / default if out is None else Path(out)
@@ -153,7 +89,7 @@ def free_path(own: OwnFiles, out: str | None, default: str, suffixes: Sequence[s
     return path
 
 
-def say_if_gone_on(state: Checkpoint, own: OwnFiles, out: Path) -> None:
+def say_if_gone_on(state: State, own: OwnFiles, out: Path) -> None:
     """Warn if the run has a newer model than the one that `out` shows."""
     with suppress(ValueError, OSError):
         if open_run(own.folder).model_id != state.model_id:
@@ -166,48 +102,32 @@ def check_not_read(out: Path, source: str) -> None:
         raise ValueError(f"--out {out} is the file that the images come from, must be another file")
 
 
-def data_of(
-    state: Checkpoint,
-    name: str | None = None,
-    data_dir: str | None = None,
-    image_shape: tuple[int, int] | None = None,
-) -> Dataset:
-    """Return the data of a run as it was trained on them; `name` and `data_dir` where they are."""
+def moved_data(args: argparse.Namespace, state: State) -> Dataset | None:
+    """Return the data of a run where --data or --data-dir says that they are now."""
+    if args.data is None and args.data_dir is None:
+        return None
     settings = state.settings
-    name = name or settings["data"]
-    if name == settings["data"] and name not in NAMED and not Path(name).exists():
-        raise ValueError(
-            f"the run was trained on {name}, which is not there; --data FILE says where it is now"
-        )
-    if name == settings["data"]:
-        data_dir = data_dir or settings["data_dir"]
-    data = load_images(name, data_dir)
-    check_width(data.train, state.vae)
-    if fingerprint(data) != settings["fingerprint"]:
-        raise ValueError(
-            f"--data {name} does not hold the images that the run was trained on, must be those of "
-            f"{settings['data']}"
-        )
-    data = replace(data, image_shape=shape_of(state, image_shape))
-    return prepared(data, settings["binarize"], settings["validation"])
+    name = args.data or settings["data"]
+    own = settings["data_dir"] if name == settings["data"] else None
+    return load_data(name, args.data_dir or own)
 
 
-def name_of(settings: Mapping[str, Any]) -> str:
-    """Return what the data of a run are called, without loading them."""
-    return settings.get("name") or Path(settings["data"]).stem
-
-
-def prepared(data: Dataset, mode: str, validation: int) -> Dataset:
-    """Return the data as they are trained on: binarised, and some set aside for validation."""
-    check_whole("--validation", validation, 0, len(data.train) - 1)
-    # In this order, so that a training image is drawn alike whatever is set aside.
-    return split_validation(binarize(data, mode), validation)
-
-
-def described(vae: VAE) -> str:
-    """Return what a model is, such as 784-400-20 relu, bernoulli."""
-    sizes = "-".join(map(str, (vae.data_dim, *vae.hidden, vae.latent_dim)))
-    return f"{sizes} {vae.activation}, {vae.likelihood.name}"
+def make_model(
+    args: argparse.Namespace,
+    data_dim: int,
+    hidden: Sequence[int],
+    latent: int,
+    rng: np.random.Generator | int,
+) -> VAE:
+    """Return a new model as the options say, with these sizes by default."""
+    return VAE(
+        data_dim,
+        hidden if args.hidden is None else args.hidden,
+        args.latent or latent,
+        args.activation or "relu",
+        likelihood_of(args.likelihood or "bernoulli", args.variance),
+        rng=rng,
+    )
 
 
 def likelihood_of(name: str, variance: float | None) -> Likelihood:

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import IO, TypeAlias
 
-import numpy as np
-
-from ..data.binarize import black_or_white
-from ..data.dataset import Dataset
-from ..data.mapped import subset
 from ..figures import FIGURES, FORMATS
 from ..files import check_writable
-from ..runs.checkpoint import Checkpoint
 from ..runs.directory import open_run
+from ..runs.images import draw_figures, find_data
 from ..runs.owned import OwnFiles
 from ..runs.progress import say
 from .arguments import Subparsers, add_command, add_image_shape, add_moved_data, add_run, path
-from .inputs import check_drawing, data_of, refusals, say_if_gone_on
-
-MAX_SHOWN = 10_000  # test images, in the figures
-# `OwnFiles.write` or `OwnFiles.write_or_keep`
-WriteFile: TypeAlias = Callable[..., AbstractContextManager[IO[bytes]]]
+from .inputs import check_drawing, moved_data, refusals, say_if_gone_on
 
 PLOT = """\
 Draw the figures of a run: the training curves, reconstruction and KL apart; reconstructions of test
@@ -65,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     with refusals():
         check_drawing()
         state = open_run(Path(args.run))
-        data = data_of(state, args.data, args.data_dir, args.image_shape)
+        data = find_data(state, moved_data(args, state), args.image_shape)
         folder = Path(args.run, "figures") if args.out is None else Path(args.out)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file, must be a folder")
@@ -78,31 +64,3 @@ def run(args: argparse.Namespace) -> int:
     say_if_gone_on(state, own, folder)
     say("written: " + ", ".join(map(str, written)))
     return 0
-
-
-def draw_figures(
-    state: Checkpoint, data: Dataset, folder: Path, format: str, write: WriteFile
-) -> list[Path]:
-    """Write the figures of a run; the same run gives the same pictures each time."""
-    # Here, since matplotlib takes longer to import than all the rest.
-    from ..figures.of_a_run import save_figures
-
-    binarize = state.settings["binarize"]
-    rng = np.random.default_rng(state.streams.test_seed)
-    n = len(data.test)
-    rows = np.linspace(0, n - 1, min(n, MAX_SHOWN)).astype(int)  # a file may be sorted by label
-    test = subset(data.test, rows)
-    x = black_or_white(test, rng) if binarize == "dynamic" else test  # drawn as `batch` draws
-    labels, factors = data.test_labels, data.test_factors
-    shown = replace(
-        data,
-        name=f"{data.name}, binarize {binarize}",
-        test=test,
-        test_labels=None if labels is None else labels[rows],
-        test_factors=None if factors is None else factors[rows],
-    )
-    kept = None if state.best is None else state.best.epoch or None
-    return save_figures(
-        folder, state.kept, shown, x, state.history, rng=rng, format=format, kept_epoch=kept,
-        write=partial(write, model=state.model_id),
-    )  # fmt: skip

@@ -12,18 +12,11 @@ from ..data.mapped import chunks
 from ..figures import FORMATS
 from ..files import save_arrays
 from ..runs.directory import open_run
+from ..runs.images import name_of, shape_of
 from ..runs.owned import OwnFiles
 from ..runs.progress import say
 from .arguments import Subparsers, add_command, add_image_shape, add_out, add_run, add_seed, whole
-from .inputs import (
-    arithmetic_of,
-    check_drawing,
-    free_path,
-    name_of,
-    refusals,
-    say_if_gone_on,
-    shape_of,
-)
+from .inputs import arithmetic_of, check_drawing, free_path, refusals, say_if_gone_on
 
 MAX_SAMPLED, MAX_PICTURED = 1_000_000, 2_500
 

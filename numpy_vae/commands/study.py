@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ..data.digits import load_digits
+from ..data.load import NAMED
 from ..data.mnist import load_mnist
 from ..files import atomic_write, check_absent, check_writable
 from ..runs.progress import complain, say_result
 from .arguments import Subparsers, add_command, add_data_dir, add_seed, path
-from .inputs import NAMED, check_drawing, one_line, refusals
+from .inputs import check_drawing, one_line, refusals
 
 if TYPE_CHECKING:
     from ..study import Setting, Study

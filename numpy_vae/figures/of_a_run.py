@@ -27,7 +27,7 @@ from ..data.mapped import Images
 from ..files import atomic_write
 from ..params import Array
 from ..training.evaluate import encode_images
-from ..training.loop import Record
+from ..training.state import Record
 from ..vae import VAE
 from . import FORMATS, plots
 

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from ..checks import check_choice
 from ..params import Array
 from ..training.evaluate import ACTIVE, active_dimensions
-from ..training.loop import Record
+from ..training.state import Record
 from .mosaics import (
     plot_interpolations,
     plot_manifold,

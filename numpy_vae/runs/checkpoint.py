@@ -12,16 +12,16 @@ Kept are the parameters of the best epoch, where one is chosen, else the average
 one, else those that are trained. Everything is an array or JSON text, so that the file can be read
 with ``allow_pickle=False``; and it is written whole or not at all. A run that was stopped and
 resumed leaves the same bytes as one that was not, the clock apart.
+
+Version 3 had a seed for the draws of the held-out images, from which their two streams are spawned.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -29,11 +29,12 @@ from ..checks import check_real, check_whole, overflow_raises
 from ..files import read_model
 from ..optim import Adam, Average
 from ..params import Array, Params
-from ..training.loop import MAX_EPOCHS, Best, Record, Streams, spawn_streams
+from ..seeds import Streams, spawn_streams
+from ..training.recipe import MAX_EPOCHS
+from ..training.state import Best, Record, State
 from ..vae import VAE
 
-VERSION = 3
-STREAMS = tuple(name for name in Streams._fields if name != "test_seed")
+VERSION = 4
 # What reading arrays or JSON of another form raises.
 _MALFORMED = (KeyError, TypeError, AttributeError, OverflowError, RecursionError, ValueError)
 ADAM = ("lr", "beta1", "beta2", "eps")
@@ -41,56 +42,22 @@ CLOCK = ("seconds", "test_seconds")  # of a record: where two runs of the same b
 HISTORY = tuple(name for name in Record._fields if name not in CLOCK)
 
 
-class Checkpoint(NamedTuple):
-    """What it takes to go on with a run."""
-
-    vae: VAE  # over the parameters that training goes on from
-    adam: Adam
-    streams: Streams
-    history: list[Record]
-    average: Average | None = None
-    best: Best | None = None
-    settings: Mapping[str, Any] = MappingProxyType({})  # of the run, as JSON takes them
-
-    @property
-    def vectors(self) -> dict[str, Params]:
-        """The parameters by name: trained, average, best, as far as there are; the last is kept."""
-        vectors = {"trained": self.vae.params}
-        if self.average is not None:
-            vectors["average"] = self.average.mean
-        if self.best is not None and self.best.epoch:
-            vectors["best"] = self.best.params
-        return vectors
-
-    @property
-    def model_id(self) -> str:
-        """A hash of the kept parameters; files.json records it for the files made from them."""
-        import hashlib
-
-        return hashlib.sha256(self.kept.params.flat.data).hexdigest()[:16]
-
-    @property
-    def kept(self) -> VAE:
-        """The model that is evaluated, drawn and used: over the last of `vectors`."""
-        *_, params = self.vectors.values()
-        return self.vae.over(params)
-
-
-def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: str | os.PathLike[str], state: State) -> None:
     """Write a checkpoint, whole or not at all; ValueError for a model that `VAE.save` refuses."""
-    _, adam, streams, history, average, best, settings = checkpoint
+    import json
+
+    _, adam, streams, history, average, best, settings = state
     training = {
         "version": VERSION,
         "run": dict(settings),
         "adam": {name: getattr(adam, name) for name in ("t", *ADAM)},
-        "test_seed": streams.test_seed,
-        "streams": {name: getattr(streams, name).bit_generator.state for name in STREAMS},
+        "streams": {k: v.bit_generator.state for k, v in streams._asdict().items()},
         "average": None if average is None else {"eta": average.eta},
         "best": None if best is None else
                 {"epoch": best.epoch, "elbo": best.elbo if best.epoch else None},
     }  # fmt: skip
-    *others, _ = checkpoint.vectors.items()
-    checkpoint.kept.save(
+    *others, _ = state.vectors.items()
+    state.kept.save(
         path,
         {name: params.flat for name, params in others}
         | {"adam.m": adam.M.flat, "adam.v": adam.V.flat}
@@ -99,18 +66,20 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     )
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def load_checkpoint(path: str | os.PathLike[str]) -> State:
     """Read what `save_checkpoint` has written.
 
     ValueError if the file is damaged, is no checkpoint, does not agree with itself, or is of
     another version.
     """
+    import json
+
     model, arrays = read_model(path)  # once: a run that is being trained may replace the file
     try:
         vae = VAE._build(model, arrays["params"])
         training = json.loads(str(arrays["training"]))
-        if training["version"] != VERSION:
-            raise ValueError(f"its version is {training['version']!r}, must be {VERSION}")
+        if training["version"] not in (3, VERSION):
+            raise ValueError(f"its version is {training['version']!r}, must be 3 or {VERSION}")
         average = best = None
         if training["average"] is not None:
             average = Average(vae.params, training["average"]["eta"])
@@ -122,13 +91,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
                 best.elbo = check_real("its ELBO", elbo, -math.inf, math.inf, open_below=False)
         adam = Adam(vae.params, *(training["adam"][name] for name in ADAM))
         adam.t = check_whole("the number of steps", training["adam"]["t"], 0, 1 << 62)
-        streams = spawn_streams(0)._replace(
-            test_seed=check_whole("test_seed", training["test_seed"], 0, (1 << 63) - 1)
-        )
-        for name in STREAMS:
+        seed = 0
+        if training["version"] == 3:  # which drew the two last of the streams from another seed
+            seed = check_whole("test_seed", training["test_seed"], 0, (1 << 63) - 1)
+        streams = spawn_streams(seed)
+        for name in Streams._fields[: 4 if training["version"] == 3 else None]:
             getattr(streams, name).bit_generator.state = training["streams"][name]
         history = _history(arrays["history"], arrays["clock"])
-        found = Checkpoint(vae, adam, streams, history, average, best, dict(training["run"]))
+        found = State(vae, adam, streams, history, average, best, dict(training["run"]))
         # The last of them is a copy of what VAE.load has read, or the trained ones themselves.
         *others, _ = found.vectors.items()
         for name, params in [*others, ("adam.m", adam.M), ("adam.v", adam.V)]:

@@ -16,43 +16,28 @@ next one removes them.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..bounds import BOUNDS
-from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ..checks import check_choice, check_real, check_whole, shorten
-from ..data.binarize import BINARIZE
-from ..files import TEMPORARY, check_writable, lock, remove_torn
-from ..optim import SCHEDULES
+from ..checks import check_choice, check_whole, shorten
+from ..files import CHECKPOINT, TEMPORARY, check_writable, lock, remove_torn
+from ..training.recipe import MAX_EPOCHS, Recipe
+from ..training.state import Record, State
+from .checkpoint import load_checkpoint, save_checkpoint
 from .owned import CONFIG, HISTORY, LIST, METRICS, OwnFiles
-from ..training.team import MAX_THREADS
-from ..training.loop import MAX_BATCH_SIZE, MAX_BETA, MAX_EPOCHS, MAX_SAMPLES, Record
 
-CHECKPOINT = "checkpoint.npz"
 FILES = (CONFIG, HISTORY, METRICS, CHECKPOINT, LIST)
-LOOP = (  # of the settings, what `train_epochs` takes as it is
-    "epochs", "batch_size", "schedule", "beta", "warmup", "bound", "samples", "binarize",
-    "evaluate_every", "patience", "threads",
-)  # fmt: skip
-NEEDED = (
-    "data", "data_dir", "image_shape", "fingerprint", "likelihood", "validation", "seed", *LOOP,
-)  # fmt: skip
+NEEDED = ("data", "data_dir", "image_shape", "fingerprint", "likelihood", "seed", "epochs")
+MAX_SEED = 2**32 - 1
 
 
 def create_run(
-    out: str | os.PathLike[str] | None,
-    name: str,
-    held: ExitStack,
-    *,
-    overwrite: bool,
-    data: str | None = None,
+    out: str | os.PathLike[str] | None, name: str, *, overwrite: bool, data: str | None = None
 ) -> Path:
-    """Make the directory of a new run, locked until `held` is closed, and see that it is writable.
+    """Make the directory of a new run, and see that it is writable.
 
     That is `out`, or a fresh runs/NAME-1, runs/NAME-2, ... A run that `out` already holds may be
     replaced with `overwrite`, and is not touched yet. `data` is the file that is trained on.
@@ -62,25 +47,26 @@ def create_run(
         raise ValueError(f"--out {out} is a file, must be a folder, or a name for a new one")
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    held.enter_context(locked(folder))
-    content = sorted(n for n in os.listdir(folder) if not TEMPORARY.fullmatch(n))
-    if content and CHECKPOINT not in content:
-        raise ValueError(
-            f"--out {out} holds {content[0]!r} but no run, must be new, empty or hold a run"
-        )
-    if content:
-        open_run(folder)  # else it is the checkpoint of something else
-        if not overwrite:
-            raise ValueError(f"--out {out} already holds a run; --overwrite replaces it")
-        if mine := OwnFiles(folder).not_own():
+    with locked(folder):
+        content = sorted(n for n in os.listdir(folder) if not TEMPORARY.fullmatch(n))
+        if content and CHECKPOINT not in content:
             raise ValueError(
-                f"--out {out} holds {mine[0]}, which is not as the run wrote it: move or delete it"
+                f"--out {out} holds {content[0]!r} but no run, must be new, empty or hold a run"
             )
-        if data is not None and OwnFiles(folder).is_own(Path(data)):
-            raise ValueError(
-                f"--data {data} belongs to the run that is replaced, must be another file"
-            )
-        check_usable(folder)
+        if content:
+            open_run(folder)  # else it is the checkpoint of something else
+            if not overwrite:
+                raise ValueError(f"--out {out} already holds a run; --overwrite replaces it")
+            if mine := OwnFiles(folder).not_own():
+                raise ValueError(
+                    f"--out {out} holds {mine[0]}, which is not as the run wrote it: move or "
+                    "delete it"
+                )
+            if data is not None and OwnFiles(folder).is_own(Path(data)):
+                raise ValueError(
+                    f"--data {data} belongs to the run that is replaced, must be another file"
+                )
+            check_usable(folder)
     return folder
 
 
@@ -103,7 +89,7 @@ def _fresh(name: str) -> Path:
             number += 1
 
 
-def save_run(own: OwnFiles, state: Checkpoint) -> None:
+def save_run(own: OwnFiles, state: State) -> None:
     """Write the checkpoint, then history.csv; raise OSError if either fails."""
     save_checkpoint(own.folder / CHECKPOINT, state)
     write_history(own, state.history)
@@ -135,7 +121,7 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def begin_run(own: OwnFiles, state: Checkpoint) -> list[str]:
+def begin_run(own: OwnFiles, state: State) -> list[str]:
     """Write history.csv and config.json, and remove stale files; return the names of those.
 
     Stale are the run's own files that show another model (see `owned`), and temporary files that
@@ -167,7 +153,7 @@ class Place:
             raise OSError(f"{self.folder} is gone, or another folder is in its place")
 
 
-def open_run(folder: Path) -> Checkpoint:
+def open_run(folder: Path) -> State:
     """Read the checkpoint of a run, whose settings name its data (ValueError, OSError)."""
     path = folder / CHECKPOINT
     if not path.is_file():
@@ -180,11 +166,15 @@ def open_run(folder: Path) -> Checkpoint:
     return found
 
 
-def _check_settings(state: Checkpoint) -> None:
+def _check_settings(state: State) -> None:
     """Raise ValueError or TypeError unless the settings are those of a run in this state."""
-    settings, done = state.settings, len(state.history)
+    settings = state.settings
     if missing := [name for name in NEEDED if name not in settings]:
         raise ValueError(f"its settings have no {missing[0]}")
+    recipe = Recipe.of(settings)
+    check_whole("epochs", recipe.epochs, max(1, len(state.history)), MAX_EPOCHS)
+    if (recipe.validation > 0) != (state.best is not None):
+        raise ValueError("a validation set and a best epoch come together")
     for name in "data", "fingerprint":
         if not isinstance(settings[name], str):
             raise ValueError(f"{name} is no text")
@@ -192,22 +182,7 @@ def _check_settings(state: Checkpoint) -> None:
         if not isinstance(settings.get(name), str | None):
             raise ValueError(f"{name} is no text")
     check_choice("likelihood", settings["likelihood"], [state.vae.likelihood.name])
-    check_choice("binarize", settings["binarize"], BINARIZE)
-    check_choice("bound", settings["bound"], BOUNDS)
-    check_choice("schedule", settings["schedule"], SCHEDULES)
-    check_real("beta", settings["beta"], 0, MAX_BETA, open_below=False)
-    epochs = check_whole("epochs", settings["epochs"], max(1, done), MAX_EPOCHS)
-    for name, least, most in (
-        ("warmup", 0, epochs), ("evaluate_every", 1, MAX_EPOCHS), ("samples", 1, MAX_SAMPLES),
-        ("batch_size", 1, MAX_BATCH_SIZE), ("seed", 0, 2**32 - 1), ("threads", 1, MAX_THREADS),
-        # A validation set and a best epoch come together.
-        ("validation", *((0, 0) if state.best is None else (1, 1 << 30))),
-    ):  # fmt: skip
-        check_whole(name, settings[name], least, most)
-    if settings["patience"] is not None:
-        check_whole("patience", settings["patience"], 1, MAX_EPOCHS)
-        if state.best is None:
-            raise ValueError("there is a patience, and no best epoch")
+    check_whole("seed", settings["seed"], 0, MAX_SEED)
     if settings["image_shape"] is not None:
         for side in settings["image_shape"]:
             check_whole("a side of image_shape", side, 1, state.vae.data_dim)
@@ -217,6 +192,8 @@ def _check_settings(state: Checkpoint) -> None:
 
 def json_text(content: Mapping[str, Any]) -> str:
     """Return `content` as JSON that people can read."""
+    import json
+
     return json.dumps(content, indent=2) + "\n"
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +44,8 @@ class OwnFiles:
 
     def listed(self) -> dict[str, dict[str, Any]]:
         """Return the list, which is empty where there is none; raise OSError if it is damaged."""
+        import json
+
         path = self.folder / LIST
         try:
             with open_file(path) as stream:
@@ -143,6 +144,8 @@ class OwnFiles:
     @contextmanager
     def _changing(self) -> Iterator[dict[str, dict[str, Any]]]:
         """Lock the list, yield it to be changed, and write it back."""
+        import json
+
         path = self.folder / LIST
         while True:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TextIO
 
 from ..checks import shorten
-from ..training.loop import Record, Step
+from ..training.state import Record, Step
 
 LONGEST = 600  # characters of a line on standard error
 TERMINAL_EVERY, NOTEBOOK_EVERY = 0.1, 0.5  # seconds between two live lines

@@ -36,7 +36,7 @@ from ..data.binarize import batch
 from ..data.dataset import Dataset
 from ..optim import Adam
 from ..params import Array
-from ..training.loop import spawn_streams
+from ..seeds import spawn_streams
 from ..vae import VAE
 from .linear import linear_optimum
 from .report import Claim, Column, Setting, Study, Table, columns

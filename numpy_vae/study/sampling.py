@@ -41,7 +41,8 @@ from ..data.binarize import batch, minibatches
 from ..data.dataset import Dataset
 from ..optim import Adam
 from ..params import Array
-from ..training.loop import spawn_streams, train_step
+from ..seeds import spawn_streams
+from ..training.loop import train_step
 from ..vae import VAE
 from .report import Claim, Column, Setting, Study, Table, columns
 

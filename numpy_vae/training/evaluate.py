@@ -44,6 +44,7 @@ from ..data.mapped import ROWS_AT_ONCE, Images, chunks
 from ..likelihood import check_values
 from ..memory import keep_freed_memory
 from ..params import Array
+from ..seeds import spawn_streams
 from ..vae import VAE
 
 # 5 samples of 100 images are one product of 500 rows: the threads of a BLAS meet once instead of
@@ -94,9 +95,10 @@ def evaluate_elbo(
     Parameters
     ----------
     vae : VAE
-    images : ndarray or Rows, shape (N, D), uint8 or float
+    images : ndarray, shape (N, D), uint8 or float
     draw : bool
-        Whether the pixels are drawn here, as of data that are binarised dynamically.
+        Draw each pixel, 1 with its grey value as the probability, as training with
+        ``binarize="dynamic"`` does.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         The same seed gives the same draws, so two models are compared on the same numbers.
 
@@ -105,12 +107,21 @@ def evaluate_elbo(
     ValueError, FloatingPointError
         For no images, or values that the likelihood refuses; if a value is not finite on the way.
     """
+    _check(vae, images)
+    return mean_elbo(vae, images, *spawn_streams(rng).held_out(), draw=draw)
+
+
+def _check(vae: VAE, images: Images) -> None:
     if len(images) == 0:
         raise ValueError("images are empty, must be at least one")
     check_values(vae.likelihood, images, "the images")
+
+
+def mean_elbo(
+    vae: VAE, images: Images, noise: np.random.Generator, pixels: np.random.Generator, *, draw: bool
+) -> Elbo:
+    """`evaluate_elbo` of images that were checked before, with these two streams."""
     keep_freed_memory()
-    # Not the children from which a run of the same seed draws its weights and its order.
-    noise, pixels = np.random.default_rng(rng).spawn(6)[4:]
     reconstruction = kl = 0.0
     for rows in chunks(images):
         x = batch(images, rows, pixels=pixels if draw else None, dtype=vae.params.dtype)
@@ -212,11 +223,9 @@ def evaluate_likelihood(
         As in `evaluate_elbo`; and ValueError if a setting is out of range.
     """
     check_whole("samples", samples, 1, MAX_IMPORTANCE_SAMPLES)
-    if len(images) == 0:
-        raise ValueError("images are empty, must be at least one")
-    check_values(vae.likelihood, images, "the images")
+    _check(vae, images)
     keep_freed_memory()
-    noise, pixels = np.random.default_rng(rng).spawn(6)[4:]  # as in `evaluate_elbo`
+    noise, pixels = spawn_streams(rng).held_out()
     chunks = []
     for start in range(0, len(images), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)

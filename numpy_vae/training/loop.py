@@ -7,10 +7,9 @@
             grads = vae.terms_backward(trace, bound.backward(vae.terms(trace), beta))
             adam.step(grads, factor)            of the learning rate, by its schedule
 
-Four streams of random numbers, spawned from one seed, serve the four things that are drawn: the
-initial weights, the order of the images, the noise eps and the binarised pixels. A draw added to
-one of them never shifts another. On the way, beta may rise from 0 (warm-up), lr may fall (a
-schedule), and the output biases may start at the mean image.
+Each thing that is drawn has a stream of random numbers of its own (`numpy_vae.seeds`). On the way,
+beta may rise from 0 (warm-up), lr may fall (a schedule), and the output biases may start at the
+mean image.
 
 A held-out set is evaluated every so many epochs, always with the same draws, and never trained on:
 the test set, or, where images are set aside for validation, those. The test set is then left alone,
@@ -23,111 +22,27 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..bounds import BOUNDS, Terms
-from ..checks import check_choice, check_real, check_whole, overflow_raises
+from ..checks import overflow_raises
 from ..data.binarize import batch, binarize, minibatches, to_float
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, split_validation
 from ..data.mapped import Images, chunks
 from ..likelihood import check_values
 from ..memory import keep_freed_memory
 from ..optim import SCHEDULES, Adam, Average
 from ..params import Array, Params
+from ..seeds import Streams, spawn_streams
 from ..vae import VAE
-from .evaluate import Elbo, elbo_of, evaluate_elbo
+from .evaluate import elbo_of, mean_elbo
+from .recipe import Recipe
+from .state import NOT_EVALUATED, Best, Record, State, Step
 from .team import ALONE, Team, suitable_threads
 
-MAX_EPOCHS = 1_000_000
-MAX_BATCH_SIZE = 1 << 30
-MAX_BETA = 1e6
-MAX_SAMPLES = 10_000
-
-Columns = tuple[float | None, float | None, float | None]  # of a Record: an Elbo, if there is one
-NOT_EVALUATED: Columns = (None, None, None)
-
-
-class Streams(NamedTuple):
-    """The random numbers of a run, by what they are for."""
-
-    initialisation: np.random.Generator
-    order: np.random.Generator
-    noise: np.random.Generator
-    pixels: np.random.Generator
-    test_seed: int  # every evaluation starts from it anew
-
-
-class Record(NamedTuple):
-    """One epoch, in nats per image: elbo = -(reconstruction + kl), whatever beta was.
-
-    What was not evaluated after this epoch is None.
-    """
-
-    epoch: int  # from 1
-    train_elbo: float  # mean over the epoch, while the parameters changed
-    train_reconstruction: float
-    train_kl: float
-    test_elbo: float | None  # at the end of the epoch, with one draw of noise and pixels
-    test_reconstruction: float | None
-    test_kl: float | None
-    seconds: float  # of training
-    test_seconds: float  # of evaluation, whichever the set
-    train_bound: float  # mean over the epoch of what was maximised: minus the loss, beta included
-    validation_elbo: float | None = None  # as test_elbo
-    validation_reconstruction: float | None = None
-    validation_kl: float | None = None
-
-    def held_out(self) -> dict[str, Elbo]:
-        """What was evaluated after this epoch, by the name of the set: validation, test."""
-        found = {}
-        for name in "validation", "test":
-            terms = [getattr(self, f"{name}_{term}") for term in Elbo._fields]
-            if terms[0] is not None:
-                found[name] = Elbo(*terms)
-        return found
-
-
-class Step(NamedTuple):
-    """How far an epoch has got; the means are those of it so far, in nats per image."""
-
-    epoch: int  # from 1
-    epochs: int
-    batch: int  # from 1
-    batches: int
-    train_bound: float
-    train_reconstruction: float
-    train_kl: float
-
-
-class Best:
-    """The parameters of the epoch with the highest validation ELBO so far.
-
-    Parameters
-    ----------
-    params : Params
-        Gives the layout, and is what is kept until the first epoch.
-
-    Attributes
-    ----------
-    params : Params
-        A copy, in memory of its own.
-    epoch : int
-        From 1; 0 before any.
-    elbo : float
-        Its validation ELBO, in nats per image; -inf before any.
-    """
-
-    def __init__(self, params: Params) -> None:
-        self.params = params.copy()
-        self.epoch, self.elbo = 0, -math.inf
-
-    def update(self, epoch: int, elbo: float, params: Params) -> None:
-        """Keep `params` if `elbo` is higher than any before; of equal ones the first stays."""
-        if elbo > self.elbo:
-            self.params.flat[:] = params.flat
-            self.epoch, self.elbo = epoch, elbo
+Seed: TypeAlias = "Streams | np.random.Generator | int | None"
 
 
 class BatchSums(NamedTuple):
@@ -136,13 +51,6 @@ class BatchSums(NamedTuple):
     reconstruction: float
     kl: float
     loss: float  # minus the bound
-
-
-def spawn_streams(rng: np.random.Generator | int | None) -> Streams:
-    """Return the streams of the run with this seed (or spawned from this generator)."""
-    parent = np.random.default_rng(rng)
-    initialisation, order, noise, pixels = parent.spawn(4)
-    return Streams(initialisation, order, noise, pixels, int(parent.integers(1 << 63)))
 
 
 def start_output_bias(vae: VAE, images: Images) -> None:
@@ -259,119 +167,75 @@ def _gradient(
     return BatchSums(reconstruction, kl, loss * len(x))
 
 
-def train_epochs(
-    vae: VAE,
-    data: Dataset,
-    *,
-    epochs: int = 10,
-    batch_size: int = 128,
-    lr: float = 1e-3,
-    schedule: str = "constant",
-    beta: float = 1.0,
-    warmup: int = 0,
-    bound: str = "elbo",
-    samples: int = 1,
-    binarize: str = "none",
-    evaluate_every: int = 1,
-    rng: Streams | np.random.Generator | int | None = None,
-    adam: Adam | None = None,
-    average: Average | None = None,
-    best: Best | None = None,
-    patience: int | None = None,
-    done: int = 0,
-    threads: int | None = None,
-    on_step: Callable[[Step], None] | None = None,
+def prepare(vae: VAE, data: Dataset, recipe: Recipe) -> Dataset:
+    """Return the data as they are trained on: binarized, and some set aside for validation.
+
+    ValueError if they do not fit the model or the recipe. This is the one place that checks them.
+    """
+    sets = {"training": data.train, "test": data.test, "validation": data.validation}
+    for what, images in sets.items():
+        if images is not None:
+            if images.shape[1] != vae.data_dim:
+                raise ValueError(f"images have {images.shape[1]} pixels, must have {vae.data_dim}")
+            check_values(vae.likelihood, images, f"the {what} images")
+    # In this order, so that a training image is drawn alike whatever is set aside.
+    data = binarize(data, recipe.binarize)
+    if data.validation is None:
+        return split_validation(data, recipe.validation)
+    if recipe.validation not in (0, len(data.validation)):
+        raise ValueError(
+            f"validation is {recipe.validation}, must be {len(data.validation)}, as the data are "
+            "split already"
+        )
+    return data
+
+
+def start_training(
+    vae: VAE, data: Dataset, recipe: Recipe, rng: Seed = None
+) -> tuple[State, Dataset]:
+    """Return a training before its first epoch, and the data as it is trained on them."""
+    data = prepare(vae, data, recipe)
+    if recipe.output_bias == "data":
+        start_output_bias(vae, data.train)
+    streams = rng if isinstance(rng, Streams) else spawn_streams(rng)
+    average = Average(vae.params) if recipe.average else None
+    best = Best(vae.params) if recipe.validation else None
+    return State(vae, Adam(vae.params, recipe.lr), streams, [], average, best), data
+
+
+def continue_training(
+    state: State, data: Dataset, recipe: Recipe, on_step: Callable[[Step], None] | None = None
 ) -> Iterator[Record]:
-    """Train in place, and yield a record after each epoch.
+    """Train in place until there are as many epochs as in the recipe; yield each epoch's record.
 
     Parameters
     ----------
-    vae : VAE
+    state : State
+        What `start_training` has returned, or a checkpoint. Its history grows.
     data : Dataset
-    epochs, batch_size : int
-        The last minibatch of an epoch may be smaller, and none is larger than the training set.
-    lr : float
-        Adam's step size; not used where `adam` is given.
-    schedule : {"constant", "cosine", "burda"}
-        What becomes of the step size on the way to the last epoch (see `numpy_vae.optim`).
-    beta : float
-        Coefficient of the KL in the objective.
-    warmup : int
-        Epochs in which beta rises from 0 to its value, in a straight line.
-    bound : {"elbo", "iwae"}
-        What is maximised (see `numpy_vae.bounds`).
-    samples : int
-        K, draws of z for each image in each step.
-    binarize : {"none", "threshold", "static", "dynamic"}
-        What is done to grey pixels (see `numpy_vae.data`). "none" by default; the command line
-        takes "dynamic" for the Bernoulli likelihood.
-    evaluate_every : int
-        Evaluate the held-out set, validation if there is one, else test, every so many epochs, and
-        after the last.
-    rng : numpy.random.Generator, or what `numpy.random.default_rng` accepts, or Streams
-    adam : Adam, optional
-        An optimiser of `vae.params`, to go on with its moments.
-    average : Average, optional
-        An average of `vae.params`; what is evaluated is then the model over it.
-    best : Best, optional
-        Where the parameters with the highest validation ELBO are kept (of the average, if any).
-    patience : int, optional
-        Stop when the best epoch lies this many epochs back. Needs `best`.
-    done : int
-        Epochs that this training has behind it, to go on with a run that was stopped.
-    threads : int, optional
-        Threads that share each minibatch (see `training.team`). By default as many as are known to
-        gain by it, `suitable_threads`. Rounding apart, the result is the same for any number; each
-        has a gradient vector of its own.
+        As `prepare` returns them.
     on_step : callable, optional
         Called after each step, where everything is consistent; may raise to stop the training.
-
-    Yields
-    ------
-    Record
-
-    Raises
-    ------
-    ValueError
-        If a setting is out of range, or the data do not fit the model. Raised at the first record.
-    FloatingPointError
-        If a value overflows or is not a number, with the number of the step. No record is then
-        yielded for the epoch, so what a caller saved at the last one is sound.
     """
-    check_whole("epochs", epochs, 1, MAX_EPOCHS)
-    check_whole("done", done, 0, epochs)
-    check_whole("evaluate_every", evaluate_every, 1, MAX_EPOCHS)
-    check_whole("samples", samples, 1, MAX_SAMPLES)
-    check_choice("bound", bound, BOUNDS)
-    factor_of = SCHEDULES[check_choice("schedule", schedule, SCHEDULES)]
-    batch_size = min(check_whole("batch_size", batch_size, 1, MAX_BATCH_SIZE), len(data.train))
-    # A Python float: a NumPy float64 would make float64 of the gradient.
-    beta = check_real("beta", beta, 0, MAX_BETA, open_below=False)
-    check_whole("warmup", warmup, 0, epochs)
-    if best is not None and data.validation is None:
-        raise ValueError(
-            "best is chosen by the validation set, and the data have none: see split_validation"
-        )
-    if patience is not None:
-        check_whole("patience", patience, 1, MAX_EPOCHS)
-        if best is None:
-            raise ValueError(f"patience is {patience}, must be None without best=Best(vae.params)")
-    data = _prepared(vae, data, binarize)
-    streams = rng if isinstance(rng, Streams) else spawn_streams(rng)
-    pixels = streams.pixels if binarize == "dynamic" else None
-    adam = Adam(vae.params, lr) if adam is None else adam
+    vae, adam, streams, history, average, best, _ = state
+    epochs, every, patience = recipe.epochs, recipe.evaluate_every, recipe.patience
+    beta, warmup, samples = recipe.beta, recipe.warmup, recipe.samples
+    factor_of = SCHEDULES[recipe.schedule]
+    draw = recipe.binarize == "dynamic"
+    pixels = streams.pixels if draw else None
     evaluated = vae if average is None else vae.over(average.mean)
-    team = Team(suitable_threads(batch_size, samples) if threads is None else threads)
-    grads = [vae.params.zeros_like() for _ in range(team.size)]
     n, dtype = len(data.train), vae.params.dtype
+    batch_size = min(recipe.batch_size, n)
     batches = math.ceil(n / batch_size)
+    team = Team(recipe.threads or suitable_threads(batch_size, samples))
+    grads = [vae.params.zeros_like() for _ in range(team.size)]
     keep_freed_memory()
 
-    for epoch in range(done + 1, epochs + 1):
-        # Before an epoch, and by what a checkpoint holds: a resumed run stops where this one does.
+    for epoch in range(len(history) + 1, epochs + 1):
+        # Decided before an epoch, by what a checkpoint holds: a resumed run stops at the same one.
         behind = epoch - 1
         waited = behind - best.epoch if best is not None and best.epoch else 0
-        if patience is not None and waited >= patience and behind % evaluate_every == 0:
+        if patience is not None and waited >= patience and behind % every == 0:
             return
         start = time.perf_counter()
         sums, seen = np.zeros(3), 0
@@ -386,8 +250,9 @@ def train_epochs(
                 step = adam.t + 1
                 try:
                     sums += train_step(
-                        vae, adam, x, eps, grads, beta_now, bound=bound, factor=factor, team=team
-                    )
+                        vae, adam, x, eps, grads, beta_now, bound=recipe.bound, factor=factor,
+                        team=team,
+                    )  # fmt: skip
                 except FloatingPointError as error:
                     raise FloatingPointError(f"step {step}: {error}") from None
                 if average is not None:
@@ -398,11 +263,10 @@ def train_epochs(
                     on_step(Step(epoch, epochs, i, batches, -loss, reconstruction, kl))
         trained = time.perf_counter()
         test = validation = NOT_EVALUATED
-        if epoch == epochs or epoch % evaluate_every == 0:
+        if epoch == epochs or epoch % every == 0:
             held_out = data.test if data.validation is None else data.validation
             try:
-                draw = pixels is not None
-                found = evaluate_elbo(evaluated, held_out, draw=draw, rng=streams.test_seed)
+                found = mean_elbo(evaluated, held_out, *streams.held_out(), draw=draw)
             except FloatingPointError as error:
                 raise FloatingPointError(f"the evaluation after step {adam.t}: {error}") from None
             if data.validation is None:
@@ -414,55 +278,85 @@ def train_epochs(
         reconstruction, kl, loss = (sums / n).tolist()
         train = elbo_of(reconstruction, kl)
         seconds, test_seconds = trained - start, time.perf_counter() - trained
-        yield Record(epoch, *train, *test, seconds, test_seconds, -loss, *validation)
+        record = Record(epoch, *train, *test, seconds, test_seconds, -loss, *validation)
+        history.append(record)
+        yield record
 
 
-def _prepared(vae: VAE, data: Dataset, mode: str) -> Dataset:
-    """Return the data as they are binarised, or refuse what does not fit the model."""
-    if data.train.shape[1] != vae.data_dim:
-        raise ValueError(f"images have {data.train.shape[1]} pixels, must have {vae.data_dim}")
-    data = binarize(data, mode)
-    sets = {"training": data.train, "test": data.test, "validation": data.validation}
-    for what, images in sets.items():
-        if images is not None:
-            check_values(vae.likelihood, images, f"the {what} images")
-    return data
+def train_epochs(
+    vae: VAE,
+    data: Dataset,
+    recipe: Recipe = Recipe(),  # noqa: B008
+    *,
+    rng: Seed = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Iterator[Record]:
+    """Train in place, and return an iterator that trains an epoch and yields its record.
+
+    Parameters
+    ----------
+    vae : VAE
+    data : Dataset
+    recipe : Recipe
+        The settings: `Recipe` lists them.
+    rng : numpy.random.Generator, or what `numpy.random.default_rng` accepts, or Streams
+    on_step : callable, optional
+        Called after each step, where everything is consistent; may raise to stop the training.
+
+    Raises
+    ------
+    ValueError
+        If the data do not fit the model or the recipe.
+    FloatingPointError
+        If a value overflows or is not a number, with the number of the step; while iterating. No
+        record is then yielded for the epoch, so what a caller saved at the last one is sound.
+    """
+    return continue_training(*start_training(vae, data, recipe, rng), recipe, on_step)
 
 
 def fit(
     vae: VAE,
     data: Dataset,
     *,
-    epochs: int = 10,
-    batch_size: int = 128,
-    lr: float = 1e-3,
-    schedule: str = "constant",
-    beta: float = 1.0,
-    warmup: int = 0,
-    bound: str = "elbo",
-    samples: int = 1,
-    binarize: str = "none",
-    evaluate_every: int = 1,
-    rng: Streams | np.random.Generator | int | None = None,
+    epochs: int = Recipe.epochs,
+    batch_size: int = Recipe.batch_size,
+    lr: float = Recipe.lr,
+    schedule: str = Recipe.schedule,
+    beta: float = Recipe.beta,
+    warmup: int = Recipe.warmup,
+    bound: str = Recipe.bound,
+    samples: int = Recipe.samples,
+    output_bias: str = Recipe.output_bias,
+    binarize: str = Recipe.binarize,
+    validation: int = Recipe.validation,
+    evaluate_every: int = Recipe.evaluate_every,
     average: Average | None = None,
     best: Best | None = None,
-    patience: int | None = None,
-    threads: int | None = None,
+    patience: int | None = Recipe.patience,
+    threads: int | None = Recipe.threads,
+    rng: Seed = None,
     report: Callable[[Step | Record], None] | None = None,
 ) -> list[Record]:
     """Train in place to the end, and return the records: `train_epochs`, drained.
 
+    The settings are those of `Recipe`, but for `average` and `best`: an `Average(vae.params)` and a
+    `Best(vae.params)`, which hold the average and the parameters of the best epoch afterwards.
     `report` is called after each step with a `Step`, and after each epoch with its `Record`: such
     as a `numpy_vae.Progress`.
     """
-    history = []
-    for record in train_epochs(
-        vae, data, epochs=epochs, batch_size=batch_size, lr=lr, schedule=schedule, beta=beta,
-        warmup=warmup, bound=bound, samples=samples, binarize=binarize,
-        evaluate_every=evaluate_every, rng=rng, average=average, best=best, patience=patience,
-        threads=threads, on_step=report,
-    ):  # fmt: skip
-        history.append(record)
+    if data.validation is not None and not validation:
+        validation = len(data.validation)
+    recipe = Recipe(
+        epochs=epochs, batch_size=batch_size, lr=lr, schedule=schedule, average=average is not None,
+        bound=bound, samples=samples, beta=beta, warmup=warmup, output_bias=output_bias,
+        binarize=binarize, validation=validation, patience=patience, evaluate_every=evaluate_every,
+        threads=threads,
+    )  # fmt: skip
+    if best is not None and not validation:
+        raise ValueError("best is chosen by the validation set, and validation is 0")
+    state, data = start_training(vae, data, recipe, rng)
+    state = state._replace(average=average, best=best or state.best)
+    for record in continue_training(state, data, recipe, report):
         if report is not None:
             report(record)
-    return history
+    return state.history

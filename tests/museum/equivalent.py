@@ -134,8 +134,7 @@ EQUIVALENT = {
     " -> rng.permutation(n).astype(np.intp)": "memory only: a copy of what need not be copied",
     "data.binarize.minibatches: rng.permutation(n).astype(np.intp, copy=False)"
     " -> rng.permutation(n).astype(np.intp, copy=True)": "memory only: as above",
-    "training.evaluate.evaluate_elbo: losses[1]"
-    " -> losses[-1]": "of two terms the second is the last",
+    "training.evaluate.mean_elbo: losses[1] -> losses[-1]": "of two terms the second is the last",
     "training.evaluate.Evaluation.elbos: self.kls.sum(axis=1)"
     " -> self.kls.sum(axis=-1)": "kls are (N, Z): axis 1 is the last",
     "training.evaluate.Evaluation.summary: self.kls.sum(axis=1)"
@@ -158,7 +157,7 @@ EQUIVALENT = {
     " -> (reconstruction, total)": "two vectors of zeros are exchanged",
     "training.evaluate._evaluate_chunk: np.zeros(len(x))"
     " -> np.ones(len(x))": "the first total is multiplied by e^-inf = 0",
-    "training.loop.Record.held_out: terms[0]"
+    "training.state.Record.held_out: terms[0]"
     " -> terms[1]": "the terms of a set are all there, or none is",
     "training.loop.start_output_bias: images.shape[1]"
     " -> images.shape[-1]": "images are (N, D): axis 1 is the last",
@@ -171,6 +170,6 @@ EQUIVALENT = {
     " -> zip(*sums)": "each of the sums has three fields",
     "training.loop.train_step: zip(*sums, strict=True)"
     " -> zip(*sums, strict=False)": "each of the sums has three fields",
-    "training.loop._prepared: data.train.shape[1]"
-    " -> data.train.shape[-1]": "images are (N, D): axis 1 is the last",
+    "training.loop.prepare: images.shape[1]"
+    " -> images.shape[-1]": "images are (N, D): axis 1 is the last",
 }

@@ -26,18 +26,18 @@ MATHEMATICS = (
     "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae", "optim"
 )  # fmt: skip
 TRAINING = (
-    "data.dataset", "data.mnist", "data.arrays", "data.binarize", "training.evaluate",
-    "training.loop",
+    "data.dataset", "data.mnist", "data.arrays", "data.binarize", "seeds", "training.recipe",
+    "training.evaluate", "training.state", "training.loop",
 )  # fmt: skip
 MODULES = MATHEMATICS + TRAINING
-OWN = {"training.loop": "train"}  # whose tests are called otherwise
+OWN = {"seeds": "loop", "training.state": "loop"}  # whose tests are in the file of another
 OTHERS = (  # the test files that use the mathematics
     "vae", "network", "linear", "bounds", "layers", "posterior", "likelihood", "params", "blocks",
-    "optim", "gradcheck", "evaluate", "checkpoint", "train", "files", "runs", "readme", "package",
+    "optim", "gradcheck", "evaluate", "checkpoint", "loop", "files", "runs", "readme", "package",
 )  # fmt: skip
 OTHERS_OF_TRAINING = (
-    "output_bias", "team", "evaluate", "train", "arrays", "binarize", "dataset", "mnist", "runs",
-    "command_evaluate", "checkpoint", "mapped",
+    "output_bias", "team", "evaluate", "loop", "run", "recipe", "arrays", "binarize", "dataset",
+    "mnist", "runs", "command_evaluate", "checkpoint", "mapped",
 )  # fmt: skip
 
 # What stands in place of an operator, a comparison or a function.

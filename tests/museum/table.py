@@ -30,11 +30,11 @@ PROOFS = {
     "blocks": ("blocks", "vae", "linear", "evaluate"),
     "network": ("network", "vae", "linear", "evaluate"),
     "vae": ("vae", "network", "linear", "evaluate", "checkpoint"),
-    "optim": ("optim", "train"),
-    "training.evaluate": ("evaluate", "train"),
-    "training.loop": ("train",),
-    "data.arrays": ("arrays", "evaluate", "train"),
-    "data.binarize": ("binarize", "evaluate", "train"),
+    "optim": ("optim", "loop"),
+    "training.evaluate": ("evaluate", "loop"),
+    "training.loop": ("loop",),
+    "data.arrays": ("arrays", "evaluate", "loop"),
+    "data.binarize": ("binarize", "evaluate", "loop"),
     "runs.checkpoint": ("checkpoint",),
 }
 

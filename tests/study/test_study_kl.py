@@ -7,6 +7,7 @@ from scipy import stats
 
 from numpy_vae import VAE, Adam, load_digits
 from numpy_vae.data import batch
+from numpy_vae.seeds import spawn_streams
 from numpy_vae.study.kl import (
     CLAIMS,
     FORMS,
@@ -29,7 +30,7 @@ from numpy_vae.study.kl import (
     point,
 )
 from numpy_vae.study.linear import linear_log_p, linear_optimum
-from numpy_vae.training.loop import spawn_streams, train_step
+from numpy_vae.training.loop import train_step
 
 SABOTAGE = [
     (1, "posterior", "return (mu * mu + sigma * sigma - 1", "return (mu * mu + sigma - 1"),

@@ -2,6 +2,7 @@
 
 import inspect
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from numpy_vae import VAE, Adam, fit, load_digits, train_epochs
 from numpy_vae.bounds import Terms
 from numpy_vae.data import Dataset, binarize, split_validation
 from numpy_vae.optim import Average
+from numpy_vae.seeds import spawn_streams
 from numpy_vae.training import loop as train_module
-from numpy_vae.training.evaluate import Elbo, evaluate_elbo
-from numpy_vae.training.loop import Best, Record, Step, spawn_streams, train_step
+from numpy_vae.training.evaluate import Elbo, evaluate_elbo, mean_elbo
+from numpy_vae.training.loop import continue_training, start_training, train_step
+from numpy_vae.training.recipe import SETTINGS, Recipe
+from numpy_vae.training.state import Best, Record, Step
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +94,8 @@ def test_other_binarisations_are_done_to_the_data_once(digits, mode):
 def test_the_record_holds_the_evaluation_of_all_test_images(digits, binarize):
     vae, streams = small(), spawn_streams(3)
     record = fit(vae, digits, epochs=1, binarize=binarize, rng=streams)[0]
-    result = evaluate_elbo(vae, digits.test, draw=binarize == "dynamic", rng=streams.test_seed)
+    result = evaluate_elbo(vae, digits.test, draw=binarize == "dynamic", rng=3)
     assert (record.test_elbo, record.test_reconstruction, record.test_kl) == result
-    assert spawn_streams(3).test_seed == streams.test_seed != spawn_streams(4).test_seed
 
 
 def test_the_clock_keeps_training_and_evaluation_apart(digits, monkeypatch):
@@ -100,15 +103,17 @@ def test_the_clock_keeps_training_and_evaluation_apart(digits, monkeypatch):
 
     def slow(*args, **kwargs):
         now[0] += 7.0
-        return evaluate_elbo(*args, **kwargs)
+        return mean_elbo(*args, **kwargs)
 
     def on_step(step):
         now[0] += 2.0
 
     clock = types.SimpleNamespace(perf_counter=lambda: now[0])
     monkeypatch.setattr(train_module, "time", clock)
-    monkeypatch.setattr(train_module, "evaluate_elbo", slow)
-    records = train_epochs(small(), digits, epochs=2, batch_size=200, rng=0, on_step=on_step)
+    monkeypatch.setattr(train_module, "mean_elbo", slow)
+    records = train_epochs(
+        small(), digits, Recipe(epochs=2, batch_size=200), rng=0, on_step=on_step
+    )
     assert [(r.seconds, r.test_seconds) for r in records] == [(6.0, 7.0)] * 2
 
 
@@ -130,19 +135,25 @@ def test_draws_added_to_one_stream_do_not_shift_the_others():
     one, two = spawn_streams(7), spawn_streams(7)
     two.pixels.random(1000)
     two.order.permutation(99)
-    assert one.test_seed == two.test_seed
     np.testing.assert_array_equal(one.noise.random(5), two.noise.random(5))
     np.testing.assert_array_equal(one.initialisation.random(5), two.initialisation.random(5))
-    first = {g.random() for g in spawn_streams(7)[:4]}
-    assert len(first) == 4
+    first = {g.random() for g in spawn_streams(7)}
+    assert len(first) == 6
+
+
+def test_the_streams_of_the_held_out_images_start_anew_each_time():
+    streams = spawn_streams(7)
+    for _ in range(2):
+        noise, pixels = streams.held_out()
+        assert noise.random() == spawn_streams(7).held_out_noise.random()
+        assert pixels.random() == spawn_streams(7).held_out_pixels.random()
 
 
 def test_a_seed_gives_the_same_streams_for_ever():
     # A run that is trained again, years later, draws the same numbers.
     streams = spawn_streams(7)
-    assert type(streams.test_seed) is int and streams.test_seed == 5765488047046174021
     parent = np.random.default_rng(7)
-    for stream, expected in zip(streams, parent.spawn(4), strict=False):
+    for stream, expected in zip(streams, parent.spawn(6), strict=True):
         assert stream.random() == expected.random()
 
 
@@ -159,7 +170,7 @@ def test_the_test_images_are_never_trained_on(digits):
 @pytest.mark.mathematics
 def test_evaluation_does_not_change_the_training(digits):
     vae, twin = small(), small()
-    for _ in train_epochs(vae, digits, epochs=2, binarize="dynamic", rng=0):
+    for _ in train_epochs(vae, digits, Recipe(epochs=2, binarize="dynamic"), rng=0):
         evaluate_elbo(vae, digits.test, draw=True, rng=8)
     fit(twin, digits, epochs=2, binarize="dynamic", rng=0)
     np.testing.assert_array_equal(vae.params.flat, twin.params.flat)
@@ -175,16 +186,17 @@ def test_every_evaluation_uses_the_same_draws(digits):
 
 def test_a_batch_larger_than_the_data_is_all_of_them(digits):
     vae = small()
-    adam = Adam(vae.params)
-    list(train_epochs(vae, digits, epochs=1, batch_size=10_000, adam=adam, rng=0))
-    assert adam.t == 1
+    recipe = Recipe(epochs=1, batch_size=10_000)
+    state, data = start_training(vae, digits, recipe, 0)
+    list(continue_training(state, data, recipe))
+    assert state.adam.t == 1
 
 
 def test_a_seed_is_not_shared_by_the_weights_and_the_noise():
     # VAE(rng=0) and fit(rng=0) in one script must not draw the same numbers.
     streams = spawn_streams(0)
     first = np.random.default_rng(0).standard_normal(4)
-    for generator in streams[:4]:
+    for generator in streams:
         assert not np.allclose(generator.standard_normal(4), first)
 
 
@@ -202,28 +214,18 @@ def test_on_step_sees_every_step_and_may_stop_the_training(digits):
         if len(seen) == 13:
             raise Enough
 
-    vae = small()
-    adam = Adam(vae.params)
+    recipe = Recipe(epochs=7, batch_size=50)
+    state, data = start_training(small(), digits, recipe, 0)
     with pytest.raises(Enough):
-        for _ in train_epochs(
-            vae, digits, epochs=7, batch_size=50, adam=adam, rng=0, on_step=on_step
-        ):
+        for _ in continue_training(state, data, recipe, on_step):
             pass
     assert seen[:2] == [(1, 7, 1, 10), (1, 7, 2, 10)] and seen[-1] == (2, 7, 3, 10)
-    assert adam.t == 13
+    assert state.adam.t == 13
     whole = fit(small(), digits, epochs=1, batch_size=50, rng=0)[0]
     assert terms[9] == pytest.approx((whole.train_reconstruction, whole.train_kl))
     assert losses[9] == pytest.approx(whole.train_bound)  # the mean over what has been seen
     assert whole.train_bound == pytest.approx(whole.train_elbo, rel=1e-6)  # at beta = 1
     assert losses[0] < losses[9] < losses[10] < -100
-
-
-def test_an_optimiser_goes_on_where_it_was(digits):
-    vae = small()
-    adam = Adam(vae.params, lr=1e-2)
-    list(train_epochs(vae, digits, epochs=1, batch_size=100, adam=adam, rng=0))
-    list(train_epochs(vae, digits, epochs=2, batch_size=100, adam=adam, rng=1))
-    assert adam.t == 15
 
 
 @pytest.mark.parametrize("bound", ["elbo", "iwae"])
@@ -339,38 +341,35 @@ def test_an_epoch_that_ends_in_an_overflow_has_no_record(digits):
         ({"warmup": -1}, "^warmup is -1, must be a whole number from 0 to"),
         ({"warmup": 0.5}, r"^warmup is 0\.5, must be a whole number from 0 to"),
         ({"evaluate_every": 0}, "^evaluate_every is 0, must be a whole number from 1 to 1000000$"),
-        ({"done": -1}, "^done is -1, must be a whole number from 0 to 10$"),
-        ({"done": 11}, "^done is 11, must be a whole number from 0 to 10$"),
+        ({"output_bias": "one"}, "^output_bias is 'one', must be one of zero, data$"),
+        ({"threads": 0}, "^threads is 0, must be a whole number from 1 to"),
+        ({"validation": -1}, "^validation is -1, must be a whole number from 0 to"),
+        ({"validation": 500}, "^the number of validation images is 500, must be a whole number"),
     ],
 )
 def test_settings_out_of_range_are_refused(digits, settings, message):
     vae = small()
     before = vae.params.flat.copy()
     with pytest.raises(ValueError, match=message):
-        next(train_epochs(vae, digits, **settings))
+        train_epochs(vae, digits, Recipe(**settings))
+    with pytest.raises(ValueError, match=message):
+        fit(vae, digits, **settings)
     np.testing.assert_array_equal(vae.params.flat, before)
-    if "done" not in settings:  # which has no meaning where the records are drained
-        with pytest.raises(ValueError, match=message):
-            fit(vae, digits, **settings)
 
 
-def settings_of(function):
-    """Return the settings of a function and their defaults."""
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}
+SETTINGS_OF_FIT = {
+    p.name: p.default
+    for p in inspect.signature(fit).parameters.values()
+    if p.kind == p.KEYWORD_ONLY
+}
 
 
-def test_the_defaults_are_those_of_the_loop():
-    defaults = settings_of(train_epochs)
-    expected = {
-        "epochs": 10, "batch_size": 128, "lr": 1e-3, "beta": 1.0, "warmup": 0, "samples": 1,
-        "evaluate_every": 1, "done": 0,
-    }  # fmt: skip
-    assert {name: defaults[name] for name in expected} == expected
-    fits = settings_of(fit)
-    assert fits.keys() - defaults.keys() == {"report"}
-    assert defaults.keys() - fits.keys() == {"adam", "done", "on_step"}
-    assert {name: defaults.get(name) for name in fits} == fits
+def test_fit_has_the_settings_of_the_recipe_at_their_defaults():
+    assert SETTINGS_OF_FIT.keys() - SETTINGS.keys() == {"rng", "report", "best"}
+    assert SETTINGS_OF_FIT.keys() >= SETTINGS.keys()
+    assert SETTINGS_OF_FIT.pop("average") is None  # the object that holds it
+    for name in SETTINGS.keys() & SETTINGS_OF_FIT.keys():
+        assert SETTINGS_OF_FIT[name] == getattr(Recipe, name), name
     step = inspect.signature(train_step).parameters
     assert (step["beta"].default, step["factor"].default) == (1.0, 1.0)
 
@@ -378,16 +377,22 @@ def test_the_defaults_are_those_of_the_loop():
 def test_fit_passes_every_setting_on(digits, monkeypatch):
     seen = []
 
-    def spy(vae, data, **settings):
-        seen.append((vae, data, settings))
+    def spy(state, data, recipe, report):
+        seen.append(recipe)
         return iter(())
 
-    monkeypatch.setattr(train_module, "train_epochs", spy)
+    monkeypatch.setattr(train_module, "continue_training", spy)
     vae = small()
-    settings = {name: object() for name in settings_of(fit)}
-    assert fit(vae, digits, **settings) == []
-    settings["on_step"] = settings.pop("report")
-    assert seen == [(vae, digits, settings)]
+    settings = {
+        "epochs": 7, "batch_size": 9, "lr": 0.1, "schedule": "cosine", "bound": "iwae",
+        "samples": 2, "beta": 0.5, "warmup": 3, "output_bias": "data", "binarize": "dynamic",
+        "validation": 40, "patience": 5, "evaluate_every": 2, "threads": 1,
+    }  # fmt: skip
+    assert settings.keys() == SETTINGS.keys() - {"average"}
+    assert fit(vae, digits, **settings, average=Average(vae.params)) == []
+    assert seen == [Recipe(**settings, average=True)]
+    fit(vae, digits)
+    assert seen[1] == Recipe()
 
 
 def test_data_that_do_not_fit_the_model_are_refused(digits):
@@ -512,11 +517,11 @@ def evaluations(monkeypatch):
     """Return the images that are evaluated while models train, and the models."""
     seen = []
 
-    def spy(vae, images, **settings):
+    def spy(vae, images, *streams, **settings):
         seen.append((vae, images))
-        return evaluate_elbo(vae, images, **settings)
+        return mean_elbo(vae, images, *streams, **settings)
 
-    monkeypatch.setattr(train_module, "evaluate_elbo", spy)
+    monkeypatch.setattr(train_module, "mean_elbo", spy)
     return seen
 
 
@@ -554,10 +559,10 @@ def test_with_a_validation_set_the_test_set_is_left_alone(
 @pytest.mark.mathematics
 def test_each_set_has_its_own_columns(digits):
     for name, aside in ("validation", 100), ("test", 0):
-        vae, data, streams = small(), split_validation(digits, aside), spawn_streams(3)
-        record = fit(vae, data, epochs=1, binarize="dynamic", rng=streams)[0]
+        vae, data = small(), split_validation(digits, aside)
+        record = fit(vae, data, epochs=1, binarize="dynamic", rng=3)[0]
         images = getattr(data, name)
-        expected = evaluate_elbo(vae, images, draw=True, rng=streams.test_seed)
+        expected = evaluate_elbo(vae, images, draw=True, rng=3)
         assert record.held_out() == {name: expected}
         assert getattr(record, f"{name}_elbo") == expected.elbo
 
@@ -582,16 +587,16 @@ def test_the_averaged_model_is_evaluated_and_the_other_one_trained(digits, evalu
     vae, twin = small(), small()
     average = Average(vae.params, eta=3.0)
     settings = {"epochs": 3, "batch_size": 20, "binarize": "dynamic"}
-    path = []
-    records = train_epochs(
-        vae, data, rng=streams, average=average,
-        on_step=lambda step: path.append(vae.params.flat.copy()), **settings,
-    )  # fmt: skip
-    for record in records:
+    recipe, path = Recipe(**settings), []
+    state, data = start_training(vae, data, recipe, streams)
+    state = state._replace(average=average)
+    for record in continue_training(
+        state, data, recipe, lambda step: path.append(vae.params.flat.copy())
+    ):
         mean = vae.over(average.mean)
         for name, elbo in record.held_out().items():
             images = getattr(data, name)
-            args = {"draw": True, "rng": streams.test_seed}
+            args = {"draw": True, "rng": 0}
             assert elbo == evaluate_elbo(mean, images, **args)
             assert elbo != evaluate_elbo(vae, images, **args)
     assert len(evaluations) == 3
@@ -618,25 +623,25 @@ def test_the_averaged_model_is_evaluated_and_the_other_one_trained(digits, evalu
 @pytest.mark.mathematics
 def test_the_epochs_behind_are_those_of_the_schedule_and_of_the_records(digits):
     settings = {"epochs": 4, "schedule": "cosine", "warmup": 3, "evaluate_every": 2}
-    whole, parts, numbers = small(), small(), spawn_streams(2)
+    whole, parts, recipe, steps = small(), small(), Recipe(**settings), []
     expected = fit(whole, digits, rng=2, **settings)
-    adam, found, steps = Adam(parts.params), [], []
-    for done in range(4):  # stopped after each epoch
-        records = train_epochs(
-            parts, digits, rng=numbers, adam=adam, done=done, on_step=steps.append, **settings
-        )
-        found.append(next(records))
+    state, data = start_training(parts, digits, recipe, 2)
+    for _ in range(4):  # stopped after each epoch
+        records = continue_training(state, data, recipe, steps.append)
+        next(records)
         records.close()
-    assert [without_times(r) for r in found] == [without_times(r) for r in expected]
+    assert [without_times(r) for r in state.history] == [without_times(r) for r in expected]
     np.testing.assert_array_equal(parts.params.flat, whole.params.flat)
     assert [step.epoch for step in steps] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
     assert isinstance(steps[0], Step)
 
 
 def test_a_training_that_is_done_has_nothing_to_do(digits):
-    vae = small()
+    vae, recipe = small(), Recipe(epochs=2)
+    state, data = start_training(vae, digits, recipe, 0)
+    assert len(list(continue_training(state, data, recipe))) == 2
     before = vae.params.flat.copy()
-    assert list(train_epochs(vae, digits, epochs=3, done=3, rng=0)) == []
+    assert list(continue_training(state, data, recipe)) == []
     np.testing.assert_array_equal(vae.params.flat, before)
 
 
@@ -650,18 +655,24 @@ def scripted(monkeypatch):
     def script(*elbos):
         left = iter(elbos)
         monkeypatch.setattr(
-            train_module, "evaluate_elbo", lambda *args, **kwargs: Elbo(next(left), 1.0, 1.0)
+            train_module, "mean_elbo", lambda *args, **kwargs: Elbo(next(left), 1.0, 1.0)
         )
 
     return script
 
 
-def followed(vae, data, best, **settings):
+def begun(data, **settings):
+    """Return a training before its first epoch."""
+    recipe = Recipe(batch_size=100, validation=100, **settings)
+    return *start_training(small(), data, recipe, 0), recipe
+
+
+def followed(state, data, recipe):
     """Return the records of a training, and the parameters at the end of each epoch."""
     records, path = [], []
-    for record in train_epochs(vae, data, rng=0, batch_size=100, best=best, **settings):
+    for record in continue_training(state, data, recipe):
         records.append(record)
-        path.append(vae.params.flat.copy())
+        path.append(state.vae.params.flat.copy())
     return records, path
 
 
@@ -672,14 +683,14 @@ def followed(vae, data, best, **settings):
 )
 def test_the_parameters_of_the_best_epoch_are_kept(digits, scripted, elbos, kept):
     scripted(*elbos)
-    vae, data = small(), split_validation(digits, 100)
-    best = Best(vae.params)
+    state, data, recipe = begun(digits, epochs=4)
+    best = state.best
     assert best.epoch == 0
-    records, path = followed(vae, data, best, epochs=4)
+    records, path = followed(state, data, recipe)
     assert [record.validation_elbo for record in records] == list(elbos)
     assert (best.epoch, best.elbo) == (kept, elbos[kept - 1])
     np.testing.assert_array_equal(best.params.flat, path[kept - 1])
-    assert not np.shares_memory(best.params.flat, vae.params.flat)
+    assert not np.shares_memory(best.params.flat, state.vae.params.flat)
 
 
 @pytest.mark.parametrize(
@@ -696,33 +707,32 @@ def test_the_parameters_of_the_best_epoch_are_kept(digits, scripted, elbos, kept
 )
 def test_training_ends_when_patience_does(digits, scripted, patience, every, elbos, epochs, kept):
     scripted(*elbos)
-    vae, data = small(), split_validation(digits, 100)
-    best = Best(vae.params)
-    settings = {"epochs": 8, "patience": patience, "evaluate_every": every}
-    records, path = followed(vae, data, best, **settings)
-    assert (len(records), best.epoch) == (epochs, kept)
-    np.testing.assert_array_equal(best.params.flat, path[kept - 1])
+    state, data, recipe = begun(digits, epochs=8, patience=patience, evaluate_every=every)
+    records, path = followed(state, data, recipe)
+    assert (len(records), state.best.epoch) == (epochs, kept)
+    np.testing.assert_array_equal(state.best.params.flat, path[kept - 1])
     # Gone on with, it has nothing left to do.
-    assert followed(vae, data, best, **settings, done=epochs) == ([], [])
+    assert followed(state, data, recipe) == ([], [])
 
 
 def test_patience_begins_with_the_first_epoch_that_is_the_best(digits, scripted):
     # Two epochs lie behind, of which this `best` has seen none.
-    scripted(-5, -6, -7)
-    vae, data = small(), split_validation(digits, 100)
-    best = Best(vae.params)
-    records, _ = followed(vae, data, best, epochs=9, done=2, patience=1)
-    assert ([record.epoch for record in records], best.epoch) == ([3, 4], 3)
+    scripted(-5, -6, -7, -8, -9)
+    state, data, recipe = begun(digits, epochs=9, patience=1)
+    records = continue_training(state, data, replace(recipe, patience=None))
+    assert [next(records).epoch for _ in range(2)] == [1, 2]
+    state = state._replace(best=Best(state.vae.params))
+    records, _ = followed(state, data, recipe)
+    assert ([record.epoch for record in records], state.best.epoch) == ([3, 4], 3)
 
 
 def test_the_best_of_an_average_is_a_copy_of_the_average(digits, scripted):
     scripted(-5, -3, -4)
-    vae, data = small(), split_validation(digits, 100)
-    best, average = Best(vae.params), Average(vae.params)
-    means = []
-    for _ in train_epochs(vae, data, rng=0, epochs=3, batch_size=20, best=best, average=average):
-        means.append(average.mean.flat.copy())
-    np.testing.assert_array_equal(best.params.flat, means[1])
+    recipe, means = Recipe(epochs=3, batch_size=20, average=True, validation=100), []
+    state, data = start_training(small(), digits, recipe, 0)
+    for _ in continue_training(state, data, recipe):
+        means.append(state.average.mean.flat.copy())
+    np.testing.assert_array_equal(state.best.params.flat, means[1])
     assert not np.array_equal(means[1], means[2])
 
 
@@ -738,11 +748,13 @@ def test_fit_stops_early_and_reports(digits, scripted):
     assert [event for event in seen if isinstance(event, Record)] == history
 
 
-def test_a_best_epoch_needs_a_validation_set_and_patience_a_best_epoch(digits):
+def test_a_best_epoch_and_patience_need_a_validation_set(digits):
     vae, data = small(), split_validation(digits, 100)
-    with pytest.raises(ValueError, match=r"^best is chosen by the validation set, and the data"):
+    with pytest.raises(ValueError, match=r"^best is chosen by the validation set, and validatio"):
         fit(vae, digits, epochs=1, best=Best(vae.params))
-    with pytest.raises(ValueError, match=r"^patience is 3, must be None without best=Best"):
-        fit(vae, data, epochs=1, patience=3)
+    with pytest.raises(ValueError, match=r"^patience is 3, must be None where validation is 0"):
+        fit(vae, digits, epochs=1, patience=3)
+    with pytest.raises(ValueError, match=r"^validation is 99, must be 100, as the data are split"):
+        fit(vae, data, epochs=1, validation=99)
     with pytest.raises(ValueError, match=r"^patience is 0, must be a whole number from 1 to"):
         fit(vae, data, epochs=1, patience=0, best=Best(vae.params))

@@ -1,0 +1,25 @@
+"""A data set by its name, or from a file: what ``--data`` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .arrays import load_array
+from .dataset import Dataset
+from .digits import load_digits
+from .mnist import load_mnist
+
+NAMED = ("digits", "mnist")  # the data sets that are no files
+
+
+def load_data(name: str, data_dir: str | None = None) -> Dataset:
+    """Return the data set of this name, or of this file; `data_dir` is that of `load_mnist`."""
+    if data_dir is not None and name != "mnist":
+        raise ValueError(f"--data-dir applies to --data mnist, not to --data {name}")
+    if name == "digits":
+        return load_digits()
+    if name == "mnist":
+        return load_mnist(data_dir)
+    if Path(name).exists():
+        return load_array(name)
+    raise ValueError(f"--data is {name!r}, must be digits, mnist or an existing file")

@@ -1,0 +1,7 @@
+"""A training with a folder: what is written there, when, and by whom.
+
+checkpoint  the run in one file, to go on with
+directory   the folder, to look at
+owned       which of its files are its own, and may be replaced
+progress    the live line, and where Ctrl-C takes effect
+"""

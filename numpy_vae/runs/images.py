@@ -1,0 +1,129 @@
+"""The images of a run: found again, and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+
+from ..data.binarize import black_or_white
+from ..data.dataset import Dataset, fingerprint, guess_image_shape
+from ..data.load import NAMED, load_data
+from ..data.mapped import Images, subset
+from ..training.loop import prepare
+from ..training.recipe import Recipe
+from ..training.state import State
+from ..vae import VAE
+
+MAX_SHOWN = 10_000  # test images, in the figures
+# `OwnFiles.write` or `OwnFiles.write_or_keep`
+WriteFile: TypeAlias = Callable[..., AbstractContextManager[IO[bytes]]]
+
+
+def find_data(
+    state: State, data: Dataset | None = None, image_shape: tuple[int, int] | None = None
+) -> Dataset:
+    """Return the data of a run as it is trained on them: these, or those that its settings name.
+
+    ValueError if they are not there, or are not the images that the run was trained on.
+    """
+    settings = state.settings
+    name = settings["data"]
+    if data is None and name not in NAMED and not Path(name).exists():
+        raise ValueError(
+            f"the run was trained on {name}, which is not there; --data FILE says where it is now"
+        )
+    given = data
+    data = load_data(name, settings["data_dir"]) if data is None else data
+    check_width(data.train, state.vae)
+    if fingerprint(data) != settings["fingerprint"]:
+        raise ValueError(
+            f"--data {name if given is None else given.source or given.name} does not hold the "
+            f"images that the run was trained on, must be those of {name}"
+        )
+    data = replace(data, image_shape=shape_of(state, image_shape))
+    return prepare(state.vae, data, Recipe.of(settings))
+
+
+def check_width(images: Images, vae: VAE) -> None:
+    """Raise ValueError unless the images have as many pixels as those of the model."""
+    if images.shape[1] != vae.data_dim:
+        raise ValueError(
+            f"the images have {images.shape[1]} pixels, must have {vae.data_dim} as in the run"
+        )
+
+
+def shape_images(data: Dataset, asked: tuple[int, int] | None) -> Dataset:
+    """Return the data with images of the shape that was asked for, if one was."""
+    own = data.image_shape
+    if asked is not None and check_image_shape(asked, data.train.shape[1]) != (own or asked):
+        raise ValueError(
+            f"--image-shape is {times(asked)}, must be {times(own)}, the shape of the images of "
+            f"--data {data.name}"
+        )
+    return data if asked is None else replace(data, image_shape=asked)
+
+
+def times(image_shape: tuple[int, int] | None) -> str:
+    """Return a shape such as 8x8."""
+    return "x".join(map(str, image_shape or ()))
+
+
+def check_image_shape(image_shape: tuple[int, int], data_dim: int) -> tuple[int, int]:
+    """Return the shape, if it has as many pixels as an image; else raise ValueError."""
+    height, width = image_shape
+    if height * width != data_dim:
+        raise ValueError(
+            f"--image-shape is {times(image_shape)}, of {height * width} pixels, must be of the "
+            f"{data_dim} of an image"
+        )
+    return image_shape
+
+
+def name_of(settings: Mapping[str, Any]) -> str:
+    """Return what the data of a run are called, without loading them."""
+    return settings.get("name") or Path(settings["data"]).stem
+
+
+def shape_of(state: State, asked: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the shape of an image of a run: the one asked for, its own, or a guess."""
+    data_dim, own = state.vae.data_dim, state.settings["image_shape"]
+    if asked is not None:
+        return check_image_shape(asked, data_dim)
+    return guess_image_shape(data_dim) if own is None else check_image_shape(tuple(own), data_dim)
+
+
+def draw_figures(
+    state: State, data: Dataset, folder: Path, format: str, write: WriteFile
+) -> list[Path]:
+    """Write the figures of a run; the same run gives the same pictures each time."""
+    from ..figures.of_a_run import save_figures  # matplotlib takes longer than all the rest
+
+    noise, pixels = state.streams.held_out()
+    binarize, n = state.settings["binarize"], len(data.test)
+    rows = np.linspace(0, n - 1, min(n, MAX_SHOWN)).astype(int)  # a file may be sorted by label
+    test = subset(data.test, rows)
+    labels, factors = data.test_labels, data.test_factors
+    shown = replace(
+        data,
+        name=f"{data.name}, binarize {binarize}",
+        test=test,
+        test_labels=None if labels is None else labels[rows],
+        test_factors=None if factors is None else factors[rows],
+    )
+    return save_figures(
+        folder,
+        state.kept,
+        shown,
+        black_or_white(test, pixels) if binarize == "dynamic" else test,  # as `batch` draws
+        state.history,
+        rng=noise,
+        format=format,
+        kept_epoch=None if state.best is None else state.best.epoch or None,
+        write=partial(write, model=state.model_id),
+    )

@@ -1,0 +1,363 @@
+"""A training with a folder: begun, stopped at any moment, gone on with, finished.
+
+    run = Run.begin("runs/mine", vae, data, Recipe(epochs=200, validation=5000, patience=20))
+    run.train(report=Progress())                                     # and the machine goes down
+
+    run = Run.resume("runs/mine")
+    run.train(report=Progress())
+    run.finish()                                                     # metrics.json, figures
+
+The checkpoint is written before the first step and after every epoch, whole or not at all. A run
+that was stopped and resumed ends with the same bits as one that never was (the clock apart), on the
+same machine and with as many threads and BLAS threads.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from ..checks import check_whole
+from ..data.dataset import Dataset, fingerprint
+from ..data.load import NAMED
+from ..files import CHECKPOINT
+from ..training.evaluate import mean_elbo
+from ..training.loop import continue_training, start_training
+from ..training.recipe import MAX_EPOCHS, Recipe
+from ..training.state import Record, State, Step
+from ..training.team import suitable_threads
+from ..vae import VAE
+from .checkpoint import save_checkpoint
+from .directory import (
+    MAX_SEED,
+    Place,
+    begin_run,
+    check_usable,
+    create_run,
+    json_text,
+    locked,
+    open_run,
+    save_run,
+)
+from .images import draw_figures, find_data
+from .owned import METRICS, OwnFiles
+
+SHOWN = ("data", "binarize", "likelihood", "bound", "samples", "seed")  # in metrics.json, too
+
+
+class Run:
+    """A training and its folder. Made by `Run.begin` or `Run.resume`.
+
+    Attributes
+    ----------
+    folder : Path
+    data : Dataset
+        As it is trained on: binarized, some images set aside.
+    recipe : Recipe
+    state : State
+        Model, optimiser, streams, history and settings, as they are now. After an exception it is
+        that of the last whole epoch.
+    removed : list of str
+        The run's own files that were removed, since they showed an older model.
+    own : OwnFiles
+        Its `kept` are files that were not replaced, since they were not as the run wrote them.
+    figures : list of Path
+        Written by `finish`.
+    """
+
+    def __init__(self, folder: Path, state: State, data: Dataset, recipe: Recipe) -> None:
+        self.folder, self.state, self.data, self.recipe = folder, state, data, recipe
+        self.own = OwnFiles(folder)
+        self.removed: list[str] = []
+        self.figures: list[Path] = []
+        self.interrupted = False
+        self._seconds = sum(record.seconds + record.test_seconds for record in state.history)
+        self._place, self._seen = Place(folder), _look(folder)
+        self._kept = False  # its checkpoint is in the folder
+
+    @classmethod
+    def begin(
+        cls,
+        folder: str | os.PathLike[str] | None,
+        vae: VAE,
+        data: Dataset,
+        recipe: Recipe = Recipe(),  # noqa: B008
+        *,
+        seed: int = 0,
+        overwrite: bool = False,
+    ) -> Self:
+        """Return a new run; nothing is written yet, but its folder is made.
+
+        Parameters
+        ----------
+        folder : path or None
+            New or empty; None takes a fresh one under runs/.
+        vae : VAE
+            Trained in place.
+        data : Dataset
+            The whole of it: the recipe says how many images are set aside.
+        seed : int
+            Of all that is drawn in training. (The weights are those that `vae` has.)
+        overwrite : bool
+            Replace the run that `folder` holds, and what commands wrote beside it.
+
+        Raises
+        ------
+        ValueError, OSError
+            If the data do not fit the model or the recipe, or the folder cannot be used.
+        """
+        from .. import __version__  # which is known when the package has been imported
+
+        check_whole("seed", seed, 0, MAX_SEED)
+        if data.validation is not None:
+            raise ValueError("data are split already, must be whole: the recipe has validation")
+        seen = fingerprint(data)
+        source = data.source or data.name
+        state, data = start_training(vae, data, recipe, seed)
+        n, batch_size = len(data.train), recipe.batch_size
+        batch_size = min(batch_size, n) if batch_size == Recipe.batch_size else batch_size
+        check_whole("batch_size", batch_size, 1, n)
+        threads = recipe.threads or suitable_threads(batch_size, recipe.samples)
+        recipe = replace(recipe, batch_size=batch_size, threads=threads)
+        variance = vae.likelihood.settings().get("variance")
+        if "likelihood.logvar" in vae.params:
+            variance = math.exp(vae.params["likelihood.logvar"][0])
+        settings = {
+            "data": source,
+            "data_dir": data.data_dir,
+            "name": data.name,
+            "fingerprint": seen,
+            "image_shape": data.image_shape,
+            "training_images": len(data.train),
+            "test_images": len(data.test),
+            "data_dim": vae.data_dim,
+            "hidden": vae.hidden,
+            "latent": vae.latent_dim,
+            "activation": vae.activation,
+            "likelihood": vae.likelihood.name,
+            "variance": variance,
+            "parameters": vae.params.flat.size,
+            **asdict(recipe),
+            "seed": seed,
+            "numpy_vae": __version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        }
+        file = None if source in NAMED else source
+        made = create_run(folder, data.name, overwrite=overwrite, data=file)
+        return cls(made, state._replace(settings=settings), data, recipe)
+
+    @classmethod
+    def resume(
+        cls,
+        folder: str | os.PathLike[str],
+        data: Dataset | None = None,
+        *,
+        epochs: int | None = None,
+        patience: int | None = None,
+        threads: int | None = None,
+    ) -> Self:
+        """Return the run in a folder as its last checkpoint has it.
+
+        Parameters
+        ----------
+        folder : path
+        data : Dataset, optional
+            What it is trained on, where it is not a file, or the file has moved.
+        epochs, patience, threads : int, optional
+            In place of those of the run.
+
+        Raises
+        ------
+        ValueError, OSError
+            If there is no run, the data are others, or a setting does not go with the run.
+        """
+        folder = Path(folder)
+        seen = _look(folder)
+        state = open_run(folder)
+        recipe = Recipe.of(state.settings)
+        if epochs is not None:
+            check_whole("epochs", epochs, 1, MAX_EPOCHS)
+            if epochs < len(state.history):
+                raise ValueError(
+                    f"epochs is {epochs}, must be at least {len(state.history)}: so many are behind"
+                )
+            if recipe.schedule != "constant" and epochs != recipe.epochs:
+                raise ValueError(
+                    f"epochs is {epochs}, must be {recipe.epochs}: the schedule {recipe.schedule} "
+                    f"of {folder} was laid out for as many"
+                )
+        recipe = replace(
+            recipe,
+            epochs=epochs or recipe.epochs,
+            patience=recipe.patience if patience is None else patience,
+            threads=recipe.threads if threads is None else threads,
+        )
+        settings = {**state.settings, **asdict(recipe)}
+        if data is not None:
+            settings |= {"data": data.source or data.name, "data_dir": data.data_dir}
+        data = find_data(state, data)
+        check_usable(folder)
+        run = cls(folder, state._replace(settings=settings), data, recipe)
+        run._seen, run._kept = seen, True
+        return run
+
+    @property
+    def vae(self) -> VAE:
+        """The model that is kept: of the best epoch, where one is chosen, else the average, ..."""
+        return self.state.kept
+
+    @property
+    def history(self) -> list[Record]:
+        """A record for each epoch."""
+        return self.state.history
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its folder is there, and holds a checkpoint of it."""
+        return self._kept and self._place.is_same()
+
+    def __str__(self) -> str:
+        """What is trained on what."""
+        state, data = self.state, self.data
+        held_out = "" if data.validation is None else f"{len(data.validation)} validation, "
+        words = [str(state.vae), *self.recipe.words(but=("binarize", "validation"))]
+        resumed = f"\nresumed after epoch {len(self.history)}" if self.history else ""
+        left = self.recipe.epochs - len(self.history)
+        return (
+            f"{data.name}: {len(data.train)} training, {held_out}{len(data.test)} test images, "
+            f"binarize {self.recipe.binarize}; {', '.join(words)}; seed {state.settings['seed']}"
+            f"{resumed}{'' if left else ', with nothing left to train'}"
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes away; ValueError if one has written the run since it was read."""
+        with locked(self.folder):
+            if _look(self.folder) != self._seen:
+                raise ValueError(
+                    f"{self.folder} was written by another process meanwhile: resume it anew"
+                )
+            try:
+                yield
+            finally:
+                self._seen = _look(self.folder)
+
+    def train(self, report: Callable[[Step | Record], None] | None = None) -> None:
+        """Train until there are as many epochs as in the recipe, saving the run after each.
+
+        Parameters
+        ----------
+        report : callable, optional
+            Called after each step with a `Step`, and after each epoch with its `Record`: such as a
+            `numpy_vae.Progress`. It may raise to stop the training.
+
+        Raises
+        ------
+        ValueError
+            If another process is writing the run, or has written it.
+        FloatingPointError, OSError, KeyboardInterrupt, ...
+            As `train_epochs`, or if a file cannot be written. The state is then again that of the
+            last whole epoch, and `train` goes on from there.
+        """
+        start, first = time.perf_counter(), True
+        self.interrupted = False
+        with self._locked():
+            try:
+                save_checkpoint(self.folder / CHECKPOINT, self.state)
+                self._kept = True
+                self.removed += begin_run(self.own, self.state)
+                for record in continue_training(self.state, self.data, self.recipe, report):
+                    self._place.check()
+                    save_run(self.own, self.state)
+                    if first:  # files made before a resume are stale
+                        self.removed += self.own.remove_stale(self.state.model_id)
+                    first = False
+                    if report is not None:
+                        report(record)
+            except BaseException as error:
+                self.interrupted = isinstance(error, KeyboardInterrupt)
+                self._go_back()
+                raise
+            finally:
+                self._seconds += time.perf_counter() - start
+
+    def _go_back(self) -> None:
+        """Take the state from the checkpoint: an epoch that was broken off is not in it."""
+        if self._kept:
+            try:
+                self._place.check()
+                self.state = open_run(self.folder)
+            except (ValueError, OSError, MemoryError):  # the folder was moved, removed, replaced
+                self._kept = False
+
+    def finish(self) -> dict[str, Any]:
+        """Evaluate the test set, write metrics.json and the figures; return the metrics."""
+        state, history, recipe = self.state, self.history, self.recipe
+        with self._locked():
+            self._place.check()
+            noise, pixels = state.streams.held_out()
+            draw = recipe.binarize == "dynamic"
+            test = mean_elbo(self.vae, self.data.test, noise, pixels, draw=draw)
+            metrics: dict[str, Any] = {
+                **{f"test_{name}": value for name, value in test._asdict().items()},
+                "units": "nats per image",
+                **{name: state.settings[name] for name in SHOWN},
+                "epochs": len(history),
+                "kept_epoch": state.kept_epoch,
+                "steps": state.adam.t,
+                "interrupted": self.interrupted,
+                "stopped_early": not self.interrupted and len(history) < recipe.epochs,
+                "seconds": round(self._seconds, 3),
+                "seconds_per_epoch": round(float(np.median([r.seconds for r in history])), 3),
+            }
+            validation = history[state.kept_epoch - 1].held_out().get("validation")
+            if validation is not None:
+                metrics |= {f"validation_{k}": value for k, value in validation._asdict().items()}
+            for block, value in self.vae.likelihood.parameters().items():
+                metrics[block] = value.tolist()
+            self._write_metrics(metrics)
+            self.figures = draw_figures(
+                state, self.data, self.folder / "figures", "png", self.own.write_or_keep
+            )
+            # Once more, with the memory that the figures took.
+            self._write_metrics(metrics | {"peak_memory_mib": peak_memory()})
+            self.removed += self.own.remove_stale(state.model_id)
+        return metrics
+
+    def _write_metrics(self, metrics: dict[str, Any]) -> None:
+        with self.own.write_or_keep(self.folder / METRICS, self.state.model_id) as stream:
+            stream.write(json_text(metrics).encode())
+
+
+def _look(folder: Path) -> tuple[int, ...] | None:
+    """Return by what a checkpoint that was replaced is told from the one before."""
+    try:
+        found = os.stat(folder / CHECKPOINT)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def peak_memory() -> int | None:
+    """Return the largest resident size of this process so far in MiB, where the system tells."""
+    try:  # Linux, where what getrusage gives may be that of the process that started this one
+        return int(Path("/proc/self/status").read_bytes().split(b"VmHWM:")[1].split()[0]) >> 10
+    except (OSError, IndexError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)

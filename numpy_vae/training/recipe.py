@@ -1,0 +1,155 @@
+"""The settings of a training, each in one place.
+
+A field of `Recipe` declares its default, its range or choices, and its help. The options of
+``numpy-vae train``, config.json, the check of a checkpoint, the heading of a run and the list of
+parameters in `Recipe`'s own docstring all go through the fields. Adding a setting means adding a
+field here and using it in `loop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from textwrap import wrap
+from typing import Any, NamedTuple, Self
+
+from ..bounds import BOUNDS
+from ..checks import check_choice, check_real, check_whole
+from ..data.binarize import BINARIZE
+from ..optim import MAX_LR, SCHEDULES
+from .team import MAX_THREADS, MIN_ROWS
+
+MAX_EPOCHS = 1_000_000
+MAX_SAMPLES = 10_000
+MAX_BATCH_SIZE = 1 << 30
+MAX_BETA = 1e6
+
+
+class Setting(NamedTuple):
+    """What a field may hold, and what it does."""
+
+    kind: type  # int, float, str or bool
+    help: str
+    default: str = ""  # in words, where the value does not say it
+    unit: str = ""  # what stands for the value in the help
+    least: float = 0
+    most: float = 0
+    open_below: bool = False  # the least itself is not allowed
+    choices: tuple[str, ...] = ()
+    optional: bool = False  # it may be None
+
+    def check(self, name: str, value: object) -> Any:
+        """Return `value` as a plain Python value; ValueError if the field may not hold it."""
+        if value is None and self.optional:
+            return None
+        if self.kind is int:
+            return check_whole(name, value, int(self.least), int(self.most))
+        if self.kind is float:
+            return check_real(name, value, self.least, self.most, open_below=self.open_below)
+        if self.kind is str:
+            return check_choice(name, value, self.choices)
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}, must be True or False")
+        return value
+
+
+def _number(
+    default: float | None, least: float, most: float, unit: str, help: str, words: str = "",
+    open_below: bool = False,
+) -> Any:  # fmt: skip
+    kind, optional = type(least), default is None
+    setting = Setting(kind, help, words, unit, least, most, open_below, optional=optional)
+    return field(default=default, metadata={"setting": setting})
+
+
+def _choice(default: str, choices: Iterable[str], help: str, words: str = "") -> Any:
+    setting = Setting(str, help, words, choices=tuple(choices))
+    return field(default=default, metadata={"setting": setting})
+
+
+def _flag(help: str) -> Any:
+    return field(default=False, metadata={"setting": Setting(bool, help, "no")})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained. ValueError if a setting is out of range, or two do not agree."""
+
+    # fmt: off
+    epochs: int = _number(40, 1, MAX_EPOCHS, "N",
+        "passes over the training images; of a resumed run, in all")
+    batch_size: int = _number(128, 1, MAX_BATCH_SIZE, "B",
+        "images in a minibatch", "128, or all where there are fewer")
+    lr: float = _number(0.001, 0.0, MAX_LR, "LR", "Adam's step size", open_below=True)
+    schedule: str = _choice("constant", SCHEDULES,
+        "what becomes of the step size: constant, cosine (down to 0 at the end), or burda (down to "
+        "a tenth in 8 stages, each three times as long as the one before)")
+    average: bool = _flag(
+        "keep and evaluate an average of the parameters over their path, the late ones with more "
+        "weight; with a constant step size it does the work of a falling one")
+    bound: str = _choice("elbo", BOUNDS,
+        "what is maximised: the ELBO, or the importance-weighted bound, which is tighter the more "
+        "samples there are of each image; with one it is the ELBO with its KL estimated from the "
+        "draw")
+    samples: int = _number(1, 1, MAX_SAMPLES, "K", "draws of z for each image in each step")
+    beta: float = _number(1.0, 0.0, MAX_BETA, "BETA",
+        "coefficient of the KL, with iwae of the log ratio; 1 gives a bound of log p(x)")
+    warmup: int = _number(0, 0, MAX_EPOCHS, "N",
+        "epochs in which beta rises from 0 to its value, at most all")
+    output_bias: str = _choice("zero", ("zero", "data"),
+        "where the output biases start: at zero, or where by themselves they give the mean of the "
+        "training images, for bernoulli at its log-odds")
+    binarize: str = _choice("none", BINARIZE,
+        "what is done to grey pixels: none (train on the greys: with bernoulli a common objective, "
+        "not a likelihood), threshold (at 1/2), static (drawn once, the same for all seeds) or "
+        "dynamic (drawn anew in every minibatch)")
+    validation: int = _number(0, 0, 1 << 30, "N",
+        "set N training images aside and evaluate them after each epoch, so that settings can be "
+        "chosen on them; the parameters of the best epoch are kept, and the test set is evaluated "
+        "once, with those, when training ends")
+    patience: int | None = _number(None, 1, MAX_EPOCHS, "N",
+        "stop when the validation ELBO has not risen for N epochs; needs validation",
+        "train to the end")
+    evaluate_every: int = _number(1, 1, MAX_EPOCHS, "N",
+        "epochs from one evaluation of the held-out images to the next")
+    threads: int | None = _number(None, 1, MAX_THREADS, "N",
+        "threads that share each minibatch; threadpoolctl gives each one thread of the BLAS, and "
+        "where it is not installed OPENBLAS_NUM_THREADS=1 must",
+        f"with threadpoolctl one for every {MIN_ROWS} images (times samples) of a minibatch, at "
+        "most one a core; else 1")
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        for name, setting in SETTINGS.items():
+            object.__setattr__(self, name, setting.check(name, getattr(self, name)))
+        check_whole("warmup", self.warmup, 0, self.epochs)
+        if self.patience is not None and not self.validation:
+            must = "must be None where validation is 0: no image is set aside"
+            raise ValueError(f"patience is {self.patience}, {must}")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """Return the recipe among other settings, such as those of a run."""
+        return cls(**{name: settings[name] for name in SETTINGS if name in settings})
+
+    def words(self, but: Collection[str] = ()) -> list[str]:
+        """What is not at its default: ``["epochs 20", "average"]``."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {f.name for f in fields(self) if values[f.name] != f.default} - {*but}
+        return [n if v is True else f"{n} {v}" for n, v in values.items() if n in changed]
+
+
+SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(Recipe)}
+
+
+def explain(name: str) -> str:
+    """Return what a setting does, and its default."""
+    setting = SETTINGS[name]
+    default = setting.default or f"{getattr(Recipe, name)}".removesuffix(".0")
+    return f"{setting.help} (default: {default})"
+
+
+Recipe.__doc__ = f"{Recipe.__doc__}\n\n    Parameters\n    ----------" + "".join(
+    "\n        ".join([f"\n    {f.name} : {f.type}", *wrap(explain(f.name), 90)])
+    for f in fields(Recipe)
+)

@@ -1,0 +1,177 @@
+"""A run from Python: begun, stopped, gone on with, finished."""
+
+import contextlib
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import listing, metrics_of
+
+from numpy_vae import VAE, Run, load_array
+from numpy_vae.__main__ import main
+from numpy_vae.data import split_validation
+from numpy_vae.runs.checkpoint import load_checkpoint
+from numpy_vae.runs.directory import open_run
+from numpy_vae.seeds import spawn_streams
+from numpy_vae.training.recipe import Recipe
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+RECIPE = Recipe(
+    epochs=6, batch_size=7, bound="iwae", samples=2, average=True, warmup=2, binarize="dynamic",
+    validation=10, schedule="cosine", evaluate_every=2, threads=1,
+)  # fmt: skip
+
+
+def begin(folder, recipe=RECIPE, data=None, **settings):
+    vae = VAE(20, (7,), 2, rng=spawn_streams(3).initialisation)
+    return Run.begin(folder, vae, data or load_array("small.npy"), recipe, seed=3, **settings)
+
+
+def bits(folder):
+    """Return what a checkpoint holds, the clock and the settings apart."""
+    with np.load(Path(folder) / "checkpoint.npz") as arrays:
+        training = json.loads(str(arrays["training"]))
+        del training["run"]
+        held = {n: arrays[n].tobytes() for n in arrays if n not in ("clock", "training")}
+    return held, training
+
+
+def assert_same_bits(one, two):
+    (held, training), (held_too, training_too) = bits(one), bits(two)
+    training["streams"].pop("initialisation")  # of the command: it has drawn the weights from it
+    training_too["streams"].pop("initialisation")
+    assert held == held_too and training == training_too
+
+
+def test_a_run_from_python_is_that_of_the_command():
+    run = begin("python")
+    assert listing("python") == []  # nothing is written before the first step
+    run.train()
+    metrics = run.finish()
+    words = (
+        "--data small.npy --hidden 7 --latent 2 --seed 3 --epochs 6 --batch-size 7 --bound iwae "
+        "--samples 2 --average --warmup 2 --validation 10 --schedule cosine --evaluate-every 2 "
+        "--threads 1 --out command"
+    )
+    assert main(["train", *words.split()]) == 0
+    assert_same_bits("python", "command")
+    clock = {"seconds", "seconds_per_epoch", "peak_memory_mib"}
+    one, two = (
+        {k: v for k, v in m.items() if k not in clock} for m in (metrics, metrics_of("command"))
+    )
+    assert one == two and len(run.history) == 6
+    assert json.loads(Path("python/config.json").read_text())["data"] == os.path.abspath(
+        "small.npy"
+    )
+    np.testing.assert_array_equal(VAE.load("python").params.flat, run.vae.params.flat)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_ten_kills_leave_the_bits_of_a_run_that_was_never_killed():
+    begin("whole").train()
+    kills, rng = 0, np.random.default_rng(0)
+    while kills < 10:
+        left = int(rng.integers(1, 12))  # steps; an epoch has six
+
+        def report(event, left=[left]):  # noqa: B006
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                saved = Path("killed/checkpoint.npz").exists()
+                (Run.resume("killed") if saved else begin("killed")).train(report)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status == 0:  # it came to its end: once more from the start
+            assert_same_bits("killed", "whole")
+            Path("killed").rename(f"ended-{kills}")
+            continue
+        assert status == -signal.SIGKILL
+        kills += 1
+    run = Run.resume("killed")
+    run.train()
+    assert_same_bits("killed", "whole")
+
+
+def test_an_interrupt_leaves_the_last_whole_epoch_and_training_goes_on_from_it():
+    begin("whole").train()
+    run, steps = begin("stopped"), []
+
+    def report(event):
+        steps.append(event)
+        if len(steps) == 17:  # six steps and a record an epoch
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.train(report)
+    assert run.interrupted and len(run.history) == 2
+    np.testing.assert_array_equal(
+        run.state.vae.params.flat, load_checkpoint("stopped/checkpoint.npz").vae.params.flat
+    )
+    assert run.finish()["interrupted"] is True
+    run.train()
+    assert_same_bits("stopped", "whole")
+    assert run.finish()["interrupted"] is False and metrics_of("stopped")["epochs"] == 6
+
+
+def test_arrays_that_are_no_file_are_given_again():
+    data = replace(load_array("small.npy"), name="mine", source=None)
+    begin("whole", data=data).train()
+    run = begin("stopped", replace(RECIPE, epochs=2, warmup=2, schedule="constant"), data)
+    run.train()
+    with pytest.raises(ValueError, match=r"^the run was trained on mine, which is not there"):
+        Run.resume("stopped")
+    other = replace(data, test=data.test[:5])
+    with pytest.raises(ValueError, match=r"mine does not hold the images that the run was train"):
+        Run.resume("stopped", other)
+    assert Run.resume("stopped", data, epochs=3, threads=2).recipe.threads == 2
+    assert open_run(Path("stopped")).settings["threads"] == 1  # not before it trains
+
+
+def test_a_run_that_another_has_written_is_not_written_over():
+    begin("run", replace(RECIPE, epochs=2)).train()
+    one, two = (Run.resume("run", epochs=2) for _ in range(2))
+    one.train()
+    with pytest.raises(ValueError, match=r"^run was written by another process meanwhile"):
+        two.train()
+    three = begin("new")
+    begin("new").train()
+    with pytest.raises(ValueError, match=r"^new was written by another process meanwhile"):
+        three.train()
+    three = begin("new", overwrite=True)
+    three.train()
+
+
+def test_what_does_not_go_together_is_refused():
+    small = load_array("small.npy")
+    with pytest.raises(ValueError, match=r"^data are split already, must be whole"):
+        begin("run", data=split_validation(small, 10))
+    with pytest.raises(ValueError, match=r"^batch_size is 41, must be a whole number from 1 to 40"):
+        begin("run", replace(RECIPE, batch_size=41))
+    assert begin("run", replace(RECIPE, batch_size=128)).recipe.batch_size == 40
+    with pytest.raises(ValueError, match=r"^seed is -1, must be a whole number from 0 to"):
+        Run.begin("run", VAE(20, (7,), 2), small, seed=-1)
+    begin("run").train()
+    with pytest.raises(ValueError, match=r"^epochs is 7, must be 6: the schedule cosine of run"):
+        Run.resume("run", epochs=7)
+    with pytest.raises(ValueError, match=r"already holds a run; --overwrite replaces it$"):
+        begin("run")
+
+
+def test_a_run_says_what_it_trains():
+    run = begin("run")
+    assert str(run) == (
+        "small: 40 training, 10 validation, 10 test images, binarize dynamic; 20-7-2 relu, "
+        "bernoulli, epochs 6, batch_size 7, schedule cosine, average, bound iwae, samples 2, "
+        "warmup 2, evaluate_every 2, threads 1; seed 3"
+    )
+    run.train()
+    assert str(Run.resume("run")).endswith("resumed after epoch 6, with nothing left to train")
