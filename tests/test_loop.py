@@ -15,9 +15,10 @@ from numpy_vae.optim import Average
 from numpy_vae.seeds import spawn_streams
 from numpy_vae.training import loop as train_module
 from numpy_vae.training.evaluate import Elbo, evaluate_elbo, mean_elbo
-from numpy_vae.training.loop import continue_training, start_training, train_step
+from numpy_vae.training.loop import BatchSums, continue_training, start_training, train_step
 from numpy_vae.training.recipe import SETTINGS, Recipe
 from numpy_vae.training.state import Best, Record, Step
+from numpy_vae.training.team import Team
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +294,54 @@ def test_a_step_refuses_an_image_that_is_no_row():
         )
 
 
+@pytest.mark.mathematics
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_gradient_longer_than_the_clip_is_scaled_down_to_it(size):
+    rng = np.random.default_rng(0)
+    x, eps = rng.random((9, 20)), rng.standard_normal((9, 2))
+    ends, team = [], Team(size)
+    for clip in None, 0.5, 1e6:
+        vae = VAE(20, (7,), 2, dtype=np.float64, rng=0)
+        adam, grads = Adam(vae.params), [vae.params.zeros_like() for _ in range(size)]
+        with team:
+            train_step(vae, adam, x, eps, grads, clip=clip, team=team)
+        ends.append((grads[0].flat.copy(), vae.params.flat.copy()))
+    (g, theta), (clipped, moved), (same, stayed) = ends
+    norm = np.sqrt((g**2).sum())
+    assert norm > 0.5
+    np.testing.assert_allclose(clipped, g * 0.5 / norm, rtol=1e-12)
+    twin = VAE(20, (7,), 2, dtype=np.float64, rng=0)
+    expected, grad = Adam(twin.params), twin.params.zeros_like()
+    grad.flat[:] = clipped
+    expected.step(grad)
+    np.testing.assert_array_equal(moved, twin.params.flat)
+    assert not np.array_equal(moved, theta)
+    np.testing.assert_array_equal(same, g)  # shorter than the clip, it is left
+    np.testing.assert_array_equal(stayed, theta)
+
+
+def test_the_clip_of_a_recipe_reaches_the_step(digits, monkeypatch):
+    seen = []
+
+    def spy(*args, clip, **settings):
+        seen.append(clip)
+        return train_step(*args, clip=clip, **settings)
+
+    monkeypatch.setattr(train_module, "train_step", spy)
+    fit(small(), digits, epochs=1, batch_size=250, grad_clip=0.5, rng=0)
+    assert seen == [0.5, 0.5]
+
+
+def test_a_norm_that_overflows_stops_the_step(monkeypatch):
+    vae = small()
+    adam, grads = Adam(vae.params), [vae.params.zeros_like()]
+    monkeypatch.setattr(train_module, "_gradient", lambda *args: BatchSums(0.0, 0.0, 0.0))
+    grads[0].flat[:] = 1e18
+    with pytest.raises(FloatingPointError, match="overflow"):
+        x = np.zeros((3, 784), np.float32)
+        train_step(vae, adam, x, np.zeros((3, 2), np.float32), grads, clip=1.0)
+
+
 def test_the_sums_over_a_minibatch_are_python_floats():
     # Those of an epoch are taken in float64, whatever the dtype of the model.
     vae = small()
@@ -385,8 +434,8 @@ def test_fit_passes_every_setting_on(digits, monkeypatch):
     vae = small()
     settings = {
         "epochs": 7, "batch_size": 9, "lr": 0.1, "schedule": "cosine", "bound": "iwae",
-        "samples": 2, "beta": 0.5, "warmup": 3, "output_bias": "data", "binarize": "dynamic",
-        "validation": 40, "patience": 5, "evaluate_every": 2, "threads": 1,
+        "grad_clip": 2.0, "samples": 2, "beta": 0.5, "warmup": 3, "output_bias": "data",
+        "binarize": "dynamic", "validation": 40, "patience": 5, "evaluate_every": 2, "threads": 1,
     }  # fmt: skip
     assert settings.keys() == SETTINGS.keys() - {"average"}
     assert fit(vae, digits, **settings, average=Average(vae.params)) == []

@@ -10,6 +10,7 @@ from numpy_vae.training.recipe import SETTINGS, Recipe, explain
 
 OTHERS = {  # a value that is not the default
     "epochs": 7, "batch_size": 9, "lr": 0.1, "schedule": "cosine", "average": True,
+    "grad_clip": 2.0,
     "bound": "iwae", "samples": 2, "beta": 0.5, "warmup": 3, "output_bias": "data",
     "binarize": "dynamic", "validation": 40, "patience": 5, "evaluate_every": 2, "threads": 1,
 }  # fmt: skip

@@ -15,6 +15,11 @@ A held-out set is evaluated every so many epochs, always with the same draws, an
 the test set, or, where images are set aside for validation, those. The test set is then left alone,
 so that nothing can be chosen by it; what may be chosen, by the validation set, is the epoch whose
 parameters are kept (`Best`), and when to stop.
+
+References
+----------
+[1] R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural
+    networks", ICML 2013: clipping by the norm of the whole gradient.
 """
 
 from __future__ import annotations
@@ -85,6 +90,7 @@ def train_step(
     *,
     bound: str = "elbo",
     factor: float = 1.0,
+    clip: float | None = None,
     team: Team = ALONE,
 ) -> BatchSums:
     """Take one Adam step on one minibatch.
@@ -101,6 +107,9 @@ def train_step(
         What is maximised: see `numpy_vae.bounds`.
     factor : float
         Of Adam's learning rate.
+    clip : float, optional
+        The largest norm of the gradient g of the mean loss, over all parameters: Adam gets
+        g min(1, clip / |g|) [1].
     team : Team
         Threads, each of which takes a share of the images, and then of the parameters.
 
@@ -125,15 +134,25 @@ def train_step(
         rows = team.share(len(x), member)
         return _gradient(vae, x[rows], eps[..., rows, :], grads[member], beta, bound, len(x))
 
-    def update(member: int) -> None:
+    def add(member: int) -> Array:
+        """Add the parts of the gradient up in the first; return a share of the sum."""
         share = team.share(vae.params.flat.size, member)
         total = grads[0].flat[share]
         for part in grads[1:]:
             total += part.flat[share]
-        adam.update(share, grads[0], factor)
+        return total
+
+    def update(member: int) -> None:
+        if clip is None:
+            add(member)
+        adam.update(team.share(vae.params.flat.size, member), grads[0], factor)
 
     with overflow_raises():
         sums = team.run(gradient)
+        if clip is not None:
+            norm = math.sqrt(sum(float(np.dot(share, share)) for share in team.run(add)))
+            if norm > clip:
+                grads[0].flat[:] *= clip / norm
         team.run(update)
     adam.t += 1
     return BatchSums(*map(sum, zip(*sums, strict=True)))
@@ -251,7 +270,7 @@ def continue_training(
                 try:
                     sums += train_step(
                         vae, adam, x, eps, grads, beta_now, bound=recipe.bound, factor=factor,
-                        team=team,
+                        clip=recipe.grad_clip, team=team,
                     )  # fmt: skip
                 except FloatingPointError as error:
                     raise FloatingPointError(f"step {step}: {error}") from None
@@ -322,6 +341,7 @@ def fit(
     batch_size: int = Recipe.batch_size,
     lr: float = Recipe.lr,
     schedule: str = Recipe.schedule,
+    grad_clip: float | None = Recipe.grad_clip,
     beta: float = Recipe.beta,
     warmup: int = Recipe.warmup,
     bound: str = Recipe.bound,
@@ -348,9 +368,9 @@ def fit(
         validation = len(data.validation)
     recipe = Recipe(
         epochs=epochs, batch_size=batch_size, lr=lr, schedule=schedule, average=average is not None,
-        bound=bound, samples=samples, beta=beta, warmup=warmup, output_bias=output_bias,
-        binarize=binarize, validation=validation, patience=patience, evaluate_every=evaluate_every,
-        threads=threads,
+        grad_clip=grad_clip, bound=bound, samples=samples, beta=beta, warmup=warmup,
+        output_bias=output_bias, binarize=binarize, validation=validation, patience=patience,
+        evaluate_every=evaluate_every, threads=threads,
     )  # fmt: skip
     if best is not None and not validation:
         raise ValueError("best is chosen by the validation set, and validation is 0")

@@ -87,6 +87,8 @@ class Recipe:
     average: bool = _flag(
         "keep and evaluate an average of the parameters over their path, the late ones with more "
         "weight; with a constant step size it does the work of a falling one")
+    grad_clip: float | None = _number(None, 0.0, 1e30, "NORM",
+        "largest norm of the gradient; a longer one is scaled down to it", "none", open_below=True)
     bound: str = _choice("elbo", BOUNDS,
         "what is maximised: the ELBO, or the importance-weighted bound, which is tighter the more "
         "samples there are of each image; with one it is the ELBO with its KL estimated from the "
