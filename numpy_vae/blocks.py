@@ -29,10 +29,7 @@ def block_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Return the name and shape of each block, in the order in which they lie in the vector.
 
-    Raises
-    ------
-    ValueError
-        If a width is not a whole number in range, or there would be too many parameters.
+    ValueError if a width is not a whole number in range, or there would be too many parameters.
     """
     for name, width in ("data_dim", data_dim), ("latent_dim", latent_dim):
         check_whole(name, width, 1, MAX_WIDTH)

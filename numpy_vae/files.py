@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,16 +32,12 @@ from .checks import shorten
 
 CHECKPOINT = "checkpoint.npz"  # in the folder of a run
 
-if TYPE_CHECKING:
-    import zipfile
-
 # What NumPy and zipfile raise on bytes that are not what they should be; OSError is a seek to a
 # place before the start, MemoryError and TokenError are headers that Python cannot parse.
 _DAMAGED = (
     ValueError, TypeError, SyntaxError, KeyError, EOFError, OverflowError, NotImplementedError,
     RuntimeError, OSError, MemoryError, tokenize.TokenError, zlib.error,
 )  # fmt: skip
-
 
 # The target's name is not part of it: that may already be as long as a name can be.
 TEMPORARY = re.compile(r"\.numpy-vae-[a-z0-9_]{8}\.tmp")
@@ -260,23 +256,18 @@ def _read_members(stream: IO[bytes], size: int, *, packed: bool) -> dict[str, ND
         names = [info.filename.removesuffix(".npy") for info in members]
         if twice := [name for name, n in Counter(names).items() if n > 1]:
             raise ValueError(f"it holds {twice[0]!r} more than once")
-        pairs = zip(names, members, strict=True)
-        return {name: _read_member(archive, info, size) for name, info in pairs}
-
-
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
-    """Read one array of an archive of `size` bytes, whose directory may lie about it."""
-    import zipfile
-
-    # Deflate packs at most 1032 bytes into one; NumPy writes no other method.
-    ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}.get(info.compress_type, 0)
-    if info.file_size > ratio * min(info.compress_size, size):
-        raise ValueError(
-            f"{info.filename} cannot hold {info.file_size} bytes in {info.compress_size}"
-            f" packed by method {info.compress_type}"
-        )
-    with archive.open(info) as stream:
-        return _read_array(stream, info.file_size)
+        arrays = {}
+        for name, info in zip(names, members, strict=True):
+            # The directory may lie. Deflate packs 1032 bytes into one at most; NumPy has no other.
+            ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}.get(info.compress_type, 0)
+            if info.file_size > ratio * min(info.compress_size, size):
+                raise ValueError(
+                    f"{info.filename} cannot hold {info.file_size} bytes in {info.compress_size}"
+                    f" packed by method {info.compress_type}"
+                )
+            with archive.open(info) as member:
+                arrays[name] = _read_array(member, info.file_size)
+        return arrays
 
 
 def _read_array(stream: IO[bytes], size: int) -> NDArray[Any]:

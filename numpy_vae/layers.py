@@ -29,16 +29,10 @@ from .params import Array, Params
 
 
 class Dense(NamedTuple):
-    """The affine map y = x W + b, or the gradient of one: a pair (W, b) of views into a `Params`.
+    """The affine map y = x W + b, or the gradient of one: two views (W, b) into a `Params`."""
 
-    Attributes
-    ----------
-    W : ndarray, shape (n, m)
-    b : ndarray, shape (m,)
-    """
-
-    W: Array
-    b: Array
+    W: Array  # (n, m)
+    b: Array  # (m,)
 
     @classmethod
     def on(cls, params: Params, name: str) -> Dense:
@@ -103,15 +97,9 @@ ACTIVATIONS = {
 
 
 class Trunk(NamedTuple):
-    """h_i = f(h_{i-1} W_i + b_i) for i = 1 ... k, from h_0 = x. With k = 0 it is the identity.
+    """h_i = f(h_{i-1} W_i + b_i) for i = 1 ... k, from h_0 = x. With k = 0 it is the identity."""
 
-    Attributes
-    ----------
-    layers : tuple of Dense, length k
-    activation : Activation
-    """
-
-    layers: tuple[Dense, ...]
+    layers: tuple[Dense, ...]  # k of them
     activation: Activation
 
     @classmethod

@@ -112,9 +112,7 @@ class Likelihood(ABC):
     def sample(self, l: Array, rng: np.random.Generator) -> Array:
         """x ~ p(x | z), of the shape of l."""
 
-    def nll_backward_params(  # noqa: B027
-        self, x: Array, l: Array, dnll: Array, grad: Self
-    ) -> None:
+    def nll_backward_params(self, x: Array, l: Array, dnll: Array, grad: Self) -> None:  # noqa: B027
         """Assign the gradient of each parameter to its array in `grad`: most have none."""
 
     def link(self, mean: Array) -> Array:
@@ -234,13 +232,10 @@ def langevin(h: Array) -> Array:
 
 @dataclass(frozen=True)
 class Gaussian(Likelihood):
-    """Independent pixels, x ~ N(l, v) with one given variance v.
+    """Independent pixels, x ~ N(l, v) with one given variance v, in squared pixel values.
 
-    Parameters
-    ----------
-    variance : float, default 0.1
-        v, in squared pixel values. 0.1 is about the variance of the MNIST pixels themselves; a
-        smaller v asks for sharper reconstructions and gives the divergence less weight.
+    0.1 is about the variance of the MNIST pixels themselves; a smaller v asks for sharper
+    reconstructions and gives the divergence less weight.
     """
 
     variance: float = 0.1
@@ -282,13 +277,10 @@ class Gaussian(Likelihood):
 class LearnedGaussian(Likelihood):
     """Independent pixels, x ~ N(l, v) with one variance v = exp(logvar), learned with the weights.
 
-    Parameters
-    ----------
-    logvar : ndarray, shape (1,), default log 0.1
-        log v where training starts; in a model, the block ``likelihood.logvar``.
+    `logvar` is log v where training starts; in a model, the block ``likelihood.logvar``.
     """
 
-    logvar: Array = field(default_factory=lambda: np.log([0.1]))
+    logvar: Array = field(default_factory=lambda: np.log([0.1]))  # (1,)
     name: ClassVar[str] = "learned_gaussian"
     support: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
 
@@ -331,10 +323,7 @@ class LearnedGaussian(Likelihood):
 
 
 LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
-    "bernoulli": Bernoulli,
-    "continuous_bernoulli": ContinuousBernoulli,
-    "gaussian": Gaussian,
-    "learned_gaussian": LearnedGaussian,
+    kind.name: kind for kind in (Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian)
 }
 
 
@@ -347,23 +336,17 @@ def make_likelihood(kind: str | Mapping[str, Any] | Likelihood) -> Likelihood:
         kind = {"name": kind}
     if isinstance(kind, Mapping):
         settings = dict(kind)
-        return LIKELIHOODS[check_choice("likelihood", settings.pop("name", None), LIKELIHOODS)](
-            **settings
-        )
+        name = check_choice("likelihood", settings.pop("name", None), LIKELIHOODS)
+        return LIKELIHOODS[name](**settings)
     if not isinstance(kind, Likelihood):
         raise ValueError(f"likelihood is {kind!r}, must be a name or a Likelihood: Gaussian(0.1)")
     return kind
 
 
 def check_values(likelihood: Likelihood, images: Images, what: str) -> None:
-    """Raise ValueError for images with values that `likelihood` does not accept.
+    """Raise ValueError for images (N, D), called `what`, that `likelihood` does not accept.
 
-    Parameters
-    ----------
-    images : ndarray or `numpy_vae.data.mapped.Rows`, shape (N, D)
-        uint8 pixels stand for value / 255 and are within [0, 1] whatever they are.
-    what : str
-        What the images are called in the message.
+    uint8 pixels stand for value / 255 and are within [0, 1] whatever they are.
     """
     if images.dtype == np.uint8:
         return
@@ -373,7 +356,6 @@ def check_values(likelihood: Likelihood, images: Images, what: str) -> None:
         raise ValueError(f"the values of {what} must be finite, and some are not")
     if least < low or most > high:
         raise ValueError(
-            f"the values of {what} run from {least:g} to {most:g}, "
-            f"must be within [{low:g}, {high:g}] for the {likelihood.name} likelihood: "
-            "rescale them, or choose another"
+            f"the values of {what} run from {least:g} to {most:g}, must be within [{low:g},"
+            f" {high:g}] for the {likelihood.name} likelihood: rescale them, or choose another"
         )

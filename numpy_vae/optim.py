@@ -51,7 +51,6 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
@@ -92,13 +91,9 @@ class Adam:
     """
 
     def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-3,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
+        self, params: Params, lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999,
         eps: float = 1e-8,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if params.dtype.kind != "f":
             raise ValueError(f"params has dtype {params.dtype}, must be a real floating type")
         # Python floats: a NumPy float64 scalar would turn the float32 blocks into float64.
@@ -107,8 +102,8 @@ class Adam:
         self.beta2 = check_real("beta2", beta2, 0, 0.999_999, open_below=False)
         self.eps = check_real("eps", eps, MIN_EPS, 1, open_below=False)
         self.params = params
-        self.M, self.V = params.zeros_like(), params.zeros_like()
-        self.t = 0
+        self.M, self.V = params.zeros_like(), params.zeros_like()  # the sums of the equations
+        self.t = 0  # steps taken
         # A sum above this is not denormal before the next flush if β₁ >= 0.84 (0.84¹⁰⁰ = 3e-8).
         # In float32 it is 1.2e-30. An M below it moves θ by less than lr 2e-18 a step, and the √V
         # of a V below it is less than 1.1e-15: at most about a thousandth of ε √n₂ >= MIN_EPS √n₂.
@@ -174,11 +169,7 @@ def burda(share: float) -> float:
     return float(10 ** (-stage / 7))
 
 
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": constant,
-    "cosine": cosine,
-    "burda": burda,
-}
+SCHEDULES = {"constant": constant, "cosine": cosine, "burda": burda}
 
 
 class Average:
@@ -200,7 +191,7 @@ class Average:
     def __init__(self, params: Params, eta: float = 30.0) -> None:
         self.params = params
         self.eta = check_real("eta", eta, 0, 1e6, open_below=False)
-        self.mean = params.copy()
+        self.mean = params.copy()  # θ̄; θ itself before the first update
 
     def update(self, t: int) -> None:
         """Take the parameters after step t into the average, if t is one of `AVERAGE_EVERY`.

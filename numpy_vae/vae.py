@@ -33,12 +33,10 @@ class VAE:
 
     Parameters
     ----------
-    data_dim : int
-        D, the number of pixels of an image.
+    data_dim, latent_dim : int
+        D, the number of pixels of an image, and Z, by default 20.
     hidden : sequence of int, default (400,)
         Widths of the encoder's hidden layers; the decoder mirrors them. () is the linear model.
-    latent_dim : int, default 20
-        Z.
     activation : {"relu", "tanh"}
     likelihood : str or Likelihood
         A name in `LIKELIHOODS`, or an instance. Its array fields become parameters: the model
@@ -56,17 +54,11 @@ class VAE:
     """
 
     def __init__(
-        self,
-        data_dim: int,
-        hidden: Sequence[int] = (400,),
-        latent_dim: int = 20,
-        activation: str = "relu",
-        likelihood: str | Likelihood = "bernoulli",
-        dtype: DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
-        params: Params | Array | None = None,
-        network_type: type[Network] = Network,
-    ) -> None:
+        self, data_dim: int, hidden: Sequence[int] = (400,), latent_dim: int = 20,
+        activation: str = "relu", likelihood: str | Likelihood = "bernoulli",
+        dtype: DTypeLike = np.float32, rng: np.random.Generator | int | None = None,
+        params: Params | Array | None = None, network_type: type[Network] = Network,
+    ) -> None:  # fmt: skip
         if not np.iterable(hidden):
             raise ValueError(f"hidden is {hidden!r}, must be a sequence of widths, such as (400,)")
         hidden, likelihood = tuple(hidden), make_likelihood(likelihood)

@@ -107,7 +107,7 @@ def test_evaluate_finds_data_that_have_moved(run, capsys):
             ["plain", "--on", "validation"],
             "--on validation: plain was trained without --validation",
         ),
-        (["moved"], "the run was trained on gone.npy, which is not there; --data FILE says where"),
+        (["moved"], "the run was trained on gone.npy, which is not there; --data FILE, or data"),
         (["torn"], "torn/checkpoint.npz"),
     ],
     ids=["missing", "images", "data-dir", "validation", "data", "checkpoint"],

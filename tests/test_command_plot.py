@@ -166,7 +166,7 @@ def test_images_that_have_moved_are_found(run, shown):
     [
         (["none"], "none is no run, must be a directory with checkpoint.npz"),
         (["torn"], "torn/checkpoint.npz: "),
-        (["gone"], "the run was trained on gone.npy, which is not there; --data FILE says where"),
+        (["gone"], "the run was trained on gone.npy, which is not there; --data FILE, or data"),
         (["run", "--data", "wide.npy"], "the images have 30 pixels, must have 20 as in the run"),
         (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
         (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),

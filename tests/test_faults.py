@@ -353,7 +353,9 @@ def test_data_that_have_moved_stop_no_command_that_does_not_need_them(run, capsy
     assert main(["explore", "run", "--no-points"]) == 0
     assert main(["encode", "run", "--data", "elsewhere.npy"]) == 0
     for words in ["evaluate", "run"], ["plot", "run"], ["encode", "run", "--out", "y.npz"]:
-        assert "which is not there; --data FILE says where it is now" in refusal(capsys, *words)
+        assert "which is not there; --data FILE, or data, says where it is" in refusal(
+            capsys, *words
+        )
 
 
 # One run, one model -----------------------------------------------------------------------------

@@ -320,6 +320,21 @@ def test_a_gradient_longer_than_the_clip_is_scaled_down_to_it(size):
     np.testing.assert_array_equal(stayed, theta)
 
 
+def test_the_output_biases_start_where_the_recipe_says(digits):
+    for start, zero in ("zero", True), ("data", False):
+        state, _ = start_training(small(), digits, Recipe(output_bias=start), 0)
+        assert (state.vae.params["output.b"] == 0).all() == zero
+
+
+def test_the_threads_of_a_recipe_are_those_of_the_team(digits, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train_module, "Team", lambda size: seen.append(size) or Team(size))
+    monkeypatch.setattr(train_module, "suitable_threads", lambda *args: 3)
+    for threads in 2, None:
+        fit(small(), digits, epochs=1, threads=threads, rng=0)
+    assert seen == [2, 3]
+
+
 def test_the_clip_of_a_recipe_reaches_the_step(digits, monkeypatch):
     seen = []
 
@@ -785,14 +800,17 @@ def test_the_best_of_an_average_is_a_copy_of_the_average(digits, scripted):
     assert not np.array_equal(means[1], means[2])
 
 
-def test_fit_stops_early_and_reports(digits, scripted):
+@pytest.mark.parametrize("aside", [0, 100])  # by fit itself, or before
+def test_fit_stops_early_and_reports(digits, scripted, aside):
     scripted(-5, -6, -7)
     vae, seen = small(), []
+    best = Best(vae.params) if aside else None
     history = fit(
-        vae, split_validation(digits, 100), epochs=9, batch_size=200, rng=0, best=Best(vae.params),
-        patience=1, report=seen.append,
+        vae, split_validation(digits, aside), validation=100, epochs=9, batch_size=200, rng=0,
+        best=best, patience=1, report=seen.append,
     )  # fmt: skip
     assert len(history) == 2
+    assert best is None or (best.epoch, best.elbo) == (1, -5)
     assert [type(event) for event in seen] == [Step, Step, Record] * 2
     assert [event for event in seen if isinstance(event, Record)] == history
 

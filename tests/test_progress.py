@@ -198,7 +198,7 @@ def test_a_quiet_training_prints_only_errors(capsys, monkeypatch):
     assert capsys.readouterr() == ("", "")
     assert train("--epochs", "2", "--out", "out", "--quiet") == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.startswith("numpy-vae train: error: --out out")
+    assert captured.out == "" and captured.err.startswith("numpy-vae train: error: out already")
 
 
 @pytest.mark.slow

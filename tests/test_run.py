@@ -162,7 +162,7 @@ def test_what_does_not_go_together_is_refused():
     begin("run").train()
     with pytest.raises(ValueError, match=r"^epochs is 7, must be 6: the schedule cosine of run"):
         Run.resume("run", epochs=7)
-    with pytest.raises(ValueError, match=r"already holds a run; --overwrite replaces it$"):
+    with pytest.raises(ValueError, match=r"already holds a run; overwrite replaces it$"):
         begin("run")
 
 

@@ -62,31 +62,21 @@ apart), on the same machine and with as many threads and BLAS threads.
 
 def add_arguments(commands: Subparsers) -> None:
     """Add ``numpy-vae train``. An option that is not given is None."""
-    command = add_command(
-        commands,
-        "train",
-        run,
-        "train a model and write a run directory",
-        DESCRIPTION,
-        RUN_DIRECTORY,
-    )
+    summary = "train a model and write a run directory"
+    command = add_command(commands, "train", run, summary, DESCRIPTION, RUN_DIRECTORY)
     data = command.add_argument_group("data")
     data.add_argument(
-        "--data",
-        type=path,
-        metavar="digits|mnist|FILE",
+        "--data", type=path, metavar="digits|mnist|FILE",
         help="synthetic digits (default), real MNIST, or your own .npy or .npz array of shape "
         "(N, D) or (N, height, width): uint8, or floats in the range of the likelihood; one array "
         "is split, five parts for training and one for testing; an .npz may hold train and test "
         "(train_labels, test_labels), or x_train and x_test (y_train, y_test)",
-    )
+    )  # fmt: skip
     data.add_argument(
-        "--image-shape",
-        type=image_shape,
-        metavar="HxW",
+        "--image-shape", type=image_shape, metavar="HxW",
         help="height and width of the images of a FILE of shape (N, D), such as 8x8; without it "
         "figures show them as square as D allows",
-    )
+    )  # fmt: skip
     add_data_dir(data)
     add_model_arguments(command, HIDDEN, LATENT)
     training = command.add_argument_group("training")
@@ -100,30 +90,23 @@ def add_arguments(commands: Subparsers) -> None:
         None,
     )
     training.add_argument(
-        "--resume",
-        type=path,
-        metavar="RUN",
+        "--resume", type=path, metavar="RUN",
         help="go on with a run that was stopped; its settings are its own, and of the other "
         "options only --epochs, --patience, --threads, --quiet, and --data or --data-dir (where "
         "the images have moved) go with it",
-    )
+    )  # fmt: skip
     output = command.add_argument_group("output")
     output.add_argument(
-        "--out",
-        type=path,
-        metavar="DIR",
+        "--out", type=path, metavar="DIR",
         help="the run directory, new or empty (default: a fresh one under runs/)",
-    )
+    )  # fmt: skip
     output.add_argument(
-        "--overwrite",
-        action="store_true",
-        default=None,
+        "--overwrite", action="store_true", default=None,
         help="replace the run that --out already holds, and what commands wrote beside it; files "
         "of your own stay",
-    )
-    output.add_argument(
-        "--quiet", action="store_true", default=None, help="print nothing but errors"
-    )
+    )  # fmt: skip
+    quiet = "print nothing but errors"
+    output.add_argument("--quiet", action="store_true", default=None, help=quiet)
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
@@ -203,15 +186,13 @@ def report(run: Run, metrics: Mapping[str, Any], progress: Progress) -> None:
         progress.say(f"stopped: no higher validation ELBO for {run.recipe.patience} epochs")
     if "likelihood.logvar" in metrics:
         progress.say(f"learned variance {math.exp(metrics['likelihood.logvar'][0]):.4g}")
-    best = ""
-    if "best" in run.state.vectors:
-        best = f"; of epoch {metrics['kept_epoch']}, the best on the validation set"
+    best = f"; of epoch {metrics['kept_epoch']}, the best on the validation set"
+    best = best if "best" in run.state.vectors else ""
     progress.say(
         f"test ELBO {metrics['test_elbo']:.3f} nats per image (binarize {run.recipe.binarize}, one "
         f"draw of the noise{best})"
     )
-    kept = run.own.kept
-    if kept:
+    if kept := run.own.kept:
         names = ", ".join(sorted(str(file.relative_to(run.folder)) for file in kept))
         why = "since they are not as the run wrote them (move or delete them, then --resume)"
         complain(f"numpy-vae train: not replaced in {run.folder}, {why}: {names}")

@@ -85,11 +85,9 @@ def binarize(data: Dataset, mode: str) -> Dataset:
         return data
     of_train, of_test, of_validation = static_pixels() if mode == "static" else [None] * 3
     return replace(
-        data,
-        train=_keep(data.train, of_train),
-        test=_keep(data.test, of_test),
+        data, train=_keep(data.train, of_train), test=_keep(data.test, of_test),
         validation=None if data.validation is None else _keep(data.validation, of_validation),
-    )
+    )  # fmt: skip
 
 
 def _keep(images: Images, pixels: np.random.Generator | None) -> Images:
@@ -110,12 +108,9 @@ def black_or_white(images: Images, pixels: np.random.Generator | None = None) ->
 
 
 def batch(
-    images: Images,
-    index: NDArray[np.intp] | slice,
-    *,
-    pixels: np.random.Generator | None = None,
-    dtype: DTypeLike = np.float32,
-) -> NDArray[Any]:
+    images: Images, index: NDArray[np.intp] | slice, *,
+    pixels: np.random.Generator | None = None, dtype: DTypeLike = np.float32,
+) -> NDArray[Any]:  # fmt: skip
     """Return some of the images, (B, D), as the model wants them.
 
     With `pixels`, for `dynamic`, each is drawn from it, x ~ Bernoulli(p), p its value: always 1 for

@@ -48,13 +48,11 @@ def split_validation(data: Dataset, size: int) -> Dataset:
     kept[split_order(len(kept))[:size]] = False
     labels, factors = data.train_labels, data.train_factors
     return replace(
-        data,
-        train=subset(data.train, kept),
+        data, train=subset(data.train, kept), validation=subset(data.train, ~kept),
         train_labels=None if labels is None else labels[kept],
-        train_factors=None if factors is None else factors[kept],
-        validation=subset(data.train, ~kept),
         validation_labels=None if labels is None else labels[~kept],
-    )
+        train_factors=None if factors is None else factors[kept],
+    )  # fmt: skip
 
 
 def fingerprint(data: Dataset) -> str:

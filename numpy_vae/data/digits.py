@@ -217,21 +217,13 @@ def words(rng: np.random.Generator, *shape: int) -> NDArray[np.uint32]:
 
 
 def load_digits(n: int = 12_000, *, rng: np.random.Generator | int | None = 0) -> Dataset:
-    """Draw n digits, the last n // 6 of them for the test set.
+    """Draw n digits, from 60 to 1 000 000, the last n // 6 of them for the test set.
 
-    Parameters
-    ----------
-    n : int
-        From 60 to 1 000 000.
-    rng : numpy.random.Generator, int or None
-        A generator, or a seed for `numpy.random.PCG64`. The same seed draws the same images.
+    `rng` is a generator, or a seed for `numpy.random.PCG64`. The same seed draws the same images.
 
-    Returns
-    -------
-    Dataset
-        Images (N, 784) and labels (N,) of uint8, shuffled; in each set as many of each class, or
-        one less. The factors have the float32 fields of `FACTORS` and the int32 field style, an
-        index into ``TEMPLATES[label]``. Only the wobble of the hand is not recorded.
+    Images (N, 784) and labels (N,) are uint8, shuffled; in each set as many of each class, or one
+    less. The factors have the float32 fields of `FACTORS` and the int32 field style, an index into
+    ``TEMPLATES[label]``. Only the wobble of the hand is not recorded.
     """
     n = check_whole("n", n, 60, 1_000_000)
     source = "digits" if isinstance(rng, int) and (n, rng) == (12_000, 0) else None
@@ -256,8 +248,6 @@ def load_digits(n: int = 12_000, *, rng: np.random.Generator | int | None = 0) -
                 uniform = words(rng, len(block), *p.control.shape, 6).view(np.uint16)  # 12 for an e
                 noise = uniform.sum(-1, dtype=np.int64) - 6 * (2**16 - 1)
                 images[block] = draw(p, factors[block], noise)
-    labels = labels.astype(np.uint8)
-    (x, x_test), (y, y_test), (f, f_test) = (
-        np.split(array, [-test]) for array in (images, labels, factors)
-    )
+    arrays = images, labels.astype(np.uint8), factors
+    (x, x_test), (y, y_test), (f, f_test) = (np.split(array, [-test]) for array in arrays)
     return Dataset("digits", x, x_test, y, y_test, f, f_test, (SIDE, SIDE), source=source)

@@ -53,11 +53,6 @@ class MappedFile:
         self._check()
         return rows
 
-    def check_finite(self, rows: NDArray[Any]) -> None:
-        """Raise OSError unless all values of some rows are finite, as they were."""
-        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-            raise OSError(f"{self.path}: changed while it was in use, a value is no longer finite")
-
     def _check(self) -> None:
         now = self._look()
         # A file that was removed or replaced is another one: the mapping keeps what it had.
@@ -99,8 +94,9 @@ class Rows:
         index = self.index[which]
         places = np.ravel(index)
         x = self.source[places].reshape(len(places), self.shape[1])
-        if isinstance(self.source, MappedFile):
-            self.source.check_finite(x)
+        if isinstance(self.source, MappedFile) and x.dtype.kind == "f" and not np.isfinite(x).all():
+            path = self.source.path
+            raise OSError(f"{path}: changed while it was in use, a value is no longer finite")
         return self.convert(x).reshape(*index.shape, self.shape[1])
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:

@@ -5,7 +5,8 @@ the posterior means and what the page has to know of the model. Style and script
 template; the script's `decode` is `VAE.decode` again, in JavaScript. The page asks nothing of the
 network, and its Content-Security-Policy lets it ask nothing.
 
-Letters of this module: N images, D pixels, Z latent dimensions, P weights of the decoder.
+Letters of this module: N images, D pixels, Z latent dimensions, P weights of the decoder;
+`image_shape` and `value_range` are those of `mosaics`.
 """
 
 from __future__ import annotations
@@ -38,13 +39,12 @@ def explorer_page(
 ) -> str:  # fmt: skip
     """Return an HTML page of less than 5 MB, whole in itself, that decodes the z under the pointer.
 
+    The decoder goes into the page as float32, or as float16 where the page would else be too large,
+    which the page then says. ValueError if a shape or a setting does not match the model, if the
+    decoder is too large or has weights that are not finite, or if the likelihood is not in `MEANS`.
+
     Parameters
     ----------
-    vae : VAE
-        Its decoder goes into the page as float32, or as float16 where the page would else be too
-        large, which the page then says.
-    image_shape : (int, int)
-        Height and width, in pixels.
     name : str
         What the model is of, for the title.
     mu : ndarray, shape (N, Z), optional
@@ -55,17 +55,9 @@ def explorer_page(
         KL of each dimension, in nats per image: the dimensions are listed from the highest down.
     labels : ndarray, shape (N,), optional
         What the points are coloured by.
-    value_range : (float, float)
-        What is black and what is white; values outside are shown as the nearer of the two.
     dimensions : (int, int), optional
         The columns of z, from 0, that are across and up at first; by default the two of the
         highest KL. The page counts them from 1.
-
-    Raises
-    ------
-    ValueError
-        If a shape or a setting does not match the model, if the decoder is too large or has
-        weights that are not finite, or if the likelihood is not one of `MEANS`.
     """
     check_choice("the likelihood to explore", vae.likelihood.name, MEANS)
     check_choice("the dtype of the model", vae.params.dtype.name, ("float32", "float64"))
@@ -89,17 +81,12 @@ def explorer_page(
     blocks = [block for block in vae.params if block.startswith(("decoder.", "output."))]
     weights = np.concatenate([vae.params[block].ravel() for block in blocks])  # (P,)
     data = {
-        "likelihood": vae.likelihood.name,
-        "activation": vae.activation,
+        "likelihood": vae.likelihood.name, "activation": vae.activation,
         "sizes": [vae.latent_dim, *reversed(vae.hidden), vae.data_dim],
-        "imageShape": [height, width],
-        "valueRange": [low, high],
-        "order": order,
-        "variance": variance,
-        "active": ACTIVE,
-        "dimensions": _plane(dimensions, order),
-        "points": points,
-    }
+        "imageShape": [height, width], "valueRange": [low, high],
+        "order": order, "variance": variance, "active": ACTIVE,
+        "dimensions": _plane(dimensions, order), "points": points,
+    }  # fmt: skip
     rest = len(_fill(name, data).encode()) + len(', "dtype": "float32", "weights": ""')
     for dtype in ("float32", "float16"):
         size = rest + 4 * math.ceil(weights.size * np.dtype(dtype).itemsize / 3)  # of base64

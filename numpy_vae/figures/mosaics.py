@@ -128,15 +128,8 @@ def plot_interpolations(
 
     Between the two originals, set apart, are `steps` decoded images. The k-th, from 0, is decoded
     at z = (1 - t) mu + t mu', where t = k / (steps - 1): the first and the last are the
-    reconstructions. The horizontal axis is in t.
-
-    Parameters
-    ----------
-    mu : array_like, shape (R, 2, Z)
-        The posterior means of the left and the right image of R pairs.
-    originals : array_like, shape (R, 2, D)
-        These images.
-    steps : int, at least 2
+    reconstructions. The horizontal axis is in t. `originals`, (R, 2, D), are the left and the right
+    image of R pairs, and `mu`, (R, 2, Z), their posterior means; `steps` is at least 2.
     """
     t, originals = np.linspace(0, 1, steps)[:, np.newaxis], np.asarray(originals)
     ends = np.asarray(mu, np.float64)[:, :, np.newaxis]  # (R, 2, 1, Z)
@@ -169,19 +162,11 @@ def plot_traversals(
     """Draw what single latent dimensions do: a row for each, in which only that one varies.
 
     It runs from -3 to 3, three standard deviations of the prior, in steps of equal length; the
-    others are held at `mu`. A triangle below a row marks where `mu` itself lies; beyond the ends
-    it points outwards.
+    others are held at `mu`, (Z,), the posterior mean of an image, or another point. A triangle
+    below a row marks where `mu` itself lies; beyond the ends it points outwards.
 
-    Parameters
-    ----------
-    mu : array_like, shape (Z,)
-        The posterior mean of an image, or another point.
-    dimensions : sequence of int, R of them
-        Those to vary, from the top downwards.
-    kl : array_like, shape (Z,)
-        KL(q(z_j | x) || p(z_j)) of each dimension, in nats per image, to be named beside its row.
-    columns : int, at least 2
-        Images in a row.
+    `dimensions` are the R to vary, from the top downwards. `kl`, (Z,), is KL(q(z_j | x) || p(z_j))
+    in nats per image, to be named beside the row. A row has `columns` images, at least 2.
     """
     mu, rows = np.asarray(mu, np.float64), np.arange(len(dimensions))
     z = np.tile(mu, (len(rows), columns, 1))  # (R, columns, Z)

@@ -31,7 +31,7 @@ from ..training.state import Record
 from ..vae import VAE
 from . import FORMATS, plots
 
-Write: TypeAlias = Callable[[Path], AbstractContextManager[IO[bytes]]]
+Write: TypeAlias = Callable[[Path], AbstractContextManager[IO[bytes]]]  # opens a file
 Draw: TypeAlias = Callable[[Figure], object]
 
 DPI = 150  # dots per inch
@@ -46,20 +46,14 @@ UNDATED: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Da
 # Matplotlib's defaults, so that the user's settings, such as text.usetex, have no effect.
 OWN: dict[Any, Any] = {
     **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "numpy_vae",
-}
+    "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "numpy_vae",
+}  # fmt: skip
 
 UNITS = {  # of the factors of `load_digits`
-    "slant": "radians, to the right",
-    "rotation": "radians, clockwise",
-    "scale": "pixels",
-    "aspect": "ratio",
-    "width": "pixels",
-    "shift_x": "pixels, to the right",
-    "shift_y": "pixels, downwards",
-}
+    "slant": "radians, to the right", "rotation": "radians, clockwise",
+    "scale": "pixels", "aspect": "ratio", "width": "pixels",
+    "shift_x": "pixels, to the right", "shift_y": "pixels, downwards",
+}  # fmt: skip
 
 
 def save_figures(
@@ -70,22 +64,13 @@ def save_figures(
     """Write the figures that a run can have, each file whole or not at all; return their paths.
 
     Images that the model makes are means of p(x | z). Dimensions are the more active, the higher
-    their KL, averaged over the images.
+    their KL, averaged over the images. A PNG file has 150 dots per inch; in the other `FORMATS`
+    text is text and lines are lines.
 
-    Parameters
-    ----------
-    data : Dataset
-        Names the figures, gives the shape of an image, the labels and the factors.
-    x : ndarray or Rows, shape (B, D), B >= 1, uint8 or float
-        The first B test images as the model saw them; uint8 pixels stand for value / 255.
-    rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
-        Draws the samples.
-    format : {"png", "pdf", "svg"}
-        PNG files have 150 dots per inch; in the others text is text and lines are lines.
-    kept_epoch : int, optional
-        The epoch whose parameters `vae` has, where that was chosen; the training curves mark it.
-    write : callable
-        Takes a path, returns a context manager that opens the file.
+    `x`, (B, D), holds the first B >= 1 test images as the model saw them, uint8, which stand for
+    value / 255, or floats. `data` names the figures and gives the shape of an image, the labels and
+    the factors. `rng` draws the samples. `kept_epoch`, marked in the training curves, is the one
+    whose parameters `vae` has, where that was chosen.
     """
     check_choice("format", format, FORMATS)
     n, latent_dim, dtype = len(x), vae.latent_dim, vae.params.dtype
@@ -193,9 +178,8 @@ def _factors(data: Dataset, n: int) -> dict[str, Array]:
     """Return the factors of the first n test images that are amounts, not kinds, by name."""
     if data.test_factors is None:
         return {}
-    fields = data.test_factors.dtype.names or ()
     table = data.test_factors[:n]
-    return {name: table[name] for name in fields if table[name].dtype.kind == "f"}
+    return {f: table[f] for f in table.dtype.names or () if table[f].dtype.kind == "f"}
 
 
 def _grid(shape: tuple[int, int], rows: int, columns: tuple[int, ...]) -> tuple[int, int]:

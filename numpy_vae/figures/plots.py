@@ -56,20 +56,13 @@ def plot_training(
     """Draw one term of the objective against the epoch, for the training and the held-out set.
 
     That is the validation set, where there is one, else the test set; an epoch after which it was
-    not evaluated (None) has no point.
+    not evaluated (None) has no point. `history` has a record per epoch, at least one. Of the three
+    `TERMS` the ELBO is drawn as -ELBO, so that less is better for all. `kept_epoch`, the one whose
+    parameters are kept, is marked.
 
     Where the first tenth of the epochs, or the first, lies far from the rest, the axis is cut so
     that the rest can be read. Arrowheads at its end mark the epochs that are cut, and the legend
     says how far they reach.
-
-    Parameters
-    ----------
-    history : sequence of records
-        One per epoch, at least one.
-    term : {"elbo", "reconstruction", "kl"}
-        The ELBO is drawn as -ELBO, so that less is better for all three.
-    kept_epoch : int, optional
-        The epoch whose parameters are kept, to be marked.
     """
     ax = axes_or_new(ax)
     check_choice("term", term, TERMS)
@@ -126,18 +119,11 @@ def plot_latent(
     mu: ArrayLike, values: ArrayLike | None, ax: Axes | None = None,
     dimensions: tuple[int, int] = (0, 1), name: str = "label",
 ) -> Axes:  # fmt: skip
-    """Draw posterior means in a latent plane, and where one and two sd of the prior lie.
+    """Draw posterior means (N, Z), Z >= 2, in a latent plane; circles are 1 and 2 sd of the prior.
 
-    Parameters
-    ----------
-    mu : array_like, shape (N, Z), Z >= 2
-    values : array_like of int or float, shape (N,), or None
-        Colours the points. Up to ten different whole numbers have an entry in a legend each; more
-        of them, and real numbers, have a colour bar.
-    dimensions : (int, int)
-        Those along the horizontal and the vertical axis.
-    name : str
-        Of the values, or their unit.
+    `values`, (N,), colour the points, and `name` is theirs, or their unit. Up to ten different
+    whole numbers have an entry in a legend each; more of them, and real numbers, have a colour bar.
+    `dimensions` are those along the horizontal and the vertical axis.
     """
     ax, mu = axes_or_new(ax), np.asarray(mu)[:, dimensions]
     across, up = mu.T
@@ -185,12 +171,8 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike, ax: Axes | None = None) -> Axes:
     the legend counts them. Of a single image it is not known which are. Above 50 dimensions the
     bars have no names.
 
-    Parameters
-    ----------
-    kls : array_like, shape (N, Z)
-        KL(q(z_j | x) || p(z_j)) of each image, in nats; what is drawn is the mean over images.
-    mus : array_like, shape (N, Z)
-        The posterior means.
+    `kls`, (N, Z), is KL(q(z_j | x) || p(z_j)) of each image, in nats; what is drawn is their mean
+    over images. `mus`, (N, Z), are the posterior means.
     """
     ax, mus, kl = axes_or_new(ax), np.asarray(mus), np.mean(np.asarray(kls, np.float64), axis=0)
     order = np.argsort(-kl, kind="stable")
@@ -233,14 +215,8 @@ def plot_factors(
     a dimension: 1 or -1 where one is a monotonic function of the other. A cell is blank where one
     of the two is constant.
 
-    Parameters
-    ----------
-    mu : array_like, shape (N, Z), N >= 2
-        The posterior means.
-    factors : mapping of str to array_like of shape (N,)
-        Real numbers by name; a row each.
-    dimensions : sequence of int, optional
-        The columns, from the left; by default all.
+    `mu` is (N, Z), N >= 2. Each of the `factors`, real numbers (N,) by name, has a row; the columns
+    are `dimensions`, from the left, by default all.
     """
     ax, mu = axes_or_new(ax), np.asarray(mu)
     dimensions = range(mu.shape[1]) if dimensions is None else dimensions

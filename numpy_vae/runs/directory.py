@@ -44,27 +44,26 @@ def create_run(
     """
     folder = _fresh(name) if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {out} is a file, must be a folder, or a name for a new one")
+        raise ValueError(f"{out} is a file, must be a folder, or a name for a new one")
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         content = sorted(n for n in os.listdir(folder) if not TEMPORARY.fullmatch(n))
         if content and CHECKPOINT not in content:
             raise ValueError(
-                f"--out {out} holds {content[0]!r} but no run, must be new, empty or hold a run"
+                f"{out} holds {content[0]!r} but no run, must be new, empty or hold a run"
             )
         if content:
             open_run(folder)  # else it is the checkpoint of something else
             if not overwrite:
-                raise ValueError(f"--out {out} already holds a run; --overwrite replaces it")
+                raise ValueError(f"{out} already holds a run; overwrite replaces it")
             if mine := OwnFiles(folder).not_own():
                 raise ValueError(
-                    f"--out {out} holds {mine[0]}, which is not as the run wrote it: move or "
-                    "delete it"
+                    f"{out} holds {mine[0]}, which is not as the run wrote it: move or delete it"
                 )
             if data is not None and OwnFiles(folder).is_own(Path(data)):
                 raise ValueError(
-                    f"--data {data} belongs to the run that is replaced, must be another file"
+                    f"{data} belongs to the run that is replaced, must be another file"
                 )
             check_usable(folder)
     return folder

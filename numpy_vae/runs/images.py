@@ -35,16 +35,14 @@ def find_data(
     settings = state.settings
     name = settings["data"]
     if data is None and name not in NAMED and not Path(name).exists():
-        raise ValueError(
-            f"the run was trained on {name}, which is not there; --data FILE says where it is now"
-        )
-    given = data
+        where = "which is not there; --data FILE, or data, says where it is"
+        raise ValueError(f"the run was trained on {name}, {where}")
+    given = name if data is None else data.source or data.name
     data = load_data(name, settings["data_dir"]) if data is None else data
     check_width(data.train, state.vae)
     if fingerprint(data) != settings["fingerprint"]:
         raise ValueError(
-            f"--data {name if given is None else given.source or given.name} does not hold the "
-            f"images that the run was trained on, must be those of {name}"
+            f"{given} does not hold the images that the run was trained on, must be those of {name}"
         )
     data = replace(data, image_shape=shape_of(state, image_shape))
     return prepare(state.vae, data, Recipe.of(settings))

@@ -92,8 +92,7 @@ class OwnFiles:
 
         def seal(digest: str) -> None:
             self.check_free(path)
-            name = self._name(path)
-            if name is None:
+            if (name := self._name(path)) is None:
                 return
             with self._changing() as listed:
                 known = [*listed.get(name, {}).get("sha256", ()), digest]

@@ -72,7 +72,9 @@ class Progress:
             self._write(text if _in_notebook() else text[: shutil.get_terminal_size().columns - 1])
 
     def _write(self, text: str) -> None:
-        if not _print(f"\r{text:{self.width}}", _stream(), end=""):
+        # A notebook shows standard error on a red ground, as if something were wrong.
+        stream = sys.stdout if _in_notebook() else sys.stderr
+        if not _print(f"\r{text:{self.width}}", stream, end=""):
             self.every = 0.0  # nobody sees it any more
         self.width = len(text) if self.every else 0
 
@@ -109,11 +111,6 @@ class Progress:
 
 def _in_notebook() -> bool:
     return type(sys.stdout).__module__.startswith("ipykernel.")
-
-
-def _stream() -> TextIO | None:
-    # A notebook shows standard error on a red ground, as if something were wrong.
-    return sys.stdout if _in_notebook() else sys.stderr
 
 
 def _every() -> float:
@@ -167,12 +164,10 @@ def duration(seconds: float) -> str:
 
 def step_line(step: Step, seconds: float | None) -> str:
     """Return the live line about a step, with the time left where it is known."""
+    batch = f"{step.batch:{len(str(step.batches))}}/{step.batches}"
     left = "" if seconds is None else f"  {duration(seconds)} left"
-    return (
-        f"epoch {step.epoch}/{step.epochs}  batch {step.batch:{len(str(step.batches))}}/"
-        f"{step.batches}{left}  reconstruction {step.train_reconstruction:.2f} + "
-        f"KL {step.train_kl:.2f} nats"
-    )
+    terms = f"reconstruction {step.train_reconstruction:.2f} + KL {step.train_kl:.2f} nats"
+    return f"epoch {step.epoch}/{step.epochs}  batch {batch}{left}  {terms}"
 
 
 def epoch_line(record: Record, epochs: int) -> str:

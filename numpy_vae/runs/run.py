@@ -32,7 +32,7 @@ from ..data.dataset import Dataset, fingerprint
 from ..data.load import NAMED
 from ..files import CHECKPOINT
 from ..training.evaluate import mean_elbo
-from ..training.loop import continue_training, start_training
+from ..training.loop import DEFAULTS, continue_training, start_training
 from ..training.recipe import MAX_EPOCHS, Recipe
 from ..training.state import Record, State, Step
 from ..training.team import suitable_threads
@@ -87,15 +87,9 @@ class Run:
 
     @classmethod
     def begin(
-        cls,
-        folder: str | os.PathLike[str] | None,
-        vae: VAE,
-        data: Dataset,
-        recipe: Recipe = Recipe(),  # noqa: B008
-        *,
-        seed: int = 0,
-        overwrite: bool = False,
-    ) -> Self:
+        cls, folder: str | os.PathLike[str] | None, vae: VAE, data: Dataset,
+        recipe: Recipe = DEFAULTS, *, seed: int = 0, overwrite: bool = False,
+    ) -> Self:  # fmt: skip
         """Return a new run; nothing is written yet, but its folder is made.
 
         Parameters
@@ -159,14 +153,9 @@ class Run:
 
     @classmethod
     def resume(
-        cls,
-        folder: str | os.PathLike[str],
-        data: Dataset | None = None,
-        *,
-        epochs: int | None = None,
-        patience: int | None = None,
-        threads: int | None = None,
-    ) -> Self:
+        cls, folder: str | os.PathLike[str], data: Dataset | None = None, *,
+        epochs: int | None = None, patience: int | None = None, threads: int | None = None,
+    ) -> Self:  # fmt: skip
         """Return the run in a folder as its last checkpoint has it.
 
         Parameters

@@ -1,7 +1,8 @@
 """From a model and images to a trained model, and what it is worth.
 
-loop      a training step, epochs, records
+recipe    the settings of a training, each in one place
+loop      a training step, epochs
+state     all that a training changes: what it takes to go on with it
 evaluate  the ELBO and log p(x) of held-out images
 team      threads that share a step
-memory    freed memory is kept for the next step
 """

@@ -47,6 +47,7 @@ from .recipe import Recipe
 from .state import NOT_EVALUATED, Best, Record, State, Step
 from .team import ALONE, Team, suitable_threads
 
+DEFAULTS = Recipe()
 Seed: TypeAlias = "Streams | np.random.Generator | int | None"
 
 
@@ -81,18 +82,9 @@ def start_output_bias(vae: VAE, images: Images) -> None:
 
 
 def train_step(
-    vae: VAE,
-    adam: Adam,
-    x: Array,
-    eps: Array,
-    grads: Sequence[Params],
-    beta: float = 1.0,
-    *,
-    bound: str = "elbo",
-    factor: float = 1.0,
-    clip: float | None = None,
-    team: Team = ALONE,
-) -> BatchSums:
+    vae: VAE, adam: Adam, x: Array, eps: Array, grads: Sequence[Params], beta: float = 1.0, *,
+    bound: str = "elbo", factor: float = 1.0, clip: float | None = None, team: Team = ALONE,
+) -> BatchSums:  # fmt: skip
     """Take one Adam step on one minibatch.
 
     Parameters
@@ -303,13 +295,9 @@ def continue_training(
 
 
 def train_epochs(
-    vae: VAE,
-    data: Dataset,
-    recipe: Recipe = Recipe(),  # noqa: B008
-    *,
-    rng: Seed = None,
+    vae: VAE, data: Dataset, recipe: Recipe = DEFAULTS, *, rng: Seed = None,
     on_step: Callable[[Step], None] | None = None,
-) -> Iterator[Record]:
+) -> Iterator[Record]:  # fmt: skip
     """Train in place, and return an iterator that trains an epoch and yields its record.
 
     Parameters
@@ -334,29 +322,16 @@ def train_epochs(
 
 
 def fit(
-    vae: VAE,
-    data: Dataset,
-    *,
-    epochs: int = Recipe.epochs,
-    batch_size: int = Recipe.batch_size,
-    lr: float = Recipe.lr,
-    schedule: str = Recipe.schedule,
-    grad_clip: float | None = Recipe.grad_clip,
-    beta: float = Recipe.beta,
-    warmup: int = Recipe.warmup,
-    bound: str = Recipe.bound,
-    samples: int = Recipe.samples,
-    output_bias: str = Recipe.output_bias,
-    binarize: str = Recipe.binarize,
-    validation: int = Recipe.validation,
-    evaluate_every: int = Recipe.evaluate_every,
-    average: Average | None = None,
-    best: Best | None = None,
-    patience: int | None = Recipe.patience,
-    threads: int | None = Recipe.threads,
-    rng: Seed = None,
+    vae: VAE, data: Dataset, *, epochs: int = Recipe.epochs, batch_size: int = Recipe.batch_size,
+    lr: float = Recipe.lr, schedule: str = Recipe.schedule,
+    grad_clip: float | None = Recipe.grad_clip, bound: str = Recipe.bound,
+    samples: int = Recipe.samples, beta: float = Recipe.beta, warmup: int = Recipe.warmup,
+    output_bias: str = Recipe.output_bias, binarize: str = Recipe.binarize,
+    validation: int = Recipe.validation, patience: int | None = Recipe.patience,
+    evaluate_every: int = Recipe.evaluate_every, threads: int | None = Recipe.threads,
+    average: Average | None = None, best: Best | None = None, rng: Seed = None,
     report: Callable[[Step | Record], None] | None = None,
-) -> list[Record]:
+) -> list[Record]:  # fmt: skip
     """Train in place to the end, and return the records: `train_epochs`, drained.
 
     The settings are those of `Recipe`, but for `average` and `best`: an `Average(vae.params)` and a

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
 from queue import SimpleQueue
@@ -41,21 +41,11 @@ class Team:
     Use it as a context: ``with Team(2) as team: ...`` starts the threads, gives the BLAS one thread
     for each and Python a shorter switch interval, in the whole process, and ends them and puts
     everything back. Where several teams are at work, the first gives and the last puts back. A team
-    of one is the calling thread, and changes nothing.
+    of one is the calling thread, and changes nothing. `size` counts the calling thread.
 
-    Parameters
-    ----------
-    size : int
-        Members, the calling thread among them.
-
-    Raises
-    ------
-    ValueError
-        If `size` is not a whole number in range.
-    RuntimeError
-        If a team of several is entered twice, or works outside of its context.
-    OSError
-        If it is entered and the system cannot start that many threads.
+    ValueError if `size` is not a whole number in range. RuntimeError if a team of several is
+    entered twice, or works outside of its context. OSError if it is entered and the system cannot
+    start that many threads.
     """
 
     def __init__(self, size: int) -> None:
@@ -69,36 +59,43 @@ class Team:
     def __enter__(self) -> Self:
         if self._threads:
             raise RuntimeError(f"the team of {self.size} threads is at work, must be entered once")
-        if self.size > 1:
-            try:
-                self._begin()
-            except RuntimeError as error:  # can't start new thread
-                raise OSError(f"the system cannot start {self.size} threads: {error}") from None
+        if self.size == 1:
+            return self
+        try:
+            with ExitStack() as end:  # where the system has no thread left, nothing stays behind
+                self._process, limit = os.getpid(), blas_limit()
+                end.enter_context(_KEEPER.keep(limit))
+                end.enter_context(limit())
+                end.callback(self._dismiss)
+                for i in range(1, self.size):
+                    inbox: SimpleQueue[Any] = SimpleQueue()
+                    thread = Thread(target=_serve, args=(i, inbox, limit), daemon=True)
+                    self._inboxes.append(inbox)
+                    self._threads.append(thread)
+                    thread.start()
+                self._end = end.pop_all()
+        except RuntimeError as error:  # can't start new thread
+            raise OSError(f"the system cannot start {self.size} threads: {error}") from None
         return self
-
-    def _begin(self) -> None:
-        with ExitStack() as end:  # where the system has no thread left, nothing stays behind
-            self._process, limit = os.getpid(), blas_limit()
-            end.enter_context(_KEEPER.keep(limit))
-            end.enter_context(limit())
-            end.callback(self._dismiss)
-            for i in range(1, self.size):
-                inbox: SimpleQueue[Any] = SimpleQueue()
-                thread = Thread(target=_serve, args=(i, inbox, limit), daemon=True)
-                self._inboxes.append(inbox)
-                self._threads.append(thread)
-                thread.start()
-            self._end = end.pop_all()
 
     def __exit__(self, *exception: object) -> None:
         self._end.close()
 
     def _dismiss(self) -> None:
+        """End the threads and wait for all, also where Ctrl-C arrives, which is raised then."""
         threads, self._threads = self._threads, []
         inboxes, self._inboxes = self._inboxes, []
         for inbox in inboxes:
             inbox.put(None)
-        _join(threads)
+        interrupt = None
+        for thread in threads:
+            while thread.is_alive():
+                try:
+                    thread.join()
+                except KeyboardInterrupt as raised:
+                    interrupt = raised
+        if interrupt is not None:
+            raise interrupt
 
     def share(self, n: int, member: int) -> slice:
         """Return which of n rows are those of a member: n / size, but for rounding."""
@@ -139,7 +136,7 @@ class Team:
             answers[0] = None, raised
             while True:
                 try:  # a member answers in turn: after this, it has done what it was asked before
-                    bell = self._ask(_nothing, {})
+                    bell = self._ask(lambda member: None, {})
                     for _ in self._threads:
                         bell.get()
                     break
@@ -159,10 +156,6 @@ class Team:
         return bell
 
 
-def _nothing(member: int) -> None:
-    pass
-
-
 def _serve(i: int, inbox: SimpleQueue[Any], limit: Limit) -> None:
     with limit():
         while (task := inbox.get()) is not None:
@@ -172,19 +165,6 @@ def _serve(i: int, inbox: SimpleQueue[Any], limit: Limit) -> None:
             except BaseException as error:
                 answers[i] = None, error
             bell.put(None)
-
-
-def _join(threads: Iterable[Thread]) -> None:
-    """Wait until all have ended, also where Ctrl-C arrives, which is raised then."""
-    interrupt = None
-    for thread in threads:
-        while thread.is_alive():
-            try:
-                thread.join()
-            except KeyboardInterrupt as raised:
-                interrupt = raised
-    if interrupt is not None:
-        raise interrupt
 
 
 class _Keeper:

@@ -26,11 +26,11 @@ MATHEMATICS = (
     "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae", "optim"
 )  # fmt: skip
 TRAINING = (
-    "data.dataset", "data.mnist", "data.arrays", "data.binarize", "seeds", "training.recipe",
+    "data.dataset", "data.mnist", "data.arrays", "data.binarize", "seeds",
     "training.evaluate", "training.state", "training.loop",
 )  # fmt: skip
 MODULES = MATHEMATICS + TRAINING
-OWN = {"seeds": "loop", "training.state": "loop"}  # whose tests are in the file of another
+OWN = {"seeds": "loop", "training.state": "checkpoint"}  # whose tests are in the file of another
 OTHERS = (  # the test files that use the mathematics
     "vae", "network", "linear", "bounds", "layers", "posterior", "likelihood", "params", "blocks",
     "optim", "gradcheck", "evaluate", "checkpoint", "loop", "files", "runs", "readme", "package",
