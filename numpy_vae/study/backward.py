@@ -45,27 +45,18 @@ from .report import Claim, Column, Setting, Study, Table
 Numbers = Any  # of Python: a float, or lists of them, or lists of those
 
 EXAMPLE: dict[str, Numbers] = {
-    "x": [[1.0, 0.0], [1.0, 1.0]],
-    "eps": [[1.0], [-0.5]],
-    "encoder.0.W": [[0.5, -1.0], [-0.5, 1.5]],
-    "encoder.0.b": [0.5, 0.5],
-    "mu.W": [[1.0], [-1.0]],
-    "mu.b": [-0.5],
-    "logvar.W": [[-2.0], [1.0]],
-    "logvar.b": [1.0],
-    "decoder.0.W": [[1.0, -0.5]],
-    "decoder.0.b": [0.5, 1.0],
-    "output.W": [[1.0, -1.0], [-0.5, 1.0]],
-    "output.b": [-0.5, 1.0],
-}
+    "x": [[1.0, 0.0], [1.0, 1.0]], "eps": [[1.0], [-0.5]],
+    "encoder.0.W": [[0.5, -1.0], [-0.5, 1.5]], "encoder.0.b": [0.5, 0.5],
+    "mu.W": [[1.0], [-1.0]], "mu.b": [-0.5],
+    "logvar.W": [[-2.0], [1.0]], "logvar.b": [1.0],
+    "decoder.0.W": [[1.0, -0.5]], "decoder.0.b": [0.5, 1.0],
+    "output.W": [[1.0, -1.0], [-0.5, 1.0]], "output.b": [-0.5, 1.0],
+}  # fmt: skip
 SHAPES = {
-    **{"x": "(B, D)", "eps": "(B, Z)"},
-    **{"encoder.0.W": "(D, H)", "encoder.0.b": "(H,)"},
-    **{"mu.W": "(H, Z)", "mu.b": "(Z,)"},
-    **{"logvar.W": "(H, Z)", "logvar.b": "(Z,)"},
-    **{"decoder.0.W": "(Z, H)", "decoder.0.b": "(H,)"},
-    **{"output.W": "(H, D)", "output.b": "(D,)"},
-}
+    "x": "(B, D)", "eps": "(B, Z)", "encoder.0.W": "(D, H)", "encoder.0.b": "(H,)",
+    "mu.W": "(H, Z)", "mu.b": "(Z,)", "logvar.W": "(H, Z)", "logvar.b": "(Z,)",
+    "decoder.0.W": "(Z, H)", "decoder.0.b": "(H,)", "output.W": "(H, D)", "output.b": "(D,)",
+}  # fmt: skip
 Line = tuple[str, str, str]  # name, shape, formula
 FORWARD: tuple[Line, ...] = (
     ("a", "(B, H)", "x W + b with encoder.0"),
@@ -285,15 +276,11 @@ def run(setting: Setting) -> Found:
         report = check(backward_of_the_package(vae, trace, without=name), "complex")
         refused[name] = [row.name for row in report if not row.ok]
     return Found(
-        by_hand={name: np.array(value) for name, value in by_hand.items()},
-        gradients_by_hand={name: np.array(value) for name, value in gradients_by_hand.items()},
-        package=forward_of_the_package(vae, trace),
-        gradients=backward_of_the_package(vae, trace),
-        whole=whole,
-        central=check(whole, "central"),
-        complex_step=check(whole, "complex"),
-        refused=refused,
-    )
+        {name: np.array(value) for name, value in by_hand.items()},
+        {name: np.array(value) for name, value in gradients_by_hand.items()},
+        forward_of_the_package(vae, trace), backward_of_the_package(vae, trace), whole,
+        central=check(whole, "central"), complex_step=check(whole, "complex"), refused=refused,
+    )  # fmt: skip
 
 
 def shown(shape: str, array: Array) -> tuple[str, str]:
@@ -315,89 +302,52 @@ def numbers(lines: tuple[Line, ...], values: Mapping[str, Array]) -> list[tuple[
 
 LINE = tuple(map(Column, ("name", "shape", "formula", "row 1", "row 2")))
 TABLES = (
-    Table(
-        "Given: two images of two pixels, the noise, and 22 parameters",
-        tuple(map(Column, ("name", "shape", "row 1", "row 2"))),
-        lambda _: [
-            (name, shape, *shown(shape, np.array(EXAMPLE[name]))) for name, shape in SHAPES.items()
-        ],
-    ),
-    Table(
-        "Forward; row b belongs to image b where the shape begins with B",
-        LINE,
-        lambda found: numbers(FORWARD, found.by_hand),
-    ),
-    Table(
-        "Backward, from the loss to the image",
-        LINE,
-        lambda found: numbers(BACKWARD, found.gradients_by_hand),
-    ),
-    Table(
-        "By hand in Python floats against the package: the largest difference of two numbers",
-        (Column("of"), Column("difference", ".0e", within=1e-14)),
-        lambda found: list(found.distances().items()),
-    ),
-    Table(
-        "The gradient against the function: the largest error over the largest entry of the block",
-        (
-            Column("block"),
-            Column("derivatives", "d"),
-            Column("central differences", ".0e", within=1e-8),
-            Column("complex step", ".0e", within=1e-13),
-            Column("verdict"),
-        ),
-        lambda found: [
-            (one.name, one.entries, one.error, other.error, one.verdict)
-            for one, other in zip(found.central, found.complex_step, strict=True)
-        ],
-    ),
-    Table(
-        "One summand of a fork left out",
-        (Column("left out"), Column("gradients that the check then refuses")),
-        lambda found: [
-            (name, ", ".join(blocks) or "none") for name, blocks in found.refused.items()
-        ],
-    ),
-)
+    Table("Given: two images of two pixels, the noise, and 22 parameters",
+          tuple(map(Column, ("name", "shape", "row 1", "row 2"))),
+          lambda _: [(name, shape, *shown(shape, np.array(EXAMPLE[name])))
+                     for name, shape in SHAPES.items()]),
+    Table("Forward; row b belongs to image b where the shape begins with B",
+          LINE, lambda found: numbers(FORWARD, found.by_hand)),
+    Table("Backward, from the loss to the image",
+          LINE, lambda found: numbers(BACKWARD, found.gradients_by_hand)),
+    Table("By hand in Python floats against the package: the largest difference of two numbers",
+          (Column("of"), Column("difference", ".0e", within=1e-14)),
+          lambda found: list(found.distances().items())),
+    Table("The gradient against the function: the largest error over the largest entry of the "
+          "block",
+          (Column("block"), Column("derivatives", "d"),
+           Column("central differences", ".0e", within=1e-8),
+           Column("complex step", ".0e", within=1e-13), Column("verdict")),
+          lambda found: [(one.name, one.entries, one.error, other.error, one.verdict)
+                         for one, other in zip(found.central, found.complex_step, strict=True)]),
+    Table("One summand of a fork left out",
+          (Column("left out"), Column("gradients that the check then refuses")),
+          lambda found: [(name, ", ".join(blocks) or "none")
+                         for name, blocks in found.refused.items()]),
+)  # fmt: skip
 
 CLAIMS = (
-    Claim(
-        "Computed by hand, index by index in Python floats, every number of the forward pass, of "
-        "the backward pass and of the gradient is that of the package, within 1e-14.",
-        lambda found: bool((np.array(list(found.distances().values())) < 1e-14).all()),
-    ),
-    Claim(
-        "Central differences and the complex step confirm all 22 derivatives; the complex step to "
-        "1e-13 of the largest in the block.",
-        lambda found: (
-            found.central.ok
-            and found.complex_step.ok
-            and sum(row.entries for row in found.complex_step) == 22
-            and all(row.error < 1e-13 for row in found.complex_step)
-        ),
-    ),
-    Claim(
-        "The example is no special case: in the encoder and in the decoder the relu stops one "
-        "number and passes three, none of them nearer than 0.4 to the kink; and no derivative is "
-        "smaller than 0.01 in size.",
-        lambda found: bool(
-            all(
-                (found.by_hand[a] < 0).sum() == 1 and np.abs(found.by_hand[a]).min() > 0.4
-                for a in ("a", "a_dec")
-            )
-            and min(np.abs(block).min() for block in found.whole.values()) > 0.01
-        ),
-    ),
-    Claim(
-        "At each fork both summands count: with any one of the six left out, the check refuses "
-        "the gradient, and with nothing left out it does not.",
-        lambda found: (
-            set(found.refused) == {NOTHING, *SUMMANDS}
-            and not found.refused[NOTHING]
-            and all(found.refused[name] for name in SUMMANDS)
-        ),
-    ),
-)
+    Claim("Computed by hand, index by index in Python floats, every number of the forward pass, of "
+          "the backward pass and of the gradient is that of the package, within 1e-14.",
+          lambda found: bool((np.array(list(found.distances().values())) < 1e-14).all())),
+    Claim("Central differences and the complex step confirm all 22 derivatives; the complex step "
+          "to 1e-13 of the largest in the block.",
+          lambda found: (found.central.ok and found.complex_step.ok
+                         and sum(row.entries for row in found.complex_step) == 22
+                         and all(row.error < 1e-13 for row in found.complex_step))),
+    Claim("The example is no special case: in the encoder and in the decoder the relu stops one "
+          "number and passes three, none of them nearer than 0.4 to the kink; and no derivative is "
+          "smaller than 0.01 in size.",
+          lambda found: (all((found.by_hand[a] < 0).sum() == 1
+                             and np.abs(found.by_hand[a]).min() > 0.4
+                             for a in ("a", "a_dec"))
+                         and min(np.abs(block).min() for block in found.whole.values()) > 0.01)),
+    Claim("At each fork both summands count: with any one of the six left out, the check refuses "
+          "the gradient, and with nothing left out it does not.",
+          lambda found: (set(found.refused) == {NOTHING, *SUMMANDS}
+                         and not found.refused[NOTHING]
+                         and all(found.refused[name] for name in SUMMANDS))),
+)  # fmt: skip
 
 
 STUDY = Study("backward", "One backward pass, line by line", run, TABLES, CLAIMS, images=False)

@@ -41,7 +41,6 @@ from ..data.dataset import Dataset
 from ..likelihood import Gaussian
 from ..params import Array
 from ..training.evaluate import standard_error
-from ..training.loop import start_output_bias
 from ..vae import VAE
 from .linear import cubature, linear_log_p, linear_optimum, linear_posterior
 from .report import Claim, Column, Setting, Study, Table, columns
@@ -96,12 +95,8 @@ def run(setting: Setting) -> Found:
     data = setting.data if setting.quick else setting.images(20_000, 10_000)
     exactly, n, samples = (200, 30, 3000) if setting.quick else (500, 80, 10_000)
     optimum = linear_optimum(to_float(data.train, np.float64), LATENT, VARIANCE)
-    linear = {
-        OPTIMUM: optimum,
-        DOUBLED: scaled(optimum, 2),
-        HALVED: scaled(optimum, 0.5),
-        TRAINED: trained_linear(data, 30 if setting.quick else 12, setting.seed),
-    }
+    linear = {OPTIMUM: optimum, DOUBLED: scaled(optimum, 2), HALVED: scaled(optimum, 0.5)}
+    linear[TRAINED] = trained_linear(data, 30 if setting.quick else 12, setting.seed)
     grey = to_float(data.test[:exactly], np.float64)
     binary = to_float(binarize(data, "static").test[:exactly], np.float64)
     curved = trained_curved(data, setting)
@@ -130,8 +125,9 @@ def trained_linear(data: Dataset, epochs: int, seed: int) -> VAE:
     """Train the linear model on grey pixels, from the initial weights of the package."""
     sizes = data.train.shape[1], (), LATENT
     vae = VAE(*sizes, likelihood=Gaussian(VARIANCE), dtype=np.float64, rng=seed)
-    start_output_bias(vae, data.train)
-    train_and_test(vae, data, epochs=epochs, lr=2e-3, seed=seed, binarize="none")
+    train_and_test(
+        vae, data, epochs=epochs, lr=2e-3, seed=seed, binarize="none", output_bias="data"
+    )
     return vae
 
 
@@ -139,8 +135,7 @@ def trained_curved(data: Dataset, setting: Setting) -> VAE:
     """Train the nonlinear Bernoulli model with one latent dimension on binary pixels."""
     width, epochs = (80, 8) if setting.quick else (200, 6)
     vae = VAE(data.train.shape[1], (width,), 1, "tanh", dtype=np.float64, rng=setting.seed)
-    start_output_bias(vae, data.train)
-    train_and_test(vae, data, epochs=epochs, lr=3e-3, seed=setting.seed)
+    train_and_test(vae, data, epochs=epochs, lr=3e-3, seed=setting.seed, output_bias="data")
     return vae
 
 
@@ -214,13 +209,11 @@ def by_draws(vae: VAE, x: Array, log_p: Array, samples: int, rng: np.random.Gene
     bounds = [of_groups(right, k) for k in COUNTS]
     rises = np.diff([bound.mean(axis=0) for bound in bounds], axis=0)
     return Drawn(
-        gaps=np.array([-bound.mean() for bound in bounds]),
-        errors=np.array([error_of(bound) for bound in bounds]),
+        np.array([-bound.mean() for bound in bounds]), np.array([*map(error_of, bounds)]),
         least_rise=float(rises.min()),
         wrong=np.array([of_groups(wrong, k).mean(axis=0) for k in COUNTS]),
-        scatter=float(right.std(axis=0).mean()),
-        analytic_scatter=float(wrong.std(axis=0).mean()),
-    )
+        scatter=float(right.std(axis=0).mean()), analytic_scatter=float(wrong.std(axis=0).mean()),
+    )  # fmt: skip
 
 
 def of_groups(log_w: Array, k: int) -> Array:
@@ -244,122 +237,79 @@ def excess_at_optimum(vae: VAE, x: Array) -> Array:
 
 
 TABLES = (
-    Table(
-        "Without a draw, nats per test image",
-        (
-            Column("model"),
-            *columns("log p(x)", "its standard error", "ELBO", form=".2f", within=0.02),
-            *columns("gap, mean", "KL(q to p(z given x)), mean", form="z.3f", within=0.003),
-            Column("gap, median", "z.3f", within=0.003),
-            Column("gap, largest", "z.2f", within=0.05),
-        ),
-        lambda found: [
-            (
-                *(name, e.log_p.mean(), standard_error(e.log_p), e.elbo.mean()),
-                *(e.gap.mean(), e.kl.mean(), np.median(e.gap), e.gap.max()),
-            )
-            for name, e in found.exact.items()
-        ],
-    ),
-    Table(
-        "log p(x) minus the importance-weighted bound, nats per image",
-        (
-            Column("model"),
-            *columns(*(f"K = {k}" for k in COUNTS), form="z.3f", within=0.003),
-            Column("standard error at the last", "z.3f", within=0.003),
-        ),
-        lambda found: [
-            *((name, *d.gaps, d.errors[-1]) for name, d in found.drawn.items() if name != OPTIMUM),
-            ("χ²/(2K) of σ doubled", *(found.chi2 / (2 * k) for k in COUNTS), 0.0),
-        ],
-    ),
-    Table(
-        "With the analytic KL in the weights: the number minus log p(x), nats per image",
-        (
-            Column("model"),
-            *columns(*(f"K = {k}" for k in COUNTS), form="z.2f", within=0.02),
-            Column("images above log p(x) at the last, %", ".0f", within=4),
-        ),
-        lambda found: [
-            (name, *d.wrong.mean(axis=1), 100 * (d.wrong[-1] > 0).mean())
-            for name, d in found.drawn.items()
-        ],
-    ),
-    Table(
-        "Standard deviation of one draw, nats",
-        (
-            Column("model"),
-            Column("log p(x given z) - log ratio", "z.2f", within=0.02),
-            Column("log p(x given z) - KL", ".2f", within=0.02),
-        ),
-        lambda found: [(name, d.scatter, d.analytic_scatter) for name, d in found.drawn.items()],
-    ),
-)
+    Table("Without a draw, nats per test image",
+          (Column("model"),
+           *columns("log p(x)", "its standard error", "ELBO", form=".2f", within=0.02),
+           *columns("gap, mean", "KL(q to p(z given x)), mean", form="z.3f", within=0.003),
+           Column("gap, median", "z.3f", within=0.003),
+           Column("gap, largest", "z.2f", within=0.05)),
+          lambda found: [(name, e.log_p.mean(), standard_error(e.log_p), e.elbo.mean(),
+                          e.gap.mean(), e.kl.mean(), np.median(e.gap), e.gap.max())
+                         for name, e in found.exact.items()]),
+    Table("log p(x) minus the importance-weighted bound, nats per image",
+          (Column("model"), *columns(*(f"K = {k}" for k in COUNTS), form="z.3f", within=0.003),
+           Column("standard error at the last", "z.3f", within=0.003)),
+          lambda found: [*((name, *d.gaps, d.errors[-1])
+                           for name, d in found.drawn.items() if name != OPTIMUM),
+                         ("χ²/(2K) of σ doubled", *(found.chi2 / (2 * k) for k in COUNTS), 0.0)]),
+    Table("With the analytic KL in the weights: the number minus log p(x), nats per image",
+          (Column("model"), *columns(*(f"K = {k}" for k in COUNTS), form="z.2f", within=0.02),
+           Column("images above log p(x) at the last, %", ".0f", within=4)),
+          lambda found: [(name, *d.wrong.mean(axis=1), 100 * (d.wrong[-1] > 0).mean())
+                         for name, d in found.drawn.items()]),
+    Table("Standard deviation of one draw, nats",
+          (Column("model"), Column("log p(x given z) - log ratio", "z.2f", within=0.02),
+           Column("log p(x given z) - KL", ".2f", within=0.02)),
+          lambda found: [(name, d.scatter, d.analytic_scatter) for name, d in found.drawn.items()]),
+)  # fmt: skip
 
 CLAIMS = (
-    Claim(
-        "For every image log p(x) - ELBO equals KL(q(z | x) || p(z | x)), computed on its own, "
-        "within 1e-5 nats; at the optimum of the linear model both are below 1e-9. Half the grid "
-        "step changes no log p(x) by 1e-6.",
-        lambda found: (
-            all((np.abs(e.gap - e.kl) < 1e-5).all() for e in found.exact.values())
-            and np.abs(found.exact[OPTIMUM].gap).max() < 1e-9
-            and np.abs(found.exact[OPTIMUM].kl).max() < 1e-9
-            and found.halved < 1e-6
-        ),
-    ),
-    Claim(
-        "In every model but the optimum, where nothing is left to gain, the importance-weighted "
-        "bound of every image rises from each K to the next; its mean is never above log p(x) by "
-        "more than four standard errors.",
-        lambda found: all(
-            (name == OPTIMUM or d.least_rise > 0) and (d.gaps > -4 * d.errors - 1e-9).all()
-            for name, d in found.drawn.items()
-        ),
-    ),
-    Claim(
-        "A q of twice the right σ has a larger gap at K = 1 than one of half the right σ, and less "
-        "than a third of it at K = 100: there its gap is χ²/(2K) = 0.131 nats, give or take a half "
-        "of that.",
-        lambda found: (
-            found.drawn[DOUBLED].gaps[0] > found.drawn[HALVED].gaps[0]
-            and 3 * found.drawn[DOUBLED].gaps[2] < found.drawn[HALVED].gaps[2]
-            and 0.5 < found.drawn[DOUBLED].gaps[2] / (found.chi2 / (2 * COUNTS[2])) < 1.5
-            and format(found.chi2 / (2 * COUNTS[2]), ".3f") == "0.131"
-        ),
-    ),
-    Claim(
-        "With the analytic KL in the weights and K = 1000 the number at the optimum is above "
-        "log p(x) for every image, by more than 1 nat on average, and within 0.05 of the closed "
-        "form; with half the right σ it is below log p(x) for every image.",
-        lambda found: bool(
-            (found.drawn[OPTIMUM].wrong[-1] > 0).all()
-            and found.drawn[OPTIMUM].wrong[-1].mean() > 1
-            and abs(found.drawn[OPTIMUM].wrong[-1].mean() - found.excess) < 0.05
-            and (found.drawn[HALVED].wrong[-1] < 0).all()
-        ),
-    ),
-    Claim(
-        "At the optimum one draw of log p(x | z) - log ratio is log p(x) itself, with a deviation "
-        "below 1e-9 nats, while log p(x | z) - KL scatters by more than 1 nat.",
-        lambda found: (
-            found.drawn[OPTIMUM].scatter < 1e-9 and found.drawn[OPTIMUM].analytic_scatter > 1
-        ),
-    ),
-)
+    Claim("For every image log p(x) - ELBO equals KL(q(z | x) || p(z | x)), computed on its own, "
+          "within 1e-5 nats; at the optimum of the linear model both are below 1e-9. Half the grid "
+          "step changes no log p(x) by 1e-6.",
+          lambda found: (
+              all((np.abs(e.gap - e.kl) < 1e-5).all() for e in found.exact.values())
+              and np.abs([found.exact[OPTIMUM].gap, found.exact[OPTIMUM].kl]).max() < 1e-9
+              and found.halved < 1e-6)),
+    Claim("In every model but the optimum, where nothing is left to gain, the importance-weighted "
+          "bound of every image rises from each K to the next; its mean is never above log p(x) by "
+          "more than four standard errors.",
+          lambda found: all((name == OPTIMUM or d.least_rise > 0)
+                            and (d.gaps > -4 * d.errors - 1e-9).all()
+                            for name, d in found.drawn.items())),
+    Claim("A q of twice the right σ has a larger gap at K = 1 than one of half the right σ, and "
+          "less than a third of it at K = 100: there its gap is χ²/(2K) = 0.131 nats, give or take "
+          "a half of that.",
+          lambda found: (
+              found.drawn[DOUBLED].gaps[0] > found.drawn[HALVED].gaps[0]
+              and 3 * found.drawn[DOUBLED].gaps[2] < found.drawn[HALVED].gaps[2]
+              and 0.5 < found.drawn[DOUBLED].gaps[2] / (found.chi2 / (2 * COUNTS[2])) < 1.5
+              and format(found.chi2 / (2 * COUNTS[2]), ".3f") == "0.131")),
+    Claim("With the analytic KL in the weights and K = 1000 the number at the optimum is above log "
+          "p(x) for every image, by more than 1 nat on average, and within 0.05 of the closed "
+          "form; with half the right σ it is below log p(x) for every image.",
+          lambda found: ((found.drawn[OPTIMUM].wrong[-1] > 0).all()
+                         and found.drawn[OPTIMUM].wrong[-1].mean() > 1
+                         and abs(found.drawn[OPTIMUM].wrong[-1].mean() - found.excess) < 0.05
+                         and (found.drawn[HALVED].wrong[-1] < 0).all())),
+    Claim("At the optimum one draw of log p(x | z) - log ratio is log p(x) itself, with a "
+          "deviation below 1e-9 nats, while log p(x | z) - KL scatters by more than 1 nat.",
+          lambda found: (found.drawn[OPTIMUM].scatter < 1e-9
+                         and found.drawn[OPTIMUM].analytic_scatter > 1)),
+)  # fmt: skip
 
 
 def draw(figure: Figure, found: Found) -> None:
     """The gap against K; and the gap of each image, in order."""
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     styles = {DOUBLED: "C1o-", HALVED: "C7s--", TRAINED: "C0D-.", CURVED: "C3^:"}
+    k = np.array(COUNTS)
     for name, style in styles.items():
         d = found.drawn[name]
         seen = d.gaps > 2 * d.errors  # the rest is noise, and has no logarithm
-        x, y, error = np.array(COUNTS)[seen], d.gaps[seen], d.errors[seen]
-        left.errorbar(x, y, error, fmt=style, ms=4, lw=1.2, label=name)
-    law = found.chi2 / (2 * np.array(COUNTS[1:]))
-    left.plot(COUNTS[1:], law, "k-", lw=0.7, label="χ²/(2K) of σ doubled")
+        error = d.errors[seen]
+        left.errorbar(k[seen], d.gaps[seen], error, fmt=style, ms=4, lw=1.2, label=name)
+    left.plot(k[1:], found.chi2 / (2 * k[1:]), "k-", lw=0.7, label="χ²/(2K) of σ doubled")
     left.set(xscale="log", yscale="log", xlabel="K, draws in a bound", ylim=(1e-3, None))
     left.set_ylabel("log p(x) − bound, nats")
     left.legend(loc="lower left", fontsize=8)

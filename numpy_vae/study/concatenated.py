@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from ..data.binarize import batch, to_float
+from ..data.binarize import to_float
 from ..data.dataset import Dataset
 from ..layers import Activation, Dense
 from ..likelihood import Likelihood
@@ -43,6 +43,7 @@ from ..training.evaluate import Elbo, evaluate_elbo
 from ..vae import VAE
 from .pictures import draw_rows, shape_of
 from .report import Claim, Column, Setting, Study, Table, columns
+from .training import draw_batch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,13 +154,6 @@ class Found(NamedTuple):
     image_shape: tuple[int, int]
 
 
-def draw_batch(vae: VAE, data: Dataset, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return binarised images and noise, (B, D) and (B, Z)."""
-    rows = rng.integers(len(data.train), size=BATCH)
-    x = batch(data.train, rows, pixels=rng, dtype=vae.params.dtype)
-    return x, rng.standard_normal((BATCH, vae.latent_dim))
-
-
 def take_step(vae: VAE, adam: Adam, trace: Trace, limit: float | None) -> None:
     """Take a step of Adam, down a gradient that may be clipped array by array."""
     grads = vae.backward(trace)
@@ -169,13 +163,9 @@ def take_step(vae: VAE, adam: Adam, trace: Trace, limit: float | None) -> None:
 
 
 def walk(
-    two: VAE,
-    others: Mapping[str, VAE],
-    data: Dataset,
-    steps: int,
-    seed: int,
+    two: VAE, others: Mapping[str, VAE], data: Dataset, steps: int, seed: int,
     limit: float | None = None,
-) -> list[Walk]:
+) -> list[Walk]:  # fmt: skip
     """Train all on the same draws, and compare each with the first, which has two heads."""
     models = [two, *others.values()]
     adams = [Adam(vae.params, LR) for vae in models]
@@ -184,8 +174,8 @@ def walk(
     apart_by: list[list[float]] = [[] for _ in others]
     flips = [0] * len(others)
     for t in range(1, steps + 1):
-        x, eps = draw_batch(two, data, rng)
-        traces = [vae.forward(x, eps) for vae in models]
+        inputs = draw_batch(two, data, BATCH, rng)
+        traces = [vae.forward(*inputs) for vae in models]
         off = [np.hstack([trace.h, trace.decoder[-1]]) == 0 for trace in traces]  # (B, 2H)
         for i, mask in enumerate(off[1:]):
             flipped = two.activation == "relu" and bool((mask != off[0]).any())
@@ -196,8 +186,7 @@ def walk(
             here = as_two(two.params)
             for distances, vae in zip(apart_by, models[1:], strict=True):
                 distances.append(distance(here, as_two(vae.params)))
-    tests = [evaluate_elbo(vae, data.test, draw=True, rng=seed) for vae in models]
-    elbo, *elbos = (test.elbo for test in tests)
+    elbo, *elbos = (evaluate_elbo(vae, data.test, draw=True, rng=seed).elbo for vae in models)
     return [
         Walk(what, at, np.array(distances), flip, (elbo, other))
         for what, distances, flip, other in zip(others, apart_by, flips, elbos, strict=True)
@@ -206,10 +195,10 @@ def walk(
 
 def from_the_same_weights(two: VAE, data: Dataset, seed: int) -> Same:
     """Compare outputs, gradient and a first step of Adam; the models are copies."""
-    x, eps = draw_batch(two, data, np.random.default_rng(seed))
+    inputs = draw_batch(two, data, BATCH, np.random.default_rng(seed))
     outputs, gradients, stepped = [], [], []
     for vae in two.astype(two.params.dtype), one_head(two):
-        trace = vae.forward(x, eps)
+        trace = vae.forward(*inputs)
         outputs.append({"mu": trace.mu, "logvar": trace.logvar})
         gradients.append(as_two(vae.backward(trace)))
         take_step(vae, Adam(vae.params, LR), trace, None)
@@ -268,10 +257,10 @@ def run(setting: Setting) -> Found:
     walks += walk(single, beside, data, steps, seed)
     walks += walk(smooth, {"one, float32, tanh": one_head(smooth)}, data, steps, seed)
     (clipped,) = walk(held, {"one, float32, clipped": one_head(held)}, data, steps, seed, MAX_NORM)
-    readers = {name: read(one, which) for name, which in readings(latent).items()}
     x = to_float(data.test[:6], np.float64)
     elbos, pictures = {}, {"image": x}
-    for name, reader in readers.items():
+    for name, which in readings(latent).items():
+        reader = read(one, which)
         elbos[name] = evaluate_elbo(reader, data.test, draw=True, rng=seed)
         pictures[name] = reader.reconstruct(x)
     same = [from_the_same_weights(vae, data, seed) for vae in (two, single)]
@@ -279,89 +268,53 @@ def run(setting: Setting) -> Found:
 
 
 TABLES = (
-    Table(
-        "Two heads against one, from the same trained weights: distance over length, the largest "
-        "of all arrays, in units of the rounding of the dtype",
-        (
-            Column("dtype"),
-            *columns("mu, logvar", "gradient", form=".1f", within=50),
-            Column("weights after a step of Adam", ".1f", within=200),
-        ),
-        lambda found: found.same,
-    ),
-    Table(
-        "Trained beside two heads: distance over length of the weights; and the ELBO on test "
-        "images, nats per image",
-        (
-            Column("heads"),
-            Column("after 1 step", ".0e", within=1e-14, factor=100),
-            Column(f"after {EARLY}", ".0e", within=1e-14, factor=100),
-            Column("largest before a unit flips", ".0e", within=1e-14, factor=100),
-            *columns("ELBO", "ELBO of the two beside it", form=".2f", within=0.6),
-        ),
-        lambda found: [
-            (w.what, w.after(1), w.after(EARLY), w.before.max(initial=0), *reversed(w.elbos))
-            for w in found.walks
-        ],
-    ),
-    Table(
-        f"The same with the gradient of each array clipped to length {MAX_NORM:g}",
-        (
-            Column("heads"),
-            Column(f"after {EARLY}", ".2f", within=0.15),
-            Column("at the end", ".2f", within=0.3),
-            *columns("ELBO", "ELBO of the two beside it", form=".1f", within=1),
-        ),
-        lambda found: [
-            (walk.what, walk.after(EARLY), walk.apart[-1], *reversed(walk.elbos))
-            for walk in [found.clipped]
-        ],
-    ),
-    Table(
-        "The head of float64 read in three ways, on test images, nats per image",
-        (
-            Column("its 2Z outputs are"),
-            *columns("ELBO", "reconstruction", "KL", form=".1f", within=0.5),
-        ),
-        lambda found: [(name, *elbo) for name, elbo in found.readings.items()],
-    ),
-)
+    Table("Two heads against one, from the same trained weights: distance over length, the largest "
+          "of all arrays, in units of the rounding of the dtype",
+          (Column("dtype"), *columns("mu, logvar", "gradient", form=".1f", within=50),
+           Column("weights after a step of Adam", ".1f", within=200)),
+          lambda found: found.same),
+    Table("Trained beside two heads: distance over length of the weights; and the ELBO on test "
+          "images, nats per image",
+          (Column("heads"), Column("after 1 step", ".0e", within=1e-14, factor=100),
+           Column(f"after {EARLY}", ".0e", within=1e-14, factor=100),
+           Column("largest before a unit flips", ".0e", within=1e-14, factor=100),
+           *columns("ELBO", "ELBO of the two beside it", form=".2f", within=0.6)),
+          lambda found: [(w.what, w.after(1), w.after(EARLY), w.before.max(initial=0),
+                          *w.elbos[::-1]) for w in found.walks]),
+    Table(f"The same with the gradient of each array clipped to length {MAX_NORM:g}",
+          (Column("heads"), Column(f"after {EARLY}", ".2f", within=0.15),
+           Column("at the end", ".2f", within=0.3),
+           *columns("ELBO", "ELBO of the two beside it", form=".1f", within=1)),
+          lambda found: [(w.what, w.after(EARLY), w.apart[-1], *w.elbos[::-1])
+                         for w in [found.clipped]]),
+    Table("The head of float64 read in three ways, on test images, nats per image",
+          (Column("its 2Z outputs are"),
+           *columns("ELBO", "reconstruction", "KL", form=".1f", within=0.5)),
+          lambda found: [(name, *elbo) for name, elbo in found.readings.items()]),
+)  # fmt: skip
 
 CLAIMS = (
-    Claim(
-        "From the same trained weights the two models give the same mu and logvar, the same "
-        "gradient and, after a step of Adam, the same weights: within 1000 units of rounding, in "
-        "float64 and in float32.",
-        lambda found: max(max(same[1:]) for same in found.same) < 1000,
-    ),
-    Claim(
-        "Trained side by side in float64 they stay within 1e-12 of each other.",
-        lambda found: bool(found.walks[0].apart.max() < 1e-12),
-    ),
-    Claim(
-        "In float32 they stay within 1e-3 of each other as long as no relu unit is on in one and "
-        "off in the other, and with tanh to the end; and flip or not, the test ELBOs end within "
-        "0.5 nats of each other.",
-        lambda found: all(
-            walk.before.size > 0
-            and walk.before.max() < 1e-3
-            and abs(walk.elbos[0] - walk.elbos[1]) < 0.5
-            for walk in found.walks
-        ),
-    ),
-    Claim(
-        "With the gradient of each array clipped to length 1 these are two trainings: after 10 "
-        "steps the weights are more than 2 % apart.",
-        lambda found: found.clipped.after(EARLY) > 0.02,
-    ),
-    Claim(
-        "Read with logvar first or interleaved, the trained head costs more than 50 nats an image.",
-        lambda found: all(
-            found.readings["mu first"].elbo - found.readings[wrong].elbo > 50
-            for wrong in ("logvar first", "interleaved")
-        ),
-    ),
-)
+    Claim("From the same trained weights the two models give the same mu and logvar, the same "
+          "gradient and, after a step of Adam, the same weights: within 1000 units of rounding, in "
+          "float64 and in float32.",
+          lambda found: max(max(same[1:]) for same in found.same) < 1000),
+    Claim("Trained side by side in float64 they stay within 1e-12 of each other.",
+          lambda found: found.walks[0].apart.max() < 1e-12),
+    Claim("In float32 they stay within 1e-3 of each other as long as no relu unit is on in one and "
+          "off in the other, and with tanh to the end; and flip or not, the test ELBOs end within "
+          "0.5 nats of each other.",
+          lambda found: all(walk.before.size > 0
+                            and walk.before.max() < 1e-3
+                            and abs(walk.elbos[0] - walk.elbos[1]) < 0.5
+                            for walk in found.walks)),
+    Claim("With the gradient of each array clipped to length 1 these are two trainings: after 10 "
+          "steps the weights are more than 2 % apart.",
+          lambda found: found.clipped.after(EARLY) > 0.02),
+    Claim("Read with logvar first or interleaved, the trained head costs more than 50 nats an "
+          "image.",
+          lambda found: all(found.readings["mu first"].elbo - found.readings[wrong].elbo > 50
+                            for wrong in ("logvar first", "interleaved"))),
+)  # fmt: skip
 
 
 def draw(figure: Figure, found: Found) -> None:

@@ -121,17 +121,15 @@ def run(setting: Setting) -> Found:
     train_and_test(vae, data, epochs=epochs, lr=2e-3, seed=setting.seed)
     x = batch(data.test, slice(100), pixels=pixels)
     y = plain.standard_normal((60, 11)) @ plain.standard_normal((11, 11))
+    linear = noise("linear, at its optimum", linear_optimum(y, 3), y, plain)
     return Found(
         points=[point(mu, logvar, draws) for mu, logvar in POINTS],
-        closed=closed_form(MU, LOGVAR),
-        quadrature=np.vectorize(by_quadrature)(MU, LOGVAR),
-        gradient_error=gradient_error(MU, LOGVAR),
-        forms={name: form(MU, LOGVAR, np.exp(LOGVAR)) for name, form in FORMS.items()},
+        closed=closed_form(*GRID),
+        quadrature=np.vectorize(by_quadrature)(*GRID),
+        gradient_error=gradient_error(*GRID),
+        forms={name: form(*GRID, np.exp(LOGVAR)) for name, form in FORMS.items()},
         errors=errors(*PLACE, draws),
-        noises=[
-            noise("linear, at its optimum", linear_optimum(y, 3), y, plain),
-            noise("trained", vae, x, pixels),
-        ],
+        noises=[linear, noise("trained", vae, x, pixels)],
         trainings=[first_steps(sign, data, hidden, latent, setting.seed) for sign in (1, -1)],
     )
 
@@ -167,15 +165,11 @@ def log_ratios(mu: float, logvar: float, shape: tuple[int, ...], rng: np.random.
 def point(mu: float, logvar: float, rng: np.random.Generator) -> Point:
     """Take the KL in three ways."""
     r = log_ratios(mu, logvar, (DRAWS,), rng)
+    closed = float(closed_form(np.array([[mu]]), np.array([[logvar]]))[0, 0])
     return Point(
-        mu,
-        logvar,
-        closed=float(closed_form(np.array([[mu]]), np.array([[logvar]]))[0, 0]),
-        quadrature=by_quadrature(mu, logvar),
-        mean=float(r.mean()),
-        error=float(r.std() / math.sqrt(DRAWS)),
-        negative=float((r < 0).mean()),
-    )
+        mu, logvar, closed, by_quadrature(mu, logvar), mean=float(r.mean()),
+        error=float(r.std() / math.sqrt(DRAWS)), negative=float((r < 0).mean()),
+    )  # fmt: skip
 
 
 def deviation(mu: float, logvar: float) -> float:
@@ -253,125 +247,75 @@ def first_above(kls: Array, limit: float) -> int:
 
 
 TABLES = (
-    Table(
-        f"The KL in nats; {DRAWS} draws",
-        (
-            *columns("mu", "logvar", form="g"),
-            *columns("closed form", "quadrature", form=".6f", within=1e-6),
-            *columns("mean of log q - log p", "its standard error", form=".4f", within=2e-4),
-            Column("draws below zero, %", ".1f", within=0.1),
-        ),
-        lambda found: [(*each[:-1], 100 * each.negative) for each in found.points],
-    ),
-    Table(
-        f"Error of the mean of n draws at mu = {PLACE[0]:g}, logvar = {PLACE[1]:g}, in nats, root "
-        f"mean square of {REPEATS}",
-        (
-            Column("n", "d"),
-            Column("error", ".4f", within=2e-4),
-            Column("deviation of one draw / sqrt(n)", ".4f", within=1e-4),
-        ),
-        lambda found: [
-            (n, error, deviation(*PLACE) / math.sqrt(n))
-            for n, error in zip(SIZES, found.errors, strict=True)
-        ],
-    ),
-    Table(
-        "What is copied, in nats, s = sigma²; mu from -3 to 3, logvar from -4 to 4",
-        (
-            Column("form"),
-            *columns("at mu = 1, logvar = 1", "least on the grid", form="z.4f", within=1e-4),
-            *columns("mu of the least", "logvar of the least", form="g"),
-        ),
-        lambda found: [
-            (name, *kl[(MU == 1) & (LOGVAR == 1)], kl.min(), *(g.flat[kl.argmin()] for g in GRID))
-            for name, kl in found.forms.items()
-        ],
-    ),
-    Table(
-        "Deviation over draws of one estimate of -ELBO, median over images (and dimensions)",
-        (
-            *columns("model", "KL"),
-            Column("value, nats", ".3g", within=1e-9, factor=1.2),
-            *columns("derivative by mu", "derivative by logvar", form=".3g", factor=1.2),
-        ),
-        lambda found: [
-            (each.model, name, *(np.median(pair[which]) for pair in each[1:4]))
-            for each in found.noises
-            for which, name in enumerate(("closed form", "log ratio"))
-        ],
-    ),
-    Table(
-        "Single log ratios below zero, %",
-        (
-            Column("model"),
-            Column("of an image", ".2f", within=0.2),
-            Column("of one of its dimensions", ".1f", within=2),
-        ),
-        lambda found: [
-            (each.model, *(100 * share for share in each.negative)) for each in found.noises
-        ],
-    ),
-    Table(
-        "Training on reconstruction + KL, and on reconstruction - KL; steps from 1, 0 for never",
-        (
-            Column("sign of the KL", "+d"),
-            Column("KL at step 20, nats", ".3g", factor=1.3),
-            *(Column(f"first step with a KL above {limit:g}", "d", within=3) for limit in LIMITS),
-            Column("loss at the last step", ".2g", factor=10),
-        ),
-        lambda found: [
-            (t.sign, t.kl_at(20), *(first_above(t.kls, each) for each in LIMITS), t.losses[-1])
-            for t in found.trainings
-        ],
-    ),
-)
+    Table(f"The KL in nats; {DRAWS} draws",
+          (*columns("mu", "logvar", form="g"),
+           *columns("closed form", "quadrature", form=".6f", within=1e-6),
+           *columns("mean of log q - log p", "its standard error", form=".4f", within=2e-4),
+           Column("draws below zero, %", ".1f", within=0.1)),
+          lambda found: [(*each[:-1], 100 * each.negative) for each in found.points]),
+    Table(f"Error of the mean of n draws at mu = {PLACE[0]:g}, logvar = {PLACE[1]:g}, in nats, "
+          f"root mean square of {REPEATS}",
+          (Column("n", "d"), Column("error", ".4f", within=2e-4),
+           Column("deviation of one draw / sqrt(n)", ".4f", within=1e-4)),
+          lambda found: [(n, error, deviation(*PLACE) / math.sqrt(n))
+                         for n, error in zip(SIZES, found.errors, strict=True)]),
+    Table("What is copied, in nats, s = sigma²; mu from -3 to 3, logvar from -4 to 4",
+          (Column("form"),
+           *columns("at mu = 1, logvar = 1", "least on the grid", form="z.4f", within=1e-4),
+           *columns("mu of the least", "logvar of the least", form="g")),
+          lambda found: [(name, *kl[(MU == 1) & (LOGVAR == 1)], kl.min(),
+                          *(axis.flat[kl.argmin()] for axis in GRID))
+                         for name, kl in found.forms.items()]),
+    Table("Deviation over draws of one estimate of -ELBO, median over images (and dimensions)",
+          (*columns("model", "KL"), Column("value, nats", ".3g", within=1e-9, factor=1.2),
+           *columns("derivative by mu", "derivative by logvar", form=".3g", factor=1.2)),
+          lambda found: [(each.model, name, *(np.median(pair[which]) for pair in each[1:4]))
+                         for each in found.noises
+                         for which, name in enumerate(("closed form", "log ratio"))]),
+    Table("Single log ratios below zero, %",
+          (Column("model"), Column("of an image", ".2f", within=0.2),
+           Column("of one of its dimensions", ".1f", within=2)),
+          lambda found: [(each.model, *(100 * share for share in each.negative))
+                         for each in found.noises]),
+    Table("Training on reconstruction + KL, and on reconstruction - KL; steps from 1, 0 for never",
+          (Column("sign of the KL", "+d"), Column("KL at step 20, nats", ".3g", factor=1.3),
+           *(Column(f"first step with a KL above {limit:g}", "d", within=3) for limit in LIMITS),
+           Column("loss at the last step", ".2g", factor=10)),
+          lambda found: [(t.sign, t.kl_at(20), *(first_above(t.kls, limit) for limit in LIMITS),
+                          t.losses[-1]) for t in found.trainings]),
+)  # fmt: skip
 
 CLAIMS = (
-    Claim(
-        "At all 221 points of the grid the closed form is within 1e-9 nats of the integral of "
-        "q log(q / p), and its gradient within 1e-9 of the complex step.",
-        lambda found: bool(
-            np.abs(found.closed - found.quadrature).max() < 1e-9 and found.gradient_error < 1e-9
-        ),
-    ),
-    Claim(
-        "The KL is 0 at mu = 0, logvar = 0 and above 0.05 at every other point of the grid, and "
-        "the means of 100 000 draws are within 5 standard errors of it; single draws are below "
-        "zero, though, more than 30 % of them at mu = 0.5, logvar = 0.",
-        lambda found: bool(
-            found.closed[(MU == 0) & (LOGVAR == 0)] == 0
-            and found.closed[(MU != 0) | (LOGVAR != 0)].min() > 0.05
-            and all(abs(each.mean - each.closed) <= 5 * each.error for each in found.points)
-            and found.points[1].negative > 0.3
-        ),
-    ),
-    Claim(
-        "The log ratio makes the value less noisy than the closed form: at the optimum of the "
-        "linear model its deviation is below 1e-9 nats instead of above 0.5, and in the trained "
-        "model below 0.95 times as large, median over images.",
-        lambda found: bool(
-            found.noises[0].value[1].max() < 1e-9
-            and np.median(found.noises[0].value[0]) > 0.5
-            and np.median(found.noises[1].value[1] / found.noises[1].value[0]) < 0.95
-        ),
-    ),
-    Claim(
-        "The log ratio makes the gradient noisier: in both models the deviation of the derivative "
-        "by mu is larger with it than with the closed form for more than 95 % of all images and "
-        "dimensions.",
-        lambda found: all((each.by_mu[1] > each.by_mu[0]).mean() > 0.95 for each in found.noises),
-    ),
-    Claim(
-        "With the sign flipped the KL exceeds a million nats within 80 steps of training, and with "
-        "the right sign it stays below 100 nats for 100 steps.",
-        lambda found: bool(
-            found.trainings[0].kls.max() < 100
-            and len(found.trainings[0].kls) == 100
-            and 0 < first_above(found.trainings[1].kls, 1e6) <= 80
-        ),
-    ),
-)
+    Claim("At all 221 points of the grid the closed form is within 1e-9 nats of the integral of q "
+          "log(q / p), and its gradient within 1e-9 of the complex step.",
+          lambda found: (np.abs(found.closed - found.quadrature).max() < 1e-9
+                         and found.gradient_error < 1e-9)),
+    Claim("The KL is 0 at mu = 0, logvar = 0 and above 0.05 at every other point of the grid, and "
+          "the means of 100 000 draws are within 5 standard errors of it; single draws are below "
+          "zero, though, more than 30 % of them at mu = 0.5, logvar = 0.",
+          lambda found: (found.closed[(MU == 0) & (LOGVAR == 0)] == 0
+                         and found.closed[(MU != 0) | (LOGVAR != 0)].min() > 0.05
+                         and all(abs(each.mean - each.closed) <= 5 * each.error
+                                 for each in found.points)
+                         and found.points[1].negative > 0.3)),
+    Claim("The log ratio makes the value less noisy than the closed form: at the optimum of the "
+          "linear model its deviation is below 1e-9 nats instead of above 0.5, and in the trained "
+          "model below 0.95 times as large, median over images.",
+          lambda found: (
+              found.noises[0].value[1].max() < 1e-9
+              and np.median(found.noises[0].value[0]) > 0.5
+              and np.median(found.noises[1].value[1] / found.noises[1].value[0]) < 0.95)),
+    Claim("The log ratio makes the gradient noisier: in both models the deviation of the "
+          "derivative by mu is larger with it than with the closed form for more than 95 % of all "
+          "images and dimensions.",
+          lambda found: all((each.by_mu[1] > each.by_mu[0]).mean() > 0.95
+                            for each in found.noises)),
+    Claim("With the sign flipped the KL exceeds a million nats within 80 steps of training, and "
+          "with the right sign it stays below 100 nats for 100 steps.",
+          lambda found: (found.trainings[0].kls.max() < 100
+                         and len(found.trainings[0].kls) == 100
+                         and 0 < first_above(found.trainings[1].kls, 1e6) <= 80)),
+)  # fmt: skip
 
 
 def draw(figure: Figure, found: Found) -> None:

@@ -41,7 +41,6 @@ from ..data.dataset import Dataset
 from ..likelihood import Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian, Likelihood
 from ..params import Array
 from ..training.evaluate import Elbo, active_dimensions
-from ..training.loop import start_output_bias
 from ..vae import VAE
 from .linear import variance_of
 from .pictures import draw_rows, shape_of
@@ -70,13 +69,8 @@ class Priced(NamedTuple):
     slope: Array
 
 
-def log_of_p(x: Array, l: Array) -> Priced:
-    """-x log p - (1 - x) log(1 - p), and the chain rule through p."""
-    return plus_small(x, l, NOTHING)
-
-
 def plus_small(x: Array, l: Array, a: np.float32 = SMALL) -> Priced:
-    """The same with a number under each logarithm."""
+    """-x log(p + a) - (1 - x) log(1 - p + a), and the chain rule through p."""
     with np.errstate(all="ignore"):
         p = 1 / (1 + np.exp(-l))
         cost = -(x * np.log(p + a) + (1 - x) * np.log(1 - p + a))
@@ -85,7 +79,7 @@ def plus_small(x: Array, l: Array, a: np.float32 = SMALL) -> Priced:
 
 
 def clipped(x: Array, l: Array, a: np.float32 = EDGE) -> Priced:
-    """The same with p clipped: outside, the derivative of the clip is 0."""
+    """The same without a, but with p clipped: outside, the derivative of the clip is 0."""
     with np.errstate(over="ignore"):
         p = 1 / (1 + np.exp(-l))
     c = np.clip(p, a, 1 - a)
@@ -102,7 +96,7 @@ def from_logits(x: Array, l: Array) -> Priced:
 
 
 CODES: dict[str, Callable[[Array, Array], Priced]] = {
-    "log p": log_of_p,
+    "log p": lambda x, l: plus_small(x, l, NOTHING),
     "log(p + 1e-8)": plus_small,
     "clip p": clipped,
     "from logits": from_logits,
@@ -162,25 +156,19 @@ def run(setting: Setting) -> Found:
     zero, one = np.zeros_like(logits), np.ones_like(logits)
     line = np.linspace(-5, 40, 451, dtype=np.float32)
     grey = to_float(setting.data.test, np.float64)
-    floor, beside = cross_entropy_floor(grey)
     models = []
     for name, likelihood in GAUSSIANS.items():
         sizes = data.train.shape[1], (hidden,), latent
         vae = VAE(*sizes, likelihood=likelihood, rng=setting.seed)
         models.append(train(name, vae, data, epochs, size, setting.seed))
+    priced = {name: (code(zero, logits), code(one, logits)) for name, code in CODES.items()}
+    curves = {name: code(np.zeros_like(line), line) for name, code in CODES.items()}
+    entropy = float((entr(grey) + entr(1 - grey)).sum(axis=1).mean())
     return Found(
-        priced={name: (code(zero, logits), code(one, logits)) for name, code in CODES.items()},
-        curves={name: code(np.zeros_like(line), line) for name, code in CODES.items()},
-        line=line,
-        worst=error_from_logits(),
-        entropy=float((entr(grey) + entr(1 - grey)).sum(axis=1).mean()),
-        floor=floor,
-        beside=beside,
-        densities=[density(l) for l in DENSITIES],
-        models=models,
-        images=to_float(data.test[:SHOWN]),
-        shape=shape_of(data),
-    )
+        priced, curves, line, error_from_logits(), entropy, *cross_entropy_floor(grey),
+        densities=[density(l) for l in DENSITIES], models=models,
+        images=to_float(data.test[:SHOWN]), shape=shape_of(data),
+    )  # fmt: skip
 
 
 def error_from_logits() -> tuple[float, float]:
@@ -219,34 +207,26 @@ def density(logit: float) -> Density:
     x, weights = (nodes[:, np.newaxis] + 1) / 2, weights / 2  # (60, 1), (60,)
     l = np.full_like(x, logit)
     p = np.exp(-ContinuousBernoulli().nll(x, l))
+    stated, sigmoid = ContinuousBernoulli().mean(l)[0, 0], Bernoulli().mean(l)[0, 0]
     return Density(
-        logit,
-        cross_entropy=float(weights @ np.exp(-Bernoulli().nll(x, l))),
-        continuous=float(weights @ p),
-        mean=float(weights @ (p * x[:, 0])),
-        stated=float(ContinuousBernoulli().mean(l)[0, 0]),
-        sigmoid=float(Bernoulli().mean(l)[0, 0]),
-    )
+        logit, cross_entropy=float(weights @ np.exp(-Bernoulli().nll(x, l))),
+        continuous=float(weights @ p), mean=float(weights @ (p * x[:, 0])),
+        stated=float(stated), sigmoid=float(sigmoid),
+    )  # fmt: skip
 
 
 def train(name: str, vae: VAE, data: Dataset, epochs: int, size: int, seed: int) -> Trained:
     """Train a Gaussian model of the grey images, and see what it makes of the test images."""
-    start_output_bias(vae, data.train)
     test = train_and_test(
-        vae, data, epochs=epochs, lr=2e-3, seed=seed, batch_size=size, binarize="none"
-    )
+        vae, data, epochs=epochs, lr=2e-3, seed=seed, batch_size=size, binarize="none",
+        output_bias="data",
+    )  # fmt: skip
     x, shape = to_float(data.test), shape_of(data)
     eps = np.random.default_rng(seed).standard_normal((len(x), vae.latent_dim))
-    again = vae.reconstruct(x)
-    return Trained(
-        name,
-        variance=variance_of(vae),
-        test=test,
-        active=int(active_dimensions(vae.encode(x)[0]).sum()),
-        error=float(np.square(vae.forward(x, eps).logits - x).mean()),
-        sharpness=roughness(again, shape) / roughness(x, shape),
-        pictures=again[:SHOWN],
-    )
+    again, active = vae.reconstruct(x), int(active_dimensions(vae.encode(x)[0]).sum())
+    error = float(np.square(vae.forward(x, eps).logits - x).mean())
+    sharpness = roughness(again, shape) / roughness(x, shape)
+    return Trained(name, variance_of(vae), test, active, error, sharpness, again[:SHOWN])
 
 
 def roughness(images: Array, shape: tuple[int, int]) -> float:
@@ -268,42 +248,26 @@ def prices(found: Found, what: str) -> list[tuple[Any, ...]]:
 TABLES = (
     Table("What a pixel costs, nats, in float32", PRICES, lambda found: prices(found, "cost")),
     Table("The derivative of that by its logit", PRICES, lambda found: prices(found, "slope")),
-    Table(
-        "From logits, |l| up to 10 000: the largest error in float32",
-        columns("of cost / (1 + |l|)", "of slope", form=".0e", factor=10),
-        lambda found: [found.worst],
-    ),
-    Table(
-        "Cross-entropy of the grey test images, nats per image",
-        columns("at p = x, the floor", "the logits 1/2 beside", form=".2f", within=0.01),
-        lambda found: [(found.floor, found.beside)],
-    ),
-    Table(
-        "Integrals over x from 0 to 1, by quadrature; the last two columns by formula",
-        (
-            Column("l", "d"),
-            *columns("of e^-cross-entropy", "of the continuous Bernoulli", form=".5f", within=1e-5),
-            *columns("of x times that", "its mean A'(l)", "sigmoid(l)", form=".5f", within=1e-5),
-        ),
-        lambda found: found.densities,
-    ),
-    Table(
-        "Gaussian models of the grey images; test images, nats (of a density) per image",
-        (
-            Column("variance"),
-            Column("v", ".4f", factor=1.05),
-            *columns("ELBO", "reconstruction", form=".1f", within=20),
-            Column("KL", ".2f", within=2.5),
-            Column("active dimensions", "d", within=2),
-            Column("mean squared error", ".4f", factor=1.05),
-            Column("sharpness, data = 1", ".3f", within=0.03),
-        ),
-        lambda found: [
-            (m.name.partition(",")[0], m.variance, *m.test, m.active, m.error, m.sharpness)
-            for m in found.models
-        ],
-    ),
-)
+    Table("From logits, |l| up to 10 000: the largest error in float32",
+          columns("of cost / (1 + |l|)", "of slope", form=".0e", factor=10),
+          lambda found: [found.worst]),
+    Table("Cross-entropy of the grey test images, nats per image",
+          columns("at p = x, the floor", "the logits 1/2 beside", form=".2f", within=0.01),
+          lambda found: [(found.floor, found.beside)]),
+    Table("Integrals over x from 0 to 1, by quadrature; the last two columns by formula",
+          (Column("l", "d"),
+           *columns("of e^-cross-entropy", "of the continuous Bernoulli", form=".5f", within=1e-5),
+           *columns("of x times that", "its mean A'(l)", "sigmoid(l)", form=".5f", within=1e-5)),
+          lambda found: found.densities),
+    Table("Gaussian models of the grey images; test images, nats (of a density) per image",
+          (Column("variance"), Column("v", ".4f", factor=1.05),
+           *columns("ELBO", "reconstruction", form=".1f", within=20),
+           Column("KL", ".2f", within=2.5), Column("active dimensions", "d", within=2),
+           Column("mean squared error", ".4f", factor=1.05),
+           Column("sharpness, data = 1", ".3f", within=0.03)),
+          lambda found: [(m.name.partition(",")[0], m.variance, *m.test, m.active, m.error,
+                          m.sharpness) for m in found.models]),
+)  # fmt: skip
 
 
 def only_the_logits_learn(found: Found) -> bool:
@@ -320,55 +284,37 @@ def only_the_logits_learn(found: Found) -> bool:
 
 
 CLAIMS = (
-    Claim(
-        "A pixel with x = 0 and l = 100 costs 100 nats with slope 1. From logits it does, and up "
-        "to |l| = 10 000 to 1e-6 of 1 + |l|; log p gives infinity and NaN, and both its repairs "
-        "less than 20 nats and a slope of 0.",
-        only_the_logits_learn,
-    ),
-    Claim(
-        "Of the cross-entropy of the grey test images 30 to 60 nats per image are their own "
-        "entropy, which no model gets below: with logits 1/2 to either side of p = x it is higher.",
-        lambda found: (
-            30 < found.floor < 60
-            and abs(found.floor - found.entropy) < 1e-6
-            and found.beside > found.floor + 0.1
-        ),
-    ),
-    Claim(
-        "e^-cross-entropy integrates over grey values to 1/2 at most, continuous Bernoulli to 1 "
-        "within 1e-9; its mean is A'(l) within 1e-9, and more than 0.18 below sigmoid(l) at l = 5.",
-        lambda found: (
-            all(
-                d.cross_entropy < 0.5 + 1e-9
-                and abs(d.continuous - 1) < 1e-9
-                and abs(d.mean - d.stated) < 1e-9
-                for d in found.densities
-            )
-            and [d.sigmoid - d.mean > 0.18 for d in found.densities if d.logit == 5] == [True]
-        ),
-    ),
-    Claim(
-        "With v = 1, which is half the squared error, the KL is less than a third of that with "
-        "the learned variance, and the sharpness of the reconstructions less than two thirds.",
-        lambda found: (
-            found.model("given, 1").test.kl < found.model("learned").test.kl / 3
-            and found.model("given, 1").sharpness < found.model("learned").sharpness * 2 / 3
-        ),
-    ),
-    Claim(
-        "The learned variance is within 25 % of its mean squared error, and its test ELBO is "
-        "higher by more than 20 nats than with v = 1, 0.1 or 0.01.",
-        lambda found: (
-            0.8 < found.model("learned").variance / found.model("learned").error < 1.25
-            and all(
-                found.model("learned").test.elbo - model.test.elbo > 20
-                for model in found.models
-                if model.name != "learned"
-            )
-        ),
-    ),
-)
+    Claim("A pixel with x = 0 and l = 100 costs 100 nats with slope 1. From logits it does, and up "
+          "to |l| = 10 000 to 1e-6 of 1 + |l|; log p gives infinity and NaN, and both its repairs "
+          "less than 20 nats and a slope of 0.",
+          only_the_logits_learn),
+    Claim("Of the cross-entropy of the grey test images 30 to 60 nats per image are their own "
+          "entropy, which no model gets below: with logits 1/2 to either side of p = x it is "
+          "higher.",
+          lambda found: (30 < found.floor < 60
+                         and abs(found.floor - found.entropy) < 1e-6
+                         and found.beside > found.floor + 0.1)),
+    Claim("e^-cross-entropy integrates over grey values to 1/2 at most, continuous Bernoulli to 1 "
+          "within 1e-9; its mean is A'(l) within 1e-9, and more than 0.18 below sigmoid(l) at "
+          "l = 5.",
+          lambda found: (
+              all(d.cross_entropy < 0.5 + 1e-9
+                  and abs(d.continuous - 1) < 1e-9
+                  and abs(d.mean - d.stated) < 1e-9
+                  for d in found.densities)
+              and [d.sigmoid - d.mean > 0.18 for d in found.densities if d.logit == 5] == [True])),
+    Claim("With v = 1, which is half the squared error, the KL is less than a third of that with "
+          "the learned variance, and the sharpness of the reconstructions less than two thirds.",
+          lambda found: (
+              found.model("given, 1").test.kl < found.model("learned").test.kl / 3
+              and found.model("given, 1").sharpness < found.model("learned").sharpness * 2 / 3)),
+    Claim("The learned variance is within 25 % of its mean squared error, and its test ELBO is "
+          "higher by more than 20 nats than with v = 1, 0.1 or 0.01.",
+          lambda found: (
+              0.8 < found.model("learned").variance / found.model("learned").error < 1.25
+              and all(found.model("learned").test.elbo - model.test.elbo > 20
+                      for model in found.models if model.name != "learned"))),
+)  # fmt: skip
 
 
 STYLES = {  # of a code: colour, line, width
@@ -385,16 +331,14 @@ def draw(figure: Figure, found: Found) -> None:
     for name, (cost, slope) in found.curves.items():
         seen = np.isfinite(cost) & np.isfinite(slope)
         colour, line, width = STYLES[name]
-        for ax, values, then, above in (
-            (left, cost, "then inf", -12),
-            (middle, slope, "then NaN", 6),
-        ):
+        ends = (left, cost, "then inf", -12), (middle, slope, "then NaN", 6)
+        for ax, values, then, above in ends:
             ax.plot(found.line[seen], values[seen], colour + line, lw=width, label=name)
             if not seen.all():
                 end = found.line[seen][-1], values[seen][-1]
                 ax.plot(*end, "x", color=colour, ms=7)
                 ax.annotate(
-                    then, end, (0, above), textcoords="offset points", fontsize=8, color=colour
+                    then, end, (0, above), "data", "offset points", fontsize=8, color=colour
                 )
     left.set(xlabel="logit l, x = 0", ylabel="cost, nats")
     left.legend(loc="upper left", handlelength=2.4)

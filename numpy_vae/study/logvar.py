@@ -42,7 +42,6 @@ from .. import posterior
 from ..data.dataset import Dataset
 from ..network import Network
 from ..params import Array
-from ..training.loop import start_output_bias
 from ..vae import VAE
 from .report import Claim, Column, Setting, Study, Table, columns
 from .training import train_and_test
@@ -127,15 +126,6 @@ def head_of(s: Meaning) -> type[Head]:
     return HeadOfThis
 
 
-class Outcome(NamedTuple):
-    """One training, and what became of it."""
-
-    meaning: str
-    rate: float
-    seed: int
-    elbo: float  # of the test images, nats per image; NaN if the training failed
-
-
 class Mixture(NamedTuple):
     """The linear Gaussian model of one lambda, at the minimum of the loss."""
 
@@ -150,22 +140,18 @@ class Mixture(NamedTuple):
 class Found(NamedTuple):
     """The numbers of the page."""
 
-    outcomes: list[Outcome]
+    trained: dict[str, Array]  # (R, TRAININGS) test ELBOs by meaning, in nats; NaN where it failed
     slopes: Array  # (M, S) dKL/ds of each meaning at each of SIGMAS
     curvatures: Array  # (M, S) d²KL/ds²
     mixtures: list[Mixture]
 
-    def of(self, meaning: str, rate: float) -> Array:
-        """Test ELBOs of the trainings, (seeds,)."""
-        return np.array([o.elbo for o in self.outcomes if (o.meaning, o.rate) == (meaning, rate)])
-
     def failed(self, meaning: str) -> Array:
         """How many trainings failed with each learning rate, (R,)."""
-        return np.array([np.isnan(self.of(meaning, rate)).sum() for rate in LEARNING_RATES])
+        return np.isnan(self.trained[meaning]).sum(axis=1)
 
     def elbos(self, meaning: str) -> Array:
         """Mean test ELBO with each learning rate, (R,); NaN where a training failed."""
-        return np.array([self.of(meaning, rate).mean() for rate in LEARNING_RATES])
+        return self.trained[meaning].mean(axis=1)
 
     def steepest(self, name: str) -> float:
         """The largest second derivative at the sigmas that are shown."""
@@ -179,26 +165,25 @@ def run(setting: Setting) -> Found:
     hidden, latent, epochs, batch_size = (50, 5, 5, 20) if setting.quick else (100, 10, 2, 100)
     derivatives = [derivatives_of_the_kl(meaning, SIGMAS) for meaning in MEANINGS]
     slopes, curvatures = zip(*derivatives, strict=True)
-    outcomes = []
+    trained = {}
     for meaning in MEANINGS:
-        for rate in LEARNING_RATES:
-            for seed in range(setting.seed, setting.seed + TRAININGS):
-                sizes = data.train.shape[1], (hidden,), latent
-                vae = VAE(*sizes, rng=seed, network_type=head_of(meaning))
-                vae.params["logvar.b"][:] = meaning.s(np.ones(latent))  # sigma = 1
-                elbo = train(vae, data, epochs, batch_size, rate, seed)
-                outcomes.append(Outcome(meaning.name, rate, seed, elbo))
-    return Found(outcomes, np.array(slopes), np.array(curvatures), [mix(each) for each in LAMBDAS])
+        elbos = trained[meaning.name] = np.empty((len(LEARNING_RATES), TRAININGS))
+        for i, k in np.ndindex(elbos.shape):
+            sizes, seed = (data.train.shape[1], (hidden,), latent), setting.seed + k
+            vae = VAE(*sizes, rng=seed, network_type=head_of(meaning))
+            vae.params["logvar.b"][:] = meaning.s(np.ones(latent))  # sigma = 1
+            elbos[i, k] = train(vae, data, epochs, batch_size, LEARNING_RATES[i], seed)
+    return Found(trained, np.array(slopes), np.array(curvatures), [mix(each) for each in LAMBDAS])
 
 
 def train(vae: VAE, data: Dataset, epochs: int, batch_size: int, rate: float, seed: int) -> float:
     """Return the test ELBO, or NaN if a value was not finite on the way."""
-    start_output_bias(vae, data.train)
     try:
-        test = train_and_test(vae, data, epochs=epochs, batch_size=batch_size, lr=rate, seed=seed)
+        return train_and_test(
+            vae, data, epochs=epochs, batch_size=batch_size, lr=rate, seed=seed, output_bias="data"
+        ).elbo
     except FloatingPointError:
         return math.nan
-    return test.elbo
 
 
 def derivatives_of_the_kl(meaning: Meaning, sigma: Array) -> tuple[Array, Array]:
@@ -229,14 +214,8 @@ def mix(lambda_: float, x: float = 1.0) -> Mixture:
     settings = {"method": "Nelder-Mead", "tol": 1e-9}
     one = minimize(loss, np.zeros(2), (x, w, False), **settings)
     two = minimize(loss, np.zeros(2), (x, w, True), **settings)
-    return Mixture(
-        lambda_,
-        posterior=1 / math.sqrt(variance),
-        one=math.exp(one.x[1] / 2),
-        two=math.exp(two.x[1]),
-        excess_of_one=float(-one.fun - log_p),
-        excess_of_two=float(-two.fun - log_p),
-    )
+    sigmas = 1 / math.sqrt(variance), math.exp(one.x[1] / 2), math.exp(two.x[1])
+    return Mixture(lambda_, *sigmas, float(-one.fun - log_p), float(-two.fun - log_p))
 
 
 AT_SIGMAS = columns(*(f"σ = {s:g}" for s in SIGMAS[SHOWN]), form="z.3g", factor=1.01)
@@ -248,95 +227,56 @@ def derivatives_shown(of_each: Array) -> list[tuple[Any, ...]]:
 
 
 TABLES = (
-    Table(
-        f"Trainings that failed, of {TRAININGS} with each learning rate",
-        (
-            Column("s is"),
-            Column(f"lr {LEARNING_RATES[0]:g}", "d", within=1),
-            *columns(*(f"lr {rate:g}" for rate in LEARNING_RATES[1:]), form="d"),
-        ),
-        lambda found: [(meaning.name, *found.failed(meaning.name)) for meaning in MEANINGS],
-    ),
-    Table(
-        "Mean ELBO of the test images, nats per image, where s may have either sign",
-        (
-            Column("lr", "g"),
-            Column(f"s is {ANY_SIGN[0]}", ".1f", within=25),  # a jump over 0 is chance
-            *columns(*ANY_SIGN[1:], form=".1f", within=2),
-        ),
-        lambda found: list(zip(LEARNING_RATES, *map(found.elbos, ANY_SIGN), strict=True)),
-    ),
-    Table(
-        "First derivative by s of the KL of one dimension, at μ = 0, in nats",
-        (Column("s is"), *AT_SIGMAS),
-        lambda found: derivatives_shown(found.slopes),
-    ),
-    Table(
-        "Second derivative by s of the KL of one dimension, at μ = 0, in nats",
-        (Column("s is"), *AT_SIGMAS),
-        lambda found: derivatives_shown(found.curvatures),
-    ),
-    Table(
-        "Linear Gaussian model at its optimum: σ, and minus the loss less log p(x) in nats",
-        (
-            Column("λ", "g"),
-            *columns(
-                "σ of the posterior", "σ, one meaning", "σ, two meanings", form=".4f", within=2e-4
-            ),
-            *columns("excess, one meaning", "excess, two meanings", form="z.4f", within=2e-4),
-        ),
-        lambda found: found.mixtures,
-    ),
-)
+    Table(f"Trainings that failed, of {TRAININGS} with each learning rate",
+          (Column("s is"), Column(f"lr {LEARNING_RATES[0]:g}", "d", within=1),
+           *columns(*(f"lr {rate:g}" for rate in LEARNING_RATES[1:]), form="d")),
+          lambda found: [(meaning.name, *found.failed(meaning.name)) for meaning in MEANINGS]),
+    Table("Mean ELBO of the test images, nats per image, where s may have either sign",
+          (Column("lr", "g"),
+           Column(f"s is {ANY_SIGN[0]}", ".1f", within=25),  # a jump over 0 is chance
+           *columns(*ANY_SIGN[1:], form=".1f", within=2)),
+          lambda found: list(zip(LEARNING_RATES, *map(found.elbos, ANY_SIGN), strict=True))),
+    Table("First derivative by s of the KL of one dimension, at μ = 0, in nats",
+          (Column("s is"), *AT_SIGMAS), lambda found: derivatives_shown(found.slopes)),
+    Table("Second derivative by s of the KL of one dimension, at μ = 0, in nats",
+          (Column("s is"), *AT_SIGMAS), lambda found: derivatives_shown(found.curvatures)),
+    Table("Linear Gaussian model at its optimum: σ, and minus the loss less log p(x) in nats",
+          (Column("λ", "g"),
+           Column("σ of the posterior", ".4f", within=2e-4),
+           *columns("σ, one meaning", "σ, two meanings", form=".4f", within=2e-4),
+           *columns("excess, one meaning", "excess, two meanings", form="z.4f", within=2e-4)),
+          lambda found: found.mixtures),
+)  # fmt: skip
 
 CLAIMS = (
-    Claim(
-        "If s is σ², every training fails, at each learning rate; if s is σ, every one does from "
-        "0.003 on.",
-        lambda found: (
-            (found.failed("σ²") == TRAININGS).all() and (found.failed("σ")[1:] == TRAININGS).all()
-        ),
-    ),
-    Claim(
-        "With softplus, log σ and log σ² none fails, and at the best learning rate of each their "
-        "test ELBOs differ by less than 8 nats.",
-        # Of a NaN it is false.
-        lambda found: np.ptp([found.elbos(name).max() for name in ANY_SIGN[1:]]) < 8,
-    ),
-    Claim(
-        "If s is ±σ, none fails either, but at the best learning rate of each the test ELBO is "
-        "lower than with each of those three by more than 4 nats.",
-        lambda found: all(
-            found.elbos("±σ").max() < np.nanmax(found.elbos(name)) - 4
-            for name in ("softplus⁻¹(σ)", "log σ", "log σ²")
-        ),
-    ),
-    Claim(
-        "The largest second derivative of the table is above ten million with σ², above a thousand "
-        "with σ, below 250 with the two logarithms, and below 1.1 with softplus.",
-        lambda found: (
-            found.steepest("σ²") > 1e7
-            and found.steepest("σ") > 1e3
-            and max(found.steepest("log σ"), found.steepest("log σ²")) < 250
-            and found.steepest("softplus⁻¹(σ)") < 1.1
-        ),
-    ),
-    Claim(
-        "In the linear model one meaning gives the σ of the posterior and the bound log p(x), to "
-        "0.0001; two meanings give a σ too small by more than 10 % and a value above log p(x), at "
-        "λ = 100 by more than a nat.",
-        lambda found: (
-            all(
-                abs(m.one - m.posterior) < 1e-4
-                and abs(m.excess_of_one) < 1e-4
-                and m.two < 0.9 * m.posterior
-                and m.excess_of_two > 0
-                for m in found.mixtures
-            )
-            and found.mixtures[-1].excess_of_two > 1
-        ),
-    ),
-)
+    Claim("If s is σ², every training fails, at each learning rate; if s is σ, every one does from "
+          "0.003 on.",
+          lambda found: ((found.failed("σ²") == TRAININGS).all()
+                         and (found.failed("σ")[1:] == TRAININGS).all())),
+    Claim("With softplus, log σ and log σ² none fails, and at the best learning rate of each their "
+          "test ELBOs differ by less than 8 nats.",
+          # Of a NaN it is false.
+          lambda found: np.ptp([found.elbos(name).max() for name in ANY_SIGN[1:]]) < 8),
+    Claim("If s is ±σ, none fails either, but at the best learning rate of each the test ELBO is "
+          "lower than with each of those three by more than 4 nats.",
+          lambda found: all(found.elbos("±σ").max() < np.nanmax(found.elbos(name)) - 4
+                            for name in ("softplus⁻¹(σ)", "log σ", "log σ²"))),
+    Claim("The largest second derivative of the table is above ten million with σ², above a "
+          "thousand with σ, below 250 with the two logarithms, and below 1.1 with softplus.",
+          lambda found: (found.steepest("σ²") > 1e7
+                         and found.steepest("σ") > 1e3
+                         and max(found.steepest("log σ"), found.steepest("log σ²")) < 250
+                         and found.steepest("softplus⁻¹(σ)") < 1.1)),
+    Claim("In the linear model one meaning gives the σ of the posterior and the bound log p(x), to "
+          "0.0001; two meanings give a σ too small by more than 10 % and a value above log p(x), "
+          "at λ = 100 by more than a nat.",
+          lambda found: (found.mixtures[-1].excess_of_two > 1
+                         and all(abs(m.one - m.posterior) < 1e-4
+                                 and abs(m.excess_of_one) < 1e-4
+                                 and m.two < 0.9 * m.posterior
+                                 and m.excess_of_two > 0
+                                 for m in found.mixtures))),
+)  # fmt: skip
 
 STYLES = {  # colour, marker, line
     "σ²": ("C6", "X", "-"),
@@ -351,13 +291,12 @@ STYLES = {  # colour, marker, line
 def draw(figure: Figure, found: Found) -> None:
     """What became of the trainings, the second derivatives, and what two meanings gain."""
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.4, 1.2, 1))
-    elbos = np.array([outcome.elbo for outcome in found.outcomes])
+    elbos = np.array(list(found.trained.values()))
     room = np.nanmax(elbos) - np.nanmin(elbos)
     failed = np.nanmin(elbos) - 0.25 * room
     for i, (name, (colour, marker, _)) in enumerate(STYLES.items()):
-        outcomes = [outcome for outcome in found.outcomes if outcome.meaning == name]
-        rates = [outcome.rate * 1.1 ** (i - 2.5) for outcome in outcomes]  # side by side
-        heights = np.nan_to_num([outcome.elbo for outcome in outcomes], nan=failed)
+        rates = np.repeat(LEARNING_RATES, TRAININGS) * 1.1 ** (i - 2.5)  # side by side
+        heights = np.nan_to_num(found.trained[name].ravel(), nan=failed)
         left.plot(rates, heights, marker, color=colour, ms=6, mew=0.5, mec="white")
     left.axhspan(failed - 0.1 * room, failed + 0.1 * room, color="0.92", zorder=0)
     left.text(LEARNING_RATES[0], failed + 0.12 * room, "failed", fontsize=8)

@@ -30,7 +30,7 @@ import numpy as np
 
 from .. import posterior
 from ..bounds import Terms
-from ..data.binarize import batch, to_float
+from ..data.binarize import to_float
 from ..data.dataset import Dataset
 from ..likelihood import Bernoulli, Gaussian
 from ..network import Trace
@@ -40,7 +40,7 @@ from ..training.evaluate import Elbo, active_dimensions, evaluate_elbo
 from ..vae import VAE
 from .pictures import draw_rows, shape_of
 from .report import Claim, Column, Setting, Study, Table, columns
-from .training import train_and_test
+from .training import draw_batch, train_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,13 +152,9 @@ def run(setting: Setting) -> Found:
         )
         active = int(active_dimensions(vae.encode(images)[0]).sum())
         runs.append(Run(beta, test, active, vae.reconstruct(images[:SHOWN])))
-    return Found(
-        measured=[measured_beta(code, seed) for code in CODES],
-        runs=runs,
-        walks=[walk("Adam", data, seed), walk("gradient descent", data, seed)],
-        images=images[:SHOWN],
-        shape=shape_of(data),
-    )
+    measured = [measured_beta(code, seed) for code in CODES]
+    walks = [walk(optimiser, data, seed) for optimiser in ("Adam", "gradient descent")]
+    return Found(measured, runs, walks, images[:SHOWN], shape_of(data))
 
 
 def reduced_loss(code: Code, trace: Trace) -> Any:
@@ -201,9 +197,7 @@ def walk(optimiser: str, data: Dataset, seed: int) -> Walk:
         start = vae.params.flat.copy()
         adam, rng = Adam(vae.params), np.random.default_rng(seed)
         for t in range(STEPS):
-            rows = rng.integers(len(data.train), size=BATCH)
-            x = batch(data.train, rows, pixels=rng, dtype=np.float64)
-            trace = vae.forward(x, rng.standard_normal((BATCH, 8)))
+            trace = vae.forward(*draw_batch(vae, data, BATCH, rng))
             weights = np.full(BATCH, factor / BATCH)
             grads = vae.terms_backward(trace, Terms(weights, weights))
             if optimiser == "Adam":
@@ -214,64 +208,35 @@ def walk(optimiser: str, data: Dataset, seed: int) -> Walk:
                 firsts.append(np.linalg.norm(vae.params.flat - start))
         ends.append(vae)
     mean, total = (vae.params.flat for vae in ends)
-    elbos = [evaluate_elbo(vae, data.test[:500], draw=True, rng=seed) for vae in ends]
-    return Walk(
-        optimiser,
-        first=float(firsts[1] / firsts[0]),
-        apart=float(np.linalg.norm(total - mean) / np.linalg.norm(mean - start)),
-        elbos=(elbos[0].elbo, elbos[1].elbo),
-    )
+    apart = float(np.linalg.norm(total - mean) / np.linalg.norm(mean - start))
+    one, other = (evaluate_elbo(vae, data.test[:500], draw=True, rng=seed).elbo for vae in ends)
+    return Walk(optimiser, float(firsts[1] / firsts[0]), apart, (one, other))
 
 
 TABLES = (
-    Table(
-        "Six published losses, and the beta that each has in nats per image",
-        (
-            Column("code"),
-            Column("values of an image", "d"),
-            *columns("reconstruction", "KL"),
-            Column("weight", ".5g"),
-            Column("beta", ".2f"),
-            Column("beta, by the derivative of its loss", ".2f", within=0.01),
-        ),
-        lambda found: [
-            (code.name, code.values, *code.terms, code.weight, code.beta, beta)
-            for code, beta in zip(CODES, found.measured, strict=True)
-        ],
-    ),
-    Table(
-        "A squared error averaged over its values, KL weight 0.00025, on images of other sizes",
-        (Column("image"), Column("values", "d"), Column("beta", ".2f")),
-        lambda _: [(size, code.values, code.beta) for size, code in LARGER.items()],
-    ),
-    Table(
-        "One model, trained with each beta; test images, nats per image",
-        (
-            Column("beta", ".2f"),
-            *columns("ELBO", "reconstruction", form=".2f", within=2.0),
-            Column("KL", ".3f", within=0.02, factor=1.15),
-            Column("active dimensions", "d", within=1),
-            Column("its own loss", ".2f", within=2.0),
-            Column("the same per pixel", ".3f", within=0.005),
-        ),
-        lambda found: [
-            (run.beta, *run.test, run.active, run.loss, run.per_pixel) for run in found.runs
-        ],
-    ),
-    Table(
-        f"{STEPS} steps with the gradient of the sum over {BATCH} images, and of the mean",
-        (
-            Column("optimiser"),
-            Column("first step, sum / mean", ".3f", within=0.001),
-            Column("distance of the ends / way", ".0e", factor=10),
-            Column("ELBO, mean", ".2f", within=1.5),
-            Column("ELBO, sum", ".2f", within=3),
-        ),
-        lambda found: [
-            (walk.optimiser, walk.first, walk.apart, *walk.elbos) for walk in found.walks
-        ],
-    ),
-)
+    Table("Six published losses, and the beta that each has in nats per image",
+          (Column("code"), Column("values of an image", "d"), *columns("reconstruction", "KL"),
+           Column("weight", ".5g"), Column("beta", ".2f"),
+           Column("beta, by the derivative of its loss", ".2f", within=0.01)),
+          lambda found: [(code.name, code.values, *code.terms, code.weight, code.beta, beta)
+                         for code, beta in zip(CODES, found.measured, strict=True)]),
+    Table("A squared error averaged over its values, KL weight 0.00025, on images of other sizes",
+          (Column("image"), Column("values", "d"), Column("beta", ".2f")),
+          lambda _: [(size, code.values, code.beta) for size, code in LARGER.items()]),
+    Table("One model, trained with each beta; test images, nats per image",
+          (Column("beta", ".2f"), *columns("ELBO", "reconstruction", form=".2f", within=2.0),
+           Column("KL", ".3f", within=0.02, factor=1.15),
+           Column("active dimensions", "d", within=1), Column("its own loss", ".2f", within=2.0),
+           Column("the same per pixel", ".3f", within=0.005)),
+          lambda found: [(run.beta, *run.test, run.active, run.loss, run.per_pixel)
+                         for run in found.runs]),
+    Table(f"{STEPS} steps with the gradient of the sum over {BATCH} images, and of the mean",
+          (Column("optimiser"), Column("first step, sum / mean", ".3f", within=0.001),
+           Column("distance of the ends / way", ".0e", factor=10),
+           Column("ELBO, mean", ".2f", within=1.5), Column("ELBO, sum", ".2f", within=3)),
+          lambda found: [(walk.optimiser, walk.first, walk.apart, *walk.elbos)
+                         for walk in found.walks]),
+)  # fmt: skip
 
 
 def betas_agree(found: Found) -> bool:
@@ -284,47 +249,29 @@ def betas_agree(found: Found) -> bool:
 
 
 CLAIMS = (
-    Claim(
-        "Multiplied through, the six losses have beta = 784, 392, 3.07, 2.45, 1 and 1; and the "
-        "derivative of each loss, with the reductions of its code, has the same beta to 1e-8.",
-        betas_agree,
-    ),
-    Claim(
-        "At beta = 392 and 784 the KL is below 0.1 nats and no latent dimension is active.",
-        lambda found: all(
-            run.test.kl < 0.1 and run.active == 0 for run in found.runs if run.beta > 300
-        ),
-    ),
-    Claim(
-        "Of the betas tried, 1 has the highest test ELBO, by more than 3 nats; at 392 and 784 it "
-        "is lower by more than 20.",
-        lambda found: all(
-            found.at(1).test.elbo - run.test.elbo > (20 if run.beta > 300 else 3)
-            for run in found.runs
-            if run.beta != 1
-        ),
-    ),
-    Claim(
-        "By its own loss the best is beta = 0.1, lower than that of beta = 1 by more than 10 nats; "
-        "and divided by the pixels all the losses look alike, between 0.1 and 0.4.",
-        lambda found: (
-            found.at(1).loss - found.at(0.1).loss > 10
-            and min(run.loss for run in found.runs) == found.at(0.1).loss
-            and all(0.1 < run.per_pixel < 0.4 for run in found.runs)
-        ),
-    ),
-    Claim(
-        "Sum or mean over the batch: with Adam the ends of 50 steps differ by less than 2 % of "
-        "the way and 1 nat; with gradient descent the first step is 128 times as long, and the "
-        "ELBO differs by more than 100 nats.",
-        lambda found: (
-            found.walks[0].apart < 0.02
-            and abs(found.walks[0].elbos[0] - found.walks[0].elbos[1]) < 1
-            and abs(found.walks[1].first - 128) < 1e-6
-            and abs(found.walks[1].elbos[0] - found.walks[1].elbos[1]) > 100
-        ),
-    ),
-)
+    Claim("Multiplied through, the six losses have beta = 784, 392, 3.07, 2.45, 1 and 1; and the "
+          "derivative of each loss, with the reductions of its code, has the same beta to 1e-8.",
+          betas_agree),
+    Claim("At beta = 392 and 784 the KL is below 0.1 nats and no latent dimension is active.",
+          lambda found: all(run.test.kl < 0.1 and run.active == 0
+                            for run in found.runs if run.beta > 300)),
+    Claim("Of the betas tried, 1 has the highest test ELBO, by more than 3 nats; at 392 and 784 it "
+          "is lower by more than 20.",
+          lambda found: all(found.at(1).test.elbo - run.test.elbo > (20 if run.beta > 300 else 3)
+                            for run in found.runs if run.beta != 1)),
+    Claim("By its own loss the best is beta = 0.1, lower than that of beta = 1 by more than 10 "
+          "nats; and divided by the pixels all the losses look alike, between 0.1 and 0.4.",
+          lambda found: (found.at(1).loss - found.at(0.1).loss > 10
+                         and min(run.loss for run in found.runs) == found.at(0.1).loss
+                         and all(0.1 < run.per_pixel < 0.4 for run in found.runs))),
+    Claim("Sum or mean over the batch: with Adam the ends of 50 steps differ by less than 2 % of "
+          "the way and 1 nat; with gradient descent the first step is 128 times as long, and the "
+          "ELBO differs by more than 100 nats.",
+          lambda found: (found.walks[0].apart < 0.02
+                         and abs(found.walks[0].elbos[0] - found.walks[0].elbos[1]) < 1
+                         and abs(found.walks[1].first - 128) < 1e-6
+                         and abs(found.walks[1].elbos[0] - found.walks[1].elbos[1]) > 100)),
+)  # fmt: skip
 
 
 def draw(figure: Figure, found: Found) -> None:

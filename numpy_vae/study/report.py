@@ -42,9 +42,8 @@ class Setting(NamedTuple):
 
     def images(self, train: int, test: int) -> Dataset:
         """Return the first so many training and test images, without their labels."""
-        data = self.data
-        shape = data.image_shape
-        return Dataset(data.name, data.train[:train], data.test[:test], image_shape=shape)
+        d = self.data
+        return Dataset(d.name, d.train[:train], d.test[:test], image_shape=d.image_shape)
 
 
 class Column(NamedTuple):

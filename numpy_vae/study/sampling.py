@@ -82,14 +82,6 @@ class Trained(NamedTuple):
     sigma: float  # mean over images and dimensions
 
 
-class Spread(NamedTuple):
-    """Where the codes of all test images lie, of each dimension the mean and the deviation."""
-
-    name: str
-    means: Array  # (Z,)
-    deviations: Array  # (Z,)
-
-
 class Found(NamedTuple):
     """The numbers of the page."""
 
@@ -97,7 +89,7 @@ class Found(NamedTuple):
     laws: list[Law]  # the draws, N(mu, sigma²), and a wrong one
     estimators: list[Estimator]  # pathwise, score, score with baseline
     trained: list[Trained]  # in the order of NOISES
-    spreads: list[Spread]
+    spreads: dict[str, tuple[Array, Array]]  # means and deviations, (Z,), of codes of test images
 
     def ratios(self, index: int) -> Array:
         """Variance of an estimator over that of the pathwise one, median over images, (2,)."""
@@ -121,13 +113,9 @@ def run(setting: Setting) -> Found:
     honest, quiet = models[0].forward(x, eps), models[-1].forward(x, NOISES[-1] * eps)
     codes = {"z of the honest model": honest.z, "mu of the honest model": honest.mu}
     codes[f"z of the model with noise {NOISES[-1]:g} eps"] = quiet.z
-    return Found(
-        z=z,
-        laws=laws(z),
-        estimators=estimators(models[0], x[:50], 1000, rng),
-        trained=[measure(vae, x, eps, noise) for vae, noise in zip(models, NOISES, strict=True)],
-        spreads=[Spread(name, z.mean(axis=0), z.std(axis=0)) for name, z in codes.items()],
-    )
+    spreads = {name: (code.mean(axis=0), code.std(axis=0)) for name, code in codes.items()}
+    trained = [measure(vae, x, eps, noise) for vae, noise in zip(models, NOISES, strict=True)]
+    return Found(z, laws(z), estimators(models[0], x[:50], 1000, rng), trained, spreads)
 
 
 def draws(mu: float, logvar: float, n: int, seed: int) -> Array:
@@ -180,12 +168,9 @@ def estimators(vae: VAE, x: Array, k: int, rng: np.random.Generator) -> list[Est
     f, slope, noise = map(np.concatenate, (values, slopes, drawn))
     sigma = trace.sigma.astype(np.float64)
     path = pathwise(slope, noise, sigma)
-    each = {
-        "pathwise": path,
-        "score function": score(f, noise, sigma),
-        "with baseline": score(f - mean_of_the_others(f), noise, sigma),
-    }
-    return [estimator(name, estimates, path) for name, estimates in each.items()]
+    scores = score(f, noise, sigma), score(f - mean_of_the_others(f), noise, sigma)
+    names = "pathwise", "score function", "with baseline"
+    return [estimator(*each, path) for each in zip(names, (path, *scores), strict=True)]
 
 
 def estimator(name: str, estimates: Array, path: Array) -> Estimator:
@@ -218,106 +203,64 @@ def measure(vae: VAE, x: Array, eps: Array, noise: float) -> Trained:
     at_mean = vae.loss(vae.resample(trace, 0 * eps))[0].mean()
     scaled = posterior.kl(trace.mu, trace.logvar + 2 * math.log(noise), noise * trace.sigma).mean()
     return Trained(
-        noise,
-        reported=-float(reported + kl),
-        elbo=-float(exact + kl),
-        sampled=-float(reported + scaled),
-        at_mean=-float(at_mean + kl),
-        kl=float(kl),
+        noise, reported=-float(reported + kl), elbo=-float(exact + kl),
+        sampled=-float(reported + scaled), at_mean=-float(at_mean + kl), kl=float(kl),
         sigma=float(trace.sigma.mean()),
-    )
+    )  # fmt: skip
 
 
 TABLES = (
-    Table(
-        f"{DRAWS} draws of mu + sigma eps, mu = {MU:g}, logvar = {LOGVAR:g}",
-        (
-            Column("law"),
-            Column("largest distance to the draws' distribution function", ".4f", within=1e-4),
-            *columns("5 % quantile", "median", "95 % quantile", form=".3f", within=1e-3),
-        ),
-        lambda found: [(law.name, law.distance, *law.quantiles) for law in found.laws],
-    ),
-    Table(
-        "Gradients of the mean of -log p(x | z), honest model; medians over images and dimensions, "
-        "in the last column the root mean square",
-        (
-            *columns("estimator", "by"),
-            *columns("variance of one draw", "times the pathwise one", form=".3g", factor=1.4),
-            Column("difference to the pathwise mean, standard errors", ".2f", within=0.1),
-        ),
-        lambda found: [
-            (e.name, name, np.median(e.variances[by]), found.ratios(i)[by], found.apart(i)[by])
-            for i, e in enumerate(found.estimators)
-            for by, name in enumerate(("mu", "logvar"))
-        ],
-    ),
-    Table(
-        "Test images, nats per image; z = mu + c sigma eps in training",
-        (
-            Column("c", "g"),
-            Column("objective reported", ".2f", within=1),
-            Column("ELBO", ".2f", within=2, factor=1.02),
-            *columns(
-                "ELBO of the q that was sampled", "the objective at eps = 0", form=".2f", within=1
-            ),
-            Column("KL", ".2f", within=0.5),
-            Column("mean sigma", ".3f", within=0.01),
-        ),
-        lambda found: found.trained,
-    ),
-    Table(
-        "Where the codes of all test images lie, by dimension; the prior has mean 0, deviation 1",
-        (
-            Column("codes"),
-            Column("largest mean, in size", ".2f", within=0.05),
-            Column("least deviation", ".2f", within=0.08),
-            Column("mean deviation", ".2f", within=0.03),
-            Column("greatest deviation", ".2f", within=0.05),
-        ),
-        lambda found: [
-            (name, np.abs(means).max(), deviations.min(), deviations.mean(), deviations.max())
-            for name, means, deviations in found.spreads
-        ],
-    ),
-)
+    Table(f"{DRAWS} draws of mu + sigma eps, mu = {MU:g}, logvar = {LOGVAR:g}",
+          (Column("law"),
+           Column("largest distance to the draws' distribution function", ".4f", within=1e-4),
+           *columns("5 % quantile", "median", "95 % quantile", form=".3f", within=1e-3)),
+          lambda found: [(law.name, law.distance, *law.quantiles) for law in found.laws]),
+    Table("Gradients of the mean of -log p(x | z), honest model; medians over images and "
+          "dimensions, in the last column the root mean square",
+          (*columns("estimator", "by"),
+           *columns("variance of one draw", "times the pathwise one", form=".3g", factor=1.4),
+           Column("difference to the pathwise mean, standard errors", ".2f", within=0.1)),
+          lambda found: [(e.name, ("mu", "logvar")[by], np.median(e.variances[by]),
+                          found.ratios(i)[by], found.apart(i)[by])
+                         for i, e in enumerate(found.estimators) for by in (0, 1)]),
+    Table("Test images, nats per image; z = mu + c sigma eps in training",
+          (Column("c", "g"), Column("objective reported", ".2f", within=1),
+           Column("ELBO", ".2f", within=2, factor=1.02),
+           Column("ELBO of the q that was sampled", ".2f", within=1),
+           Column("the objective at eps = 0", ".2f", within=1), Column("KL", ".2f", within=0.5),
+           Column("mean sigma", ".3f", within=0.01)),
+          lambda found: found.trained),
+    Table("Where the codes of all test images lie, by dimension; the prior has mean 0, deviation 1",
+          (Column("codes"), Column("largest mean, in size", ".2f", within=0.05),
+           Column("least deviation", ".2f", within=0.08),
+           Column("mean deviation", ".2f", within=0.03),
+           Column("greatest deviation", ".2f", within=0.05)),
+          lambda found: [(name, np.abs(mean).max(), sd.min(), sd.mean(), sd.max())
+                         for name, (mean, sd) in found.spreads.items()]),
+)  # fmt: skip
 
 CLAIMS = (
-    Claim(
-        "The distribution function of 100 000 draws is nowhere more than 0.006 from that of "
-        "N(mu, sigma²), and somewhere more than 0.1 from that with exp(logvar) for the deviation.",
-        lambda found: bool(found.laws[1].distance < 0.006 and found.laws[2].distance > 0.1),
-    ),
-    Claim(
-        "The estimators agree: the mean of either score-function estimator is 0.8 to 1.2 standard "
-        "errors from the pathwise mean, root mean square over images and dimensions, as chance "
-        "alone would have it.",
-        lambda found: bool(
-            all(0.8 < apart < 1.2 for index in (1, 2) for apart in found.apart(index))
-        ),
-    ),
-    Claim(
-        "One draw of the score function has more than 1000 times the variance of a pathwise one, "
-        "in the median over images and dimensions; the baseline brings it down to 5 to 100 times.",
-        lambda found: bool(
-            (found.ratios(1) > 1000).all()
-            and (found.ratios(2) > 5).all()
-            and (found.ratios(2) < 100).all()
-        ),
-    ),
-    Claim(
-        "Trained with 0.01 eps, a model reports an objective more than 10 nats above the ELBO of "
-        "the honest model, while its own ELBO is more than 30 nats below that.",
-        lambda found: bool(
-            found.trained[-1].reported > found.trained[0].elbo + 10
-            and found.trained[-1].elbo < found.trained[0].elbo - 30
-        ),
-    ),
-    Claim(
-        "At eps = 0 the objective of the honest model comes out more than 2 nats above its ELBO.",
-        lambda found: found.trained[0].at_mean > found.trained[0].elbo + 2,
-    ),
-)
+    Claim("The distribution function of 100 000 draws is nowhere more than 0.006 from that of "
+          "N(mu, sigma²), and somewhere more than 0.1 from that with exp(logvar) for the "
+          "deviation.",
+          lambda found: found.laws[1].distance < 0.006 and found.laws[2].distance > 0.1),
+    Claim("The estimators agree: the mean of either score-function estimator is 0.8 to 1.2 "
+          "standard errors from the pathwise mean, root mean square over images and dimensions, as "
+          "chance alone would have it.",
+          lambda found: all(0.8 < apart < 1.2 for i in (1, 2) for apart in found.apart(i))),
+    Claim("One draw of the score function has more than 1000 times the variance of a pathwise one, "
+          "in the median over images and dimensions; the baseline brings it down to 5 to 100 "
+          "times.",
+          lambda found: ((found.ratios(1) > 1000).all()
+                         and (found.ratios(2) > 5).all()
+                         and (found.ratios(2) < 100).all())),
+    Claim("Trained with 0.01 eps, a model reports an objective more than 10 nats above the ELBO of "
+          "the honest model, while its own ELBO is more than 30 nats below that.",
+          lambda found: (found.trained[-1].reported > found.trained[0].elbo + 10
+                         and found.trained[-1].elbo < found.trained[0].elbo - 30)),
+    Claim("At eps = 0 the objective of the honest model comes out more than 2 nats above its ELBO.",
+          lambda found: found.trained[0].at_mean > found.trained[0].elbo + 2),
+)  # fmt: skip
 
 
 def draw(figure: Figure, found: Found) -> None:
@@ -339,8 +282,8 @@ def draw(figure: Figure, found: Found) -> None:
     middle.legend(loc="upper right")
     at = np.arange(len(found.trained))
     reported = [-each.reported for each in found.trained]
-    right.bar(at - 0.2, reported, 0.38, color="C1", ec="w", label="loss reported")
     true = [-each.elbo for each in found.trained]
+    right.bar(at - 0.2, reported, 0.38, color="C1", ec="w", label="loss reported")
     right.bar(at + 0.2, true, 0.38, color="C0", hatch="//", ec="w", label="−ELBO, the true loss")
     right.set(xlabel="c: trained with z = μ + c σ ε", ylabel="test images, nats")
     right.set_xticks(at, [f"{each.noise:g}" for each in found.trained])

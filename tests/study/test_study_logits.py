@@ -21,7 +21,6 @@ from numpy_vae.study.logits import (
     density,
     error_from_logits,
     from_logits,
-    log_of_p,
     plus_small,
     roughness,
 )
@@ -110,7 +109,7 @@ def test_a_claim_fails_when_it_is_false(number, numbers):
     assert failing(CLAIMS, found(**numbers)) == [number]
 
 
-@pytest.mark.parametrize("code", [log_of_p, plus_small, clipped, from_logits])
+@pytest.mark.parametrize("code", [CODES["log p"], plus_small, clipped, from_logits])
 @pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
 @pytest.mark.gradient
 def test_the_slope_of_a_code_is_the_derivative_of_its_cost(code, x):

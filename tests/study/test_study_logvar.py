@@ -13,12 +13,10 @@ from numpy_vae.gradcheck.model import draw, function_of, gradient_of
 from numpy_vae.study.logvar import (
     CLAIMS,
     LAMBDAS,
-    LEARNING_RATES,
     MEANINGS,
     SIGMAS,
     Found,
     Mixture,
-    Outcome,
     derivatives_of_the_kl,
     head_of,
     loss,
@@ -54,18 +52,13 @@ def found(*, sigma=(0.7, 0.5), excess=(0.0, 0.5), last=1.2, steepest=(), **elbos
     """Return what the experiment could have found; σ² is called variance."""
     names = {"variance": "σ²", "deviation": "σ", "signed": "±σ", "softplus": "softplus⁻¹(σ)"}
     elbos = ELBOS | {names[key]: value for key, value in elbos.items()}
-    outcomes = [
-        Outcome(name, rate, seed, elbo)
-        for name, values in elbos.items()
-        for rate, elbo in zip(LEARNING_RATES, values, strict=True)
-        for seed in (0, 1)
-    ]
+    trained = {name: np.stack([values, values], axis=1) for name, values in elbos.items()}
     mixtures = [
         Mixture(each, 0.7, *sigma, excess[0], last if each == LAMBDAS[-1] else excess[1])
         for each in LAMBDAS
     ]
     curvatures = np.outer(list((STEEPEST | dict(steepest)).values()), np.ones(len(SIGMAS)))
-    return Found(outcomes, curvatures, curvatures, mixtures)
+    return Found(trained, curvatures, curvatures, mixtures)
 
 
 def test_the_claims_hold_of_numbers_that_bear_them_out():

@@ -15,7 +15,6 @@ from numpy_vae.study.sampling import (
     Estimator,
     Found,
     Law,
-    Spread,
     Trained,
     draws,
     laws,
@@ -52,7 +51,7 @@ def found(right=0.002, wrong=0.14, apart=1.0, score=5e3, baseline=12.0, reported
         Trained(0.01, reported, elbo, -150.0, -74.0, 2.0, 1.0),
     ]
     named = [Law("", 0.0, quantiles), Law("", right, quantiles), Law("", wrong, quantiles)]
-    return Found(np.zeros(3), named, estimators, trained, [Spread("", np.zeros(2), np.ones(2))])
+    return Found(np.zeros(3), named, estimators, trained, {})
 
 
 def test_the_claims_hold_of_numbers_that_bear_them_out():

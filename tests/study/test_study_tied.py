@@ -20,9 +20,9 @@ from numpy_vae.training.evaluate import Elbo
 
 SABOTAGE = [
     (1, "study/tied", '"tied": Tied', '"tied": Network'),
-    (2, "study/tied", "log_sigma = outputs(free, x)", "log_sigma = outputs(tied, x)"),
+    (2, "study/tied", "correlations(mu, logvar / 2)", "correlations(tied_mu, tied_logvar / 2)"),
     (3, "study/tied", 'grads["logvar.W"].ravel()', 'grads["mu.W"].ravel()'),
-    (4, "study/tied", "tied_log_sigma = outputs(tied, x)", "tied_log_sigma = outputs(free, x)"),
+    (4, "study/tied", "tied_mu, tied_logvar / 2", "tied_mu, logvar / 2"),
     (4, "study/tied", "return mu, 2 * mu", "return mu, mu"),
 ]
 
