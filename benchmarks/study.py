@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from numpy_vae.commands.inputs import UsageError, refusals
-from numpy_vae.commands.study import chosen, setting_of
+from numpy_vae.commands.study import choose_studies, setting_of
 from numpy_vae.files import atomic_write
 from numpy_vae.study import Column, Setting, Study, Table, page_of
 from numpy_vae.study.drawing import save_study
@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = time.perf_counter()
     try:
         with refusals():
-            studies = chosen(args.names)
+            studies = choose_studies(args.names)
             quick = setting_of("digits", 0)
             mnist = None if args.quick else setting_of("mnist", 0)
     except UsageError as error:

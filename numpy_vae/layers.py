@@ -35,29 +35,29 @@ class Dense(NamedTuple):
     b: Array  # (m,)
 
     @classmethod
-    def on(cls, params: Params, name: str) -> Dense:
+    def over(cls, params: Params, name: str) -> Dense:
         """Return the pair of blocks `name`.W and `name`.b of `params`."""
         return cls(params[f"{name}.W"], params[f"{name}.b"])
 
     def forward(self, x: Array) -> Array:
         """y = x W + b, from shape (..., n) to (..., m)."""
-        y = rows(x) @ self.W
+        y = flatten_samples(x) @ self.W
         y += self.b
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(self.b))
 
     def backward(self, x: Array, dy: Array, grad: Dense) -> Array:
         """dW = xᵀ dy and db = Σ dy, assigned to `grad`; returns dx = dy Wᵀ, shape (..., n)."""
         self.backward_params(x, dy, grad)
-        dx = rows(dy) @ self.W.T
+        dx = flatten_samples(dy) @ self.W.T
         return dx if x.ndim == 2 else dx.reshape(x.shape)
 
     def backward_params(self, x: Array, dy: Array, grad: Dense) -> None:
         """`backward` without dx, for a layer whose input needs no gradient."""
-        np.matmul(rows(x).T, rows(dy), out=grad.W)  # (n, B) (B, m)
-        rows(dy).sum(axis=0, out=grad.b)
+        np.matmul(flatten_samples(x).T, flatten_samples(dy), out=grad.W)  # (n, B) (B, m)
+        flatten_samples(dy).sum(axis=0, out=grad.b)
 
 
-def rows(x: Array) -> Array:
+def flatten_samples(x: Array) -> Array:
     """x as a matrix, all axes but the last as rows: else K samples would be K separate products."""
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
@@ -103,11 +103,11 @@ class Trunk(NamedTuple):
     activation: Activation
 
     @classmethod
-    def on(cls, params: Params, name: str, activation: Activation) -> Trunk:
+    def over(cls, params: Params, name: str, activation: Activation) -> Trunk:
         """Return the layers `name`.0, `name`.1, ... of `params`."""
         layers: list[Dense] = []
         while f"{name}.{len(layers)}.W" in params:
-            layers.append(Dense.on(params, f"{name}.{len(layers)}"))
+            layers.append(Dense.over(params, f"{name}.{len(layers)}"))
         return cls(tuple(layers), activation)
 
     def forward(self, x: Array) -> tuple[Array, ...]:

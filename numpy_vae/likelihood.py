@@ -135,7 +135,7 @@ class Likelihood(ABC):
         pairs = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
         return {"name": self.name} | {n: v for n, v in pairs if not isinstance(v, np.ndarray)}
 
-    def on(self, params: Params) -> Self:
+    def over(self, params: Params) -> Self:
         """The same likelihood with views into `params` for its arrays; over a gradient, its own."""
         views = {block.split(".")[-1]: params[block] for block in self.parameters()}
         return replace(self, **views) if views else self  # type: ignore[type-var]

@@ -57,12 +57,12 @@ class Network:
     """All layers, as views into the parameters or into their gradient."""
 
     def __init__(self, params: Params, activation: Activation, likelihood: Likelihood) -> None:
-        self.encoder = Trunk.on(params, "encoder", activation)
-        self.mu_head = Dense.on(params, "mu")
-        self.logvar_head = Dense.on(params, "logvar")
-        self.decoder = Trunk.on(params, "decoder", activation)
-        self.output = Dense.on(params, "output")
-        self.likelihood = likelihood.on(params)  # a copy, if it has parameters of its own
+        self.encoder = Trunk.over(params, "encoder", activation)
+        self.mu_head = Dense.over(params, "mu")
+        self.logvar_head = Dense.over(params, "logvar")
+        self.decoder = Trunk.over(params, "decoder", activation)
+        self.output = Dense.over(params, "output")
+        self.likelihood = likelihood.over(params)  # a copy, if it has parameters of its own
 
     def over(self, params: Params) -> Self:
         """Return the same layers over other parameters, or over a gradient."""

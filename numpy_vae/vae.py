@@ -160,13 +160,13 @@ class VAE:
         the bounds of `numpy_vae.bounds` return them; dratio may be None.
         """
         grads = self._params.zeros_like() if out is None else out
-        self._network.backward(trace, _checked(trace, dterms), self._network.over(grads))
+        self._network.backward(trace, _check_terms(trace, dterms), self._network.over(grads))
         return grads
 
     def backward_inputs(self, trace: Trace, dterms: Terms) -> tuple[Array, Array]:
         """Like `terms_backward`, with respect to x, (B, D), and eps, in its shape."""
         grad = self._network.over(self._params.zeros_like())
-        return self._network.backward_inputs(trace, _checked(trace, dterms), grad)
+        return self._network.backward_inputs(trace, _check_terms(trace, dterms), grad)
 
     def encode(self, x: ArrayLike) -> tuple[Array, Array]:
         """Return (mu, logvar) of q(z | x), each of shape (B, Z)."""
@@ -265,7 +265,7 @@ class VAE:
             raise ValueError(f"{path}: not a saved VAE ({error})") from None
 
 
-def _checked(trace: Trace, dterms: Terms) -> Terms:
+def _check_terms(trace: Trace, dterms: Terms) -> Terms:
     """Return the derivatives of the terms of this trace, or refuse them."""
     shape = trace.logits.shape[:-1]
     names = "dnll", "dkl", "dratio"

@@ -131,17 +131,17 @@ def test_trunk_gradients(rng, name, widths):
         p = Params(shapes, dtype=a["x"].dtype)
         for block in shapes:
             p[block][:] = a[block]
-        return (Trunk.on(p, "t", ACTIVATIONS[name]).forward(a["x"])[-1] * dh).sum()
+        return (Trunk.over(p, "t", ACTIVATIONS[name]).forward(a["x"])[-1] * dh).sum()
 
-    trunk = Trunk.on(params, "t", ACTIVATIONS[name])
+    trunk = Trunk.over(params, "t", ACTIVATIONS[name])
     assert len(trunk.layers) == len(widths) - 1 and type(trunk.layers) is tuple
     grads = params.zeros_like()
     hs = trunk.forward(x)
-    dx = trunk.backward(hs, dh, Trunk.on(grads, "t", ACTIVATIONS[name]))
+    dx = trunk.backward(hs, dh, Trunk.over(grads, "t", ACTIVATIONS[name]))
     assert_right(gradcheck(f, {**grads, "x": dx}, {**params, "x": x}))
 
     again = params.zeros_like()
-    trunk.backward_params(hs, dh, Trunk.on(again, "t", ACTIVATIONS[name]))
+    trunk.backward_params(hs, dh, Trunk.over(again, "t", ACTIVATIONS[name]))
     np.testing.assert_array_equal(again.flat, grads.flat)
 
 
@@ -150,7 +150,7 @@ def test_a_trunk_of_ten_layers_keeps_their_order():
     params = Params(shapes)
     for i in range(12):
         params[f"t.{i}.b"][:] = i
-    assert [d.b[0] for d in Trunk.on(params, "t", ACTIVATIONS["relu"]).layers] == list(range(12))
+    assert [d.b[0] for d in Trunk.over(params, "t", ACTIVATIONS["relu"]).layers] == list(range(12))
 
 
 @pytest.mark.gradient

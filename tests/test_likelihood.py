@@ -40,12 +40,12 @@ each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def check_gradients(likelihood, x, l, dnll, method):
     arrays = {"x": x, "l": l, **likelihood.parameters()}
     blocks = {name: np.full_like(value, np.nan) for name, value in likelihood.parameters().items()}
-    likelihood.nll_backward_params(x, l, dnll, likelihood.on(blocks))
+    likelihood.nll_backward_params(x, l, dnll, likelihood.over(blocks))
     dl = likelihood.nll_backward(x, l, dnll)
     dx = likelihood.nll_backward_x(x, l, dnll).reshape(-1, *x.shape).sum(axis=0)
 
     def f(a):
-        return (likelihood.on(a).nll(a["x"], a["l"]) * dnll).sum()
+        return (likelihood.over(a).nll(a["x"], a["l"]) * dnll).sum()
 
     tolerance = 1e-7 if method == "central" else None
     report = gradcheck(f, {"x": dx, "l": dl, **blocks}, arrays, method=method, tolerance=tolerance)
@@ -249,7 +249,7 @@ def test_a_variance_is_kept_as_a_python_float(rng, kind):
 def test_all_that_float32_gives_is_float32(rng, likelihood):
     x, l, dnll = (rng.random(shape, np.float32) for shape in ((B, D), (K, B, D), (K, B)))
     blocks = {name: v.astype(np.float32) for name, v in likelihood.parameters().items()}
-    likelihood = likelihood.on(blocks)
+    likelihood = likelihood.over(blocks)
     values = [
         likelihood.nll(x, l),
         likelihood.nll_backward(x, l, dnll),
@@ -477,7 +477,7 @@ def test_the_learned_gaussian_is_the_gaussian_of_its_variance(rng, variance):
         np.testing.assert_allclose(of_learned, of_given, rtol=1e-12, err_msg=name)
     draws = [kind.sample(l, np.random.default_rng(3)) for kind in (learned, given)]
     np.testing.assert_allclose(*draws, rtol=1e-12)
-    assert given.parameters() == {} and given.on({}) is given
+    assert given.parameters() == {} and given.over({}) is given
 
 
 @pytest.mark.mathematics
@@ -565,7 +565,7 @@ def test_fields_that_are_arrays_are_parameters_and_the_others_are_settings():
     assert list(likelihood.parameters()) == ["likelihood.bias"]
     assert likelihood.parameters()["likelihood.bias"] is likelihood.bias
     assert likelihood.settings() == {"name": "poisson", "unit": 2.0}
-    other = likelihood.on({"likelihood.bias": block})
+    other = likelihood.over({"likelihood.bias": block})
     assert other.bias is block and other.unit == 2.0
     assert not likelihood.bias.any()
     with pytest.raises(

@@ -23,7 +23,7 @@ from .inputs import (
     arithmetic_of,
     check_not_read,
     free_path,
-    moved_data,
+    load_moved_data,
     refusals,
     say_if_gone_on,
 )
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         vae, mode = state.kept, state.settings["binarize"]
         check_not_read(out, args.data or state.settings["data"])
         if args.data is None:
-            parts = parts_of(find_data(state, moved_data(args, state)))
+            parts = parts_of(find_data(state, load_moved_data(args, state)))
         elif args.data in NAMED:
             parts = parts_of(binarize(load_data(args.data, args.data_dir), mode))
         elif args.data_dir is not None:

@@ -21,7 +21,7 @@ from ..runs.progress import Progress, duration, say_result
 from ..seeds import spawn_streams
 from ..training.evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
 from .arguments import Subparsers, add_command, add_moved_data, add_run, add_seed, whole
-from .inputs import arithmetic_of, moved_data, refusals
+from .inputs import arithmetic_of, load_moved_data, refusals
 
 EVALUATE = """\
 Estimate what the model of a run is worth on images that it was not trained on: log p(x) by
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         state = open_run(Path(args.run))
         settings, vae = state.settings, state.kept
         name = args.data or settings["data"]
-        data = find_data(state, moved_data(args, state))
+        data = find_data(state, load_moved_data(args, state))
         images = data.test if args.on == "test" else data.validation
         if images is None:
             raise ValueError(f"--on validation: {args.run} was trained without --validation")

@@ -26,7 +26,7 @@ from .arguments import (
     add_run,
     whole,
 )
-from .inputs import arithmetic_of, free_path, moved_data, refusals, say_if_gone_on
+from .inputs import arithmetic_of, free_path, load_moved_data, refusals, say_if_gone_on
 
 EXPLORE = """\
 Write one HTML file with the decoder of a run inside, which needs no network and nothing else:
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         if args.no_points:
             name, shown = name_of(settings), vae.sample(200, rng=0)
         else:
-            data = find_data(state, moved_data(args, state))
+            data = find_data(state, load_moved_data(args, state))
             n = len(data.train)
             # Evenly taken: a file may be sorted by label.
             rows = np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(int)

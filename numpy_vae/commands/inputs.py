@@ -102,7 +102,7 @@ def check_not_read(out: Path, source: str) -> None:
         raise ValueError(f"--out {out} is the file that the images come from, must be another file")
 
 
-def moved_data(args: argparse.Namespace, state: State) -> Dataset | None:
+def load_moved_data(args: argparse.Namespace, state: State) -> Dataset | None:
     """Return the data of a run where --data or --data-dir says that they are now."""
     if args.data is None and args.data_dir is None:
         return None

@@ -12,7 +12,7 @@ from ..runs.images import draw_figures, find_data
 from ..runs.owned import OwnFiles
 from ..runs.progress import say
 from .arguments import Subparsers, add_command, add_image_shape, add_moved_data, add_run, path
-from .inputs import check_drawing, moved_data, refusals, say_if_gone_on
+from .inputs import check_drawing, load_moved_data, refusals, say_if_gone_on
 
 PLOT = """\
 Draw the figures of a run: the training curves, reconstruction and KL apart; reconstructions of test
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     with refusals():
         check_drawing()
         state = open_run(Path(args.run))
-        data = find_data(state, moved_data(args, state), args.image_shape)
+        data = find_data(state, load_moved_data(args, state), args.image_shape)
         folder = Path(args.run, "figures") if args.out is None else Path(args.out)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file, must be a folder")

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         say_result("\nnumpy-vae study NAME runs one; its page is docs/study/NUMBER-NAME.md")
         return 0
     with refusals():
-        studies = chosen(args.names)
+        studies = choose_studies(args.names)
         figures = figure_paths(Path(args.out), studies, overwrite=args.overwrite)
         setting = setting_of(args.data, args.seed, args.data_dir, studies)
         if figures:
@@ -124,7 +124,7 @@ def answer(
     return all(held)
 
 
-def chosen(names: Sequence[str]) -> list[Study]:
+def choose_studies(names: Sequence[str]) -> list[Study]:
     """Return the studies of these names, each once, in the order of the pages."""
     from ..study import STUDIES
 

@@ -26,7 +26,7 @@ from .arguments import (
     image_shape,
     path,
 )
-from .inputs import UsageError, check_drawing, make_model, moved_data, one_line, refusals
+from .inputs import UsageError, check_drawing, load_moved_data, make_model, one_line, refusals
 
 HIDDEN, LATENT = (400,), 20
 RESUMED_WITH = (
@@ -123,8 +123,7 @@ def begin(args: argparse.Namespace) -> Run:
         raise ValueError("--overwrite applies to --out, and no --out is given")
     recipe, seed = recipe_of(args), args.seed or 0
     data = shape_images(load_data(args.data or "digits", args.data_dir), args.image_shape)
-    rng = spawn_streams(seed).initialisation
-    vae = make_model(args, data.train.shape[1], HIDDEN, LATENT, rng)
+    vae = make_model(args, data.train.shape[1], HIDDEN, LATENT, spawn_streams(seed).initialisation)
     return Run.begin(args.out, vae, data, recipe, seed=seed, overwrite=bool(args.overwrite))
 
 
@@ -134,7 +133,7 @@ def resume(args: argparse.Namespace) -> Run:
     if others := [name for name in given if name not in RESUMED_WITH]:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise ValueError(f"--resume is given with {named}: the settings of a run are its own")
-    data = moved_data(args, open_run(Path(args.resume)))
+    data = load_moved_data(args, open_run(Path(args.resume)))
     return Run.resume(
         args.resume, data, epochs=args.epochs, patience=args.patience, threads=args.threads
     )
@@ -155,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
                 raise UsageError(one_line(error)) from None
             except KeyboardInterrupt:
                 progress.clear()
-                complain(f"interrupted; {standing(run)}")
+                complain(f"interrupted; {describe_standing(run)}")
             if run.is_kept and run.history:
                 report(run, run.finish(), progress)
     except (FloatingPointError, MemoryError, OSError) as error:
@@ -163,12 +162,13 @@ def run(args: argparse.Namespace) -> int:
         what = one_line(error)
         if isinstance(error, FloatingPointError):
             what = f"training stopped at {what} (a smaller --lr may help)"
-        complain(f"numpy-vae train: error: {what}{f'; {standing(run)}' if run.is_kept else ''}")
+        where = f"; {describe_standing(run)}" if run.is_kept else ""
+        complain(f"numpy-vae train: error: {what}{where}")
         return 1
     return 130 if progress.interrupted or run.interrupted else 0
 
 
-def standing(run: Run) -> str:
+def describe_standing(run: Run) -> str:
     """Return where a run that has stopped stands, by what is on the disk."""
     if not run.is_kept:
         return f"{run.folder} holds no run that can be read"

@@ -41,7 +41,7 @@ def _tiles(images: ArrayLike, grid: Shape, image_shape: Shape, value_range: Rang
     pixels, which is what a prime D gives, becomes a bar code.
     """
     block = math.ceil(max(np.multiply(grid, image_shape)) / MOST)
-    tiles = [_averaged(np.clip(x, *value_range), image_shape, block) for x in np.asarray(images)]
+    tiles = [_shrink(np.clip(x, *value_range), image_shape, block) for x in np.asarray(images)]
     x = np.stack(tiles)
     if image_shape[0] == 1:
         x = x.repeat(min(40, math.ceil(x.shape[2] / 4)), axis=1)
@@ -49,7 +49,7 @@ def _tiles(images: ArrayLike, grid: Shape, image_shape: Shape, value_range: Rang
     return x.repeat(zoom, axis=1).repeat(zoom, axis=2)
 
 
-def _averaged(x: Array, image_shape: Shape, block: int) -> Array:
+def _shrink(x: Array, image_shape: Shape, block: int) -> Array:
     """Average an image (D,) over blocks, as (H, W); a side no longer than a block is kept."""
     image = x.astype(np.float64).reshape(image_shape)
     for axis, side in enumerate(image_shape):

@@ -116,7 +116,7 @@ def save_figures(
         ("latent_factors", "Test images in the latent plane, by what they were drawn from",
          factors and latent_dim == 2, (11, 5.2), lambda f: _latent_factors(f, mu, factors)),
     ]  # fmt: skip
-    name, paths = _named(data.name, values), []
+    name, paths = _name_range(data.name, values), []
     for stem, title, possible, size, draw in table:
         if possible:
             paths.append(Path(folder) / f"{stem}.{format}")
@@ -137,7 +137,7 @@ def save_samples(
     check_choice("format", path.suffix.removeprefix("."), FORMATS)
     values = value_range(images)
     _write(
-        path, "Samples from the prior", _named(name, values),
+        path, "Samples from the prior", _name_range(name, values),
         lambda f: plots.plot_samples(images, image_shape, f.subplots(), values), write,
     )  # fmt: skip
 
@@ -166,7 +166,7 @@ def write_figure(figure: Figure, path: Path, write: Write) -> None:
         figure.savefig(stream, format=format, dpi=dpi, metadata=UNDATED.get(format))
 
 
-def _named(name: str, values: tuple[float, float]) -> str:
+def _name_range(name: str, values: tuple[float, float]) -> str:
     """Return what a title says of the data: their name, and black and white if not 0 and 1."""
     glyphs = get_font(findfont("DejaVu Sans")).get_charmap()  # matplotlib's own, of Latin and Greek
     name = "".join(c if ord(c) in glyphs else "?" for c in name)

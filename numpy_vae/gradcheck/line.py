@@ -97,7 +97,7 @@ class Line:
         self.scale = max(1.0, root_mean_square(block.point))  # of θ along v
         self.size = block.rms  # of g along such lines, which an error is measured against
 
-    def moved(self, point: Arrays, t: complex) -> Arrays:
+    def move(self, point: Arrays, t: complex) -> Arrays:
         """θ + t v."""
         array = np.array(point[self.name])
         array[self.where] += t * self.v
@@ -109,7 +109,7 @@ class Line:
 
     def at(self, t: float) -> float:
         """f(θ + t v)."""
-        return self.f(self.moved(self.f.point, t))
+        return self.f(self.move(self.f.point, t))
 
     def along(self, arrays: Arrays) -> float:
         """The same, as a function of the array t."""
@@ -117,7 +117,7 @@ class Line:
 
     def complex_derivative(self, point: Arrays | None = None) -> float:
         """Im f(θ + i h v) / h; NaN when f does not accept complex arrays."""
-        moved = self.moved(point or self.f.complex_point, 1j * COMPLEX_STEP)
+        moved = self.move(point or self.f.complex_point, 1j * COMPLEX_STEP)
         return self.f.imaginary(moved) / COMPLEX_STEP
 
     def complex_scatter(self) -> float:

@@ -73,7 +73,7 @@ def check_usable(folder: Path) -> None:
     """Raise OSError if the folder of a run is not writable or its files.json is damaged."""
     check_writable(folder)
     check_writable(folder / "figures")
-    OwnFiles(folder).listed()
+    OwnFiles(folder).read_list()
 
 
 def _fresh(name: str) -> Path:

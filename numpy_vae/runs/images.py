@@ -61,13 +61,13 @@ def shape_images(data: Dataset, asked: tuple[int, int] | None) -> Dataset:
     own = data.image_shape
     if asked is not None and check_image_shape(asked, data.train.shape[1]) != (own or asked):
         raise ValueError(
-            f"--image-shape is {times(asked)}, must be {times(own)}, the shape of the images of "
-            f"--data {data.name}"
+            f"--image-shape is {format_shape(asked)}, must be {format_shape(own)}, the shape of "
+            f"the images of --data {data.name}"
         )
     return data if asked is None else replace(data, image_shape=asked)
 
 
-def times(image_shape: tuple[int, int] | None) -> str:
+def format_shape(image_shape: tuple[int, int] | None) -> str:
     """Return a shape such as 8x8."""
     return "x".join(map(str, image_shape or ()))
 
@@ -77,8 +77,8 @@ def check_image_shape(image_shape: tuple[int, int], data_dim: int) -> tuple[int,
     height, width = image_shape
     if height * width != data_dim:
         raise ValueError(
-            f"--image-shape is {times(image_shape)}, of {height * width} pixels, must be of the "
-            f"{data_dim} of an image"
+            f"--image-shape is {format_shape(image_shape)}, of {height * width} pixels, must be of "
+            f"the {data_dim} of an image"
         )
     return image_shape
 

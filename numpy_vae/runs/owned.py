@@ -42,7 +42,7 @@ class OwnFiles:
         self.folder, self.overwrite = folder, overwrite
         self.kept: set[Path] = set()
 
-    def listed(self) -> dict[str, dict[str, Any]]:
+    def read_list(self) -> dict[str, dict[str, Any]]:
         """Return the list, which is empty where there is none; raise OSError if it is damaged."""
         import json
 
@@ -69,11 +69,11 @@ class OwnFiles:
         except OSError:  # a file that we may not even read
             return False
         # The list after the file: another command may replace both, the list first.
-        return digest in self.listed().get(self._name(path) or "", {}).get("sha256", ())
+        return digest in self.read_list().get(self._name(path) or "", {}).get("sha256", ())
 
     def check_free(self, path: Path) -> None:
         """Raise FileExistsError if `path` holds a file that may not be replaced."""
-        self.listed()  # raises now if files.json is damaged
+        self.read_list()  # raises now if files.json is damaged
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "not a file, must be one", str(path))
         if self.overwrite or not os.path.lexists(path) or self.is_own(path):
@@ -121,7 +121,7 @@ class OwnFiles:
 
     def remove_stale(self, model: str) -> list[str]:
         """Remove the run's own files that show another model; return their names."""
-        shows = {name: entry.get("model") for name, entry in self.listed().items()}
+        shows = {name: entry.get("model") for name, entry in self.read_list().items()}
         stale = [name for name, shown in shows.items() if shown not in (model, None)]
         if not stale:
             return []
@@ -152,7 +152,7 @@ class OwnFiles:
                 lock(handle, wait=True)
                 # If not, another command replaced the list while this one waited.
                 if _is_at(handle, path):
-                    listed = self.listed()
+                    listed = self.read_list()
                     yield listed
                     write_text(path, json.dumps(listed, indent=1) + "\n")
                     return

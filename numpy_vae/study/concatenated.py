@@ -62,7 +62,7 @@ class OneHead(Network):
 
     def __init__(self, params: Params, activation: Activation, likelihood: Likelihood) -> None:
         super().__init__(params, activation, likelihood)
-        self.head = Dense.on(params, "heads")
+        self.head = Dense.over(params, "heads")
 
     def heads(self, h: Array) -> tuple[Array, Array]:
         """[mu | logvar] = h W + b, cut in halves."""

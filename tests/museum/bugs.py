@@ -600,9 +600,10 @@ BUGS = (
         COMMON,
         plant(
             "layers",
-            "np.matmul(rows(x).T, rows(dy), out=grad.W)  # (n, B) (B, m)\n"
-            "        rows(dy).sum(axis=0, out=grad.b)",
-            "grad.W[:] += rows(x).T @ rows(dy)\n        grad.b[:] += rows(dy).sum(axis=0)",
+            "np.matmul(flatten_samples(x).T, flatten_samples(dy), out=grad.W)  # (n, B) (B, m)\n"
+            "        flatten_samples(dy).sum(axis=0, out=grad.b)",
+            "grad.W[:] += flatten_samples(x).T @ flatten_samples(dy)\n"
+            "        grad.b[:] += flatten_samples(dy).sum(axis=0)",
         ),
         "test_layers.py::test_backward_assigns_and_does_not_accumulate",
         PURITY,
@@ -615,8 +616,8 @@ BUGS = (
         COMMON,
         plant(
             "layers",
-            "rows(dy).sum(axis=0, out=grad.b)",
-            "rows(dy).mean(axis=0, out=grad.b)",
+            "flatten_samples(dy).sum(axis=0, out=grad.b)",
+            "flatten_samples(dy).mean(axis=0, out=grad.b)",
         ),
         "test_layers.py::test_dense_gradients",
         GRADIENT,
@@ -627,7 +628,7 @@ BUGS = (
         "weights-not-transposed",
         "dx = dy W, without the transposition.",
         COMMON,
-        plant("layers", "rows(dy) @ self.W.T", "rows(dy) @ self.W"),
+        plant("layers", "flatten_samples(dy) @ self.W.T", "flatten_samples(dy) @ self.W"),
         "test_layers.py::test_dense_gradients",
         ALL,
         "Where all widths differ the product does not exist, and whatever calls backward fails.",
@@ -679,11 +680,11 @@ BUGS = (
         "joelgrus/joelnet, whose layers store their inputs",
         plant(
             "layers",
-            "y = rows(x) @ self.W\n",
+            "y = flatten_samples(x) @ self.W\n",
             "key = id(self.W), self.W.shape, x.shape, x.dtype\n"
             "        if key not in _OUTPUTS:\n"
-            "            _OUTPUTS[key] = rows(x) @ self.W\n"
-            "        y = np.matmul(rows(x), self.W, out=_OUTPUTS[key])\n",
+            "            _OUTPUTS[key] = flatten_samples(x) @ self.W\n"
+            "        y = np.matmul(flatten_samples(x), self.W, out=_OUTPUTS[key])\n",
             "class Activation(NamedTuple):",
             "_OUTPUTS = {}\n\n\nclass Activation(NamedTuple):",
         ),
@@ -972,8 +973,8 @@ BUGS = (
         COMMON,
         plant(
             "network",
-            'Trunk.on(params, "decoder", activation)',
-            'Trunk.on(params, "decoder", ACTIVATIONS["tanh"])',
+            'Trunk.over(params, "decoder", activation)',
+            'Trunk.over(params, "decoder", ACTIVATIONS["tanh"])',
             "from .layers import Activation,",
             "from .layers import ACTIVATIONS, Activation,",
         ),

@@ -8,11 +8,12 @@ no mutant's any more, or whose mutant a test kills, is an error.
 EQUIVALENT = {
     "params.Params.__init__: zip(shapes.items(), ends, ends[1:], strict=False)"
     " -> zip(shapes.items(), ends, ends[1:])": "False is what zip takes by default",
-    "layers.rows: x.reshape(-1, x.shape[-1])"
+    "layers.flatten_samples: x.reshape(-1, x.shape[-1])"
     " -> x.reshape(-2, x.shape[-1])": "NumPy infers a length that is negative, whichever it is",
     "network.Network.backward_inputs: dtarget.reshape(-1, *t.x.shape)"
     " -> dtarget.reshape(-2, *t.x.shape)": "NumPy infers a length that is negative",
-    "layers.rows: x.ndim == 2 -> x.ndim == -2": "time only: a matrix gets the shape that it has",
+    "layers.flatten_samples: x.ndim == 2"
+    " -> x.ndim == -2": "time only: a matrix gets the shape that it has",
     "layers.Dense.forward: x.ndim == 2 -> x.ndim == -2": "time only: the shape that it has",
     "layers.Dense.backward: x.ndim == 2 -> x.ndim == -2": "time only: the shape that it has",
     "layers.Trunk.backward_params: i > 0"
@@ -28,7 +29,7 @@ EQUIVALENT = {
     "likelihood.Likelihood.settings: {'name': self.name} | {n: v for n, v in pairs if not"
     " isinstance(v, np.ndarray)} -> {n: v for n, v in pairs if not isinstance(v, np.ndarray)}"
     " | {'name': self.name}": "the order of the settings is nobody's, and no field is called name",
-    "likelihood.Likelihood.on: block.split('.')[-1]"
+    "likelihood.Likelihood.over: block.split('.')[-1]"
     " -> block.split('.')[1]": "the name of a block of a likelihood has one dot",
     "likelihood.ContinuousBernoulli.sample: l > 0"
     " -> l >= 0": "at l = 0 x is uniform, and so is 1 - x",
@@ -75,9 +76,9 @@ EQUIVALENT = {
     " -> array.astype(self._params.dtype, copy=True)": "memory only: as above",
     "vae.VAE.settings: {name: getattr(self, name) for name in SETTINGS} | own"
     " -> own | {name: getattr(self, name) for name in SETTINGS}": "no name is in both",
-    "vae._checked: zip(names, dterms, (shape, shape[-1:], shape), strict=True)"
+    "vae._check_terms: zip(names, dterms, (shape, shape[-1:], shape), strict=True)"
     " -> zip(names, dterms, (shape, shape[-1:], shape))": "a Terms has three fields",
-    "vae._checked: zip(names, dterms, (shape, shape[-1:], shape), strict=True)"
+    "vae._check_terms: zip(names, dterms, (shape, shape[-1:], shape), strict=True)"
     " -> zip(names, dterms, (shape, shape[-1:], shape), strict=False)": "as above",
     "optim.burda: 3280 * share + 1e-06"
     " -> 3280 * share + 2e-06": "more than a rounding, less than a step: so are both",
