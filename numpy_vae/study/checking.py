@@ -34,6 +34,7 @@ from ..gradcheck.model import clearance, function_of, gradient_of, randomise
 from ..likelihood import Bernoulli
 from ..network import Network
 from ..params import Array, Params
+from ..seeds import spawn
 from ..vae import VAE
 from .report import Claim, Column, Setting, Study, Table, columns
 
@@ -167,7 +168,7 @@ def draw_point(rng: np.random.Generator, activation: str) -> tuple[VAE, Array, A
 
 def run(setting: Setting) -> Found:
     """Measure the errors of differences, then ask the checks about kinks and bugs."""
-    steps, kinks, bugs, draws = np.random.default_rng(setting.seed).spawn(4)
+    steps, kinks, bugs, draws = spawn(setting.seed, 4)
     return Found(errors(steps), *straddle(kinks), judge(bugs), monte_carlo(draws))
 
 

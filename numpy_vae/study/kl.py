@@ -36,7 +36,7 @@ from ..data.binarize import batch
 from ..data.dataset import Dataset
 from ..optim import Adam
 from ..params import Array
-from ..seeds import spawn_streams
+from ..seeds import spawn, spawn_streams
 from ..vae import VAE
 from .linear import linear_optimum
 from .report import Claim, Column, Setting, Study, Table, columns
@@ -116,7 +116,7 @@ def run(setting: Setting) -> Found:
     """Evaluate, integrate and draw; train once as it should be, and once with the sign flipped."""
     data = setting.images(2500 if setting.quick else 60_000, 500)
     hidden, latent, epochs = (100, 8, 15) if setting.quick else (200, 20, 3)
-    draws, pixels, plain = np.random.default_rng(setting.seed).spawn(3)
+    draws, pixels, plain = spawn(setting.seed, 3)
     vae = VAE(data.train.shape[1], (hidden,), latent, rng=setting.seed)
     train_and_test(vae, data, epochs=epochs, lr=2e-3, seed=setting.seed)
     x = batch(data.test, slice(100), pixels=pixels)
