@@ -1,8 +1,8 @@
-"""What a seed means: each stream of random numbers that is drawn from it, by name.
+"""What a seed means: the streams of random numbers derived from it, by name.
 
-A run spawns six streams from its seed, one for each thing that is drawn. A draw added to one of
-them never shifts another. Those of the held-out images start anew at each evaluation, so that two
-models, or two epochs, are compared on the same numbers.
+A run spawns six streams from its seed, one for each random quantity. A draw added to one of them
+never shifts another. The held-out streams restart at each evaluation, so that two models, or two
+epochs, are compared on the same numbers.
 
 Two things are the same for all runs, whatever their seed: which images are set aside for testing
 or validation, so that no test image of one run is a training image of another; and the pixels of
@@ -48,7 +48,7 @@ def spawn(rng: np.random.Generator | int | None, n: int) -> list[np.random.Gener
 
 
 def split_order(n: int) -> NDArray[np.intp]:
-    """Return the order of n images by which some are set aside: a permutation, (n,)."""
+    """Return a fixed permutation of n images, (n,), which says what is held out."""
     return np.random.default_rng(_SPLIT).permutation(n)
 
 

@@ -105,7 +105,7 @@ def test_the_images_are_encoded_as_the_model_was_trained_on_them(folder, mode):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none"], "none is no run, must be a directory with checkpoint.npz"),
+        (["none"], "none is not a run directory: it has no checkpoint.npz"),
         (["run", "--data", "gone.npy"], "gone.npy: No such file or directory"),
         (["run", "--data", "wide.npy"], "the images have 30 pixels, must have 20 as in"),
         (["run", "--data", "high.npy"], "--data high.npy"),

@@ -100,7 +100,7 @@ def test_evaluate_finds_data_that_have_moved(run, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none"], "none is no run, must be a directory with checkpoint.npz"),
+        (["none"], "none is not a run directory: it has no checkpoint.npz"),
         (["run", "--images", "11"], "--images is 11, must be a whole number from 1 to 10"),
         (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
         (

@@ -131,7 +131,7 @@ def test_grey_values_beyond_0_and_1_are_shown_between_their_own(folder, shown):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none"], "none is no run, must be a directory with checkpoint.npz"),
+        (["none"], "none is not a run directory: it has no checkpoint.npz"),
         (["run", "--dims", "1,4"], "--dims is 1,4, must be from 1 to 3"),
         (["run", "--dims", "2,2"], "argument --dims: '2,2' must be the numbers of two latent dim"),
         (["run", "--dims", "0,1"], "argument --dims: '0,1' must be the numbers of two latent dim"),

@@ -164,7 +164,7 @@ def test_images_that_have_moved_are_found(run, shown):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none"], "none is no run, must be a directory with checkpoint.npz"),
+        (["none"], "none is not a run directory: it has no checkpoint.npz"),
         (["torn"], "torn/checkpoint.npz: "),
         (["gone"], "the run was trained on gone.npy, which is not there; --data FILE, or data"),
         (["run", "--data", "wide.npy"], "the images have 30 pixels, must have 20 as in the run"),

@@ -73,10 +73,10 @@ def test_a_run_needs_no_data_to_be_sampled_and_any_shape_will_do(run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none"], "none is no run, must be a directory with checkpoint.npz"),
+        (["none"], "none is not a run directory: it has no checkpoint.npz"),
         (
             ["none", "--out", "deep/a.npz"],
-            "none is no run, must be a directory with checkpoint.npz",
+            "none is not a run directory: it has no checkpoint.npz",
         ),
         (["run", "--out", "new.gif"], "--out is new.gif, must end in .npz, .png, .pdf, .svg"),
         (["run", "--out", "run/checkpoint.npz", "--overwrite"], "is a part of the run, must be an"),

@@ -109,7 +109,7 @@ def test_a_run_is_replaced_only_when_asked(folder, capsys):
     before = (folder / "out/checkpoint.npz").read_bytes()
     assert train("--epochs", "1", "--out", "out", "--seed", "9") == 2
     error = capsys.readouterr().err
-    assert "out already holds a run; overwrite replaces it" in error
+    assert "out already holds a run: go on with it by --resume" in error
     assert (folder / "out/checkpoint.npz").read_bytes() == before
     # Neither is it lost to arguments that cannot work.
     assert train("--out", "out", "--overwrite", "--batch-size", "9999") == 2

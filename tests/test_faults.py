@@ -293,7 +293,7 @@ def test_a_pipe_is_refused_and_not_waited_for(run, capsys):
         capsys, "train", "--data", "pipe.npy"
     )
     assert "pipe.npy: a pipe" in refusal(capsys, "encode", "run", "--data", "pipe.npy")
-    assert "is no run" in refusal(capsys, "evaluate", ".")
+    assert "is not a run directory" in refusal(capsys, "evaluate", ".")
     with pytest.raises(ValueError, match="a pipe or a device"):
         mnist.read_idx("pipe.npy")
 

@@ -817,7 +817,7 @@ def test_fit_stops_early_and_reports(digits, scripted, aside):
 
 def test_a_best_epoch_and_patience_need_a_validation_set(digits):
     vae, data = small(), split_validation(digits, 100)
-    with pytest.raises(ValueError, match=r"^best is chosen by the validation set, and validatio"):
+    with pytest.raises(ValueError, match=r"^best is given, and needs a validation set"):
         fit(vae, digits, epochs=1, best=Best(vae.params))
     with pytest.raises(ValueError, match=r"^patience is 3, must be None where validation is 0"):
         fit(vae, digits, epochs=1, patience=3)

@@ -124,7 +124,7 @@ def test_a_run_can_be_made_longer(folder, capsys):
     assert load_checkpoint("short/checkpoint.npz").settings["epochs"] == 40
     capsys.readouterr()
     assert main(["train", "--resume", "short", "--epochs", "39"]) == 2
-    assert "epochs is 39, must be at least 40: so many are behind" in capsys.readouterr().err
+    assert "epochs is 39, must be at least 40, which are trained" in capsys.readouterr().err
 
 
 def test_early_stopping_keeps_the_best_epoch_and_says_so(folder, capsys):
@@ -177,13 +177,13 @@ def test_images_that_have_moved_are_found_and_others_refused(folder, dies_after,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "nowhere is no run, must be a directory with checkpoint.npz"),
+        (["nowhere"], "nowhere is not a run directory: it has no checkpoint.npz"),
         (["out", "--lr", "0.1"], "is given with --lr: the settings of a run are its own"),
         (["out", "--latent", "20"], "is given with --latent: the settings of a run are its own"),
-        (["out", "--epochs", "1"], "epochs is 1, must be at least 2: so many are behind"),
+        (["out", "--epochs", "1"], "epochs is 1, must be at least 2, which are trained"),
         (["warm", "--epochs", "3"], "warmup is 9, must be a whole number from 0 to 3"),
         (["out", "--patience", "3"], "patience is 3, must be None where validation is 0"),
-        (["cosine", "--epochs", "9"], "epochs is 9, must be 2: the schedule cosine of cosine"),
+        (["cosine", "--epochs", "9"], "epochs is 9, must be 2: the cosine schedule of cosine"),
         (["damaged"], "damaged/checkpoint.npz: not a readable .npy or .npz file"),
         (["foreign"], "foreign/checkpoint.npz: holds no model settings"),
         (["newer"], "newer/checkpoint.npz: not a checkpoint (its version is 5, must be 3 or 4)"),

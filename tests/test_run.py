@@ -18,6 +18,7 @@ from numpy_vae.runs.checkpoint import load_checkpoint
 from numpy_vae.runs.directory import open_run
 from numpy_vae.seeds import spawn_streams
 from numpy_vae.training.recipe import Recipe
+from numpy_vae.training.state import Record
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -127,7 +128,7 @@ def test_arrays_that_are_no_file_are_given_again():
     begin("whole", data=data).train()
     run = begin("stopped", replace(RECIPE, epochs=2, warmup=2, schedule="constant"), data)
     run.train()
-    with pytest.raises(ValueError, match=r"^the run was trained on mine, which is not there"):
+    with pytest.raises(ValueError, match=r"^the run was trained on arrays called mine, which are"):
         Run.resume("stopped")
     other = replace(data, test=data.test[:5])
     with pytest.raises(ValueError, match=r"mine does not hold the images that the run was train"):
@@ -136,15 +137,45 @@ def test_arrays_that_are_no_file_are_given_again():
     assert open_run(Path("stopped")).settings["threads"] == 1  # not before it trains
 
 
+def test_a_name_is_not_taken_for_a_source():
+    data = replace(load_array("small.npy"), name="mnist", source=None)
+    begin("run", data=data).train()
+    assert json.loads(Path("run/config.json").read_text())["data"] is None
+    with pytest.raises(ValueError, match=r"^the run was trained on arrays called mnist, which are"):
+        Run.resume("run")
+    assert main(["evaluate", "run", "--samples", "1", "--data", "small.npy"]) == 0
+    assert main(["sample", "run"]) == main(["encode", "run", "--data", "small.npy"]) == 0
+
+
+def test_a_run_cut_short_is_not_called_stopped_early():
+    recipe = replace(RECIPE, evaluate_every=1, patience=1, epochs=50, schedule="constant")
+
+    def report(event):
+        if isinstance(event, Record):
+            raise KeyboardInterrupt
+
+    run = begin("run", recipe)
+    with pytest.raises(ValueError, match=r"^run has no whole epoch yet: train it first"):
+        run.finish()
+    with pytest.raises(KeyboardInterrupt):
+        run.train(report)
+    assert [run.finish()[name] for name in ("interrupted", "stopped_early")] == [True, False]
+    run = Run.resume("run")  # and now from another process
+    assert [run.finish()[name] for name in ("interrupted", "stopped_early")] == [True, False]
+    run.train()
+    assert len(run.history) < 50
+    assert [run.finish()[name] for name in ("interrupted", "stopped_early")] == [False, True]
+
+
 def test_a_run_that_another_has_written_is_not_written_over():
     begin("run", replace(RECIPE, epochs=2)).train()
     one, two = (Run.resume("run", epochs=2) for _ in range(2))
     one.train()
-    with pytest.raises(ValueError, match=r"^run was written by another process meanwhile"):
+    with pytest.raises(ValueError, match=r"^run has changed since this run was read"):
         two.train()
     three = begin("new")
     begin("new").train()
-    with pytest.raises(ValueError, match=r"^new was written by another process meanwhile"):
+    with pytest.raises(ValueError, match=r"^new has changed since this run was read"):
         three.train()
     three = begin("new", overwrite=True)
     three.train()
@@ -152,7 +183,7 @@ def test_a_run_that_another_has_written_is_not_written_over():
 
 def test_what_does_not_go_together_is_refused():
     small = load_array("small.npy")
-    with pytest.raises(ValueError, match=r"^data are split already, must be whole"):
+    with pytest.raises(ValueError, match=r"^data has a validation set already"):
         begin("run", data=split_validation(small, 10))
     with pytest.raises(ValueError, match=r"^batch_size is 41, must be a whole number from 1 to 40"):
         begin("run", replace(RECIPE, batch_size=41))
@@ -160,9 +191,9 @@ def test_what_does_not_go_together_is_refused():
     with pytest.raises(ValueError, match=r"^seed is -1, must be a whole number from 0 to"):
         Run.begin("run", VAE(20, (7,), 2), small, seed=-1)
     begin("run").train()
-    with pytest.raises(ValueError, match=r"^epochs is 7, must be 6: the schedule cosine of run"):
+    with pytest.raises(ValueError, match=r"^epochs is 7, must be 6: the cosine schedule of run"):
         Run.resume("run", epochs=7)
-    with pytest.raises(ValueError, match=r"already holds a run; overwrite replaces it$"):
+    with pytest.raises(ValueError, match=r"already holds a run: go on with it by --resume"):
         begin("run")
 
 

@@ -94,7 +94,7 @@ def test_a_checkpoint_of_something_else_makes_no_run(folder):
 def test_a_run_is_not_replaced_unasked(folder):
     save_state("out")
     before = content(folder)
-    with pytest.raises(ValueError, match="out already holds a run; overwrite replaces it"):
+    with pytest.raises(ValueError, match="out already holds a run: go on with it by --resume"):
         create("out")
     create("out", overwrite=True)
     assert content(folder) == before  # not yet
@@ -189,7 +189,7 @@ def test_a_run_that_cannot_be_written_is_found_out_before_the_work(folder, figur
 
 def test_what_is_no_run_is_refused(folder):
     (folder / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"^empty is no run, must be a directory with checkpoint"):
+    with pytest.raises(ValueError, match=r"^empty is not a run directory: it has no checkpoint"):
         open_run(Path("empty"))
     vae = VAE(5, (), 1, rng=0)
     state = State(vae, Adam(vae.params), spawn_streams(0), [], settings={"data": "digits"})

@@ -1,1 +1,1 @@
-"""The commands of the command line: a file for each, what it takes and what it does."""
+"""The commands of the command line, a file for each; what they share: `arguments`, `inputs`."""

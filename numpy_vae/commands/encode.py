@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         out = free_path(own, args.out, "latents.npz", [".npz"])
         state = open_run(own.folder)
         vae, mode = state.kept, state.settings["binarize"]
-        check_not_read(out, args.data or state.settings["data"])
+        check_not_read(out, args.data or state.settings["data"] or "")
         if args.data is None:
             parts = parts_of(find_data(state, load_moved_data(args, state)))
         elif args.data in NAMED:

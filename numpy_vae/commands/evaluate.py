@@ -16,7 +16,7 @@ from ..checks import check_whole
 from ..data.mapped import Images, chunks, subset
 from ..likelihood import check_values
 from ..runs.directory import open_run
-from ..runs.images import find_data
+from ..runs.images import find_data, name_of
 from ..runs.progress import Progress, duration, say_result
 from ..seeds import spawn_streams
 from ..training.evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     with refusals():
         state = open_run(Path(args.run))
         settings, vae = state.settings, state.kept
-        name = args.data or settings["data"]
+        name = args.data or settings["data"] or name_of(settings)
         data = find_data(state, load_moved_data(args, state))
         images = data.test if args.on == "test" else data.validation
         if images is None:

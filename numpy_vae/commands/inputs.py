@@ -98,7 +98,7 @@ def say_if_gone_on(state: State, own: OwnFiles, out: Path) -> None:
 
 def check_not_read(out: Path, source: str) -> None:
     """Raise ValueError if the output file is the file that the images come from."""
-    if out.exists() and Path(source).exists() and out.samefile(source):
+    if source and out.exists() and Path(source).exists() and out.samefile(source):
         raise ValueError(f"--out {out} is the file that the images come from, must be another file")
 
 

@@ -1,10 +1,11 @@
 """Images in, minibatches out.
 
-dataset    a data set, its validation images, and the fingerprint by which a run knows it
+dataset    a data set, its validation images, and the hash that identifies it
 mnist      the MNIST files: found, downloaded, read
 arrays     your own arrays, from a .npy or .npz file
 digits     synthetic digits, drawn by NumPy
 binarize   four binarisations; minibatches
+load       any of them, by the name or file that --data takes
 mapped     images that stay on the disk
 """
 

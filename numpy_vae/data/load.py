@@ -9,7 +9,7 @@ from .dataset import Dataset
 from .digits import load_digits
 from .mnist import load_mnist
 
-NAMED = ("digits", "mnist")  # the data sets that are no files
+NAMED = ("digits", "mnist")  # the built-in data sets
 
 
 def load_data(name: str, data_dir: str | None = None) -> Dataset:

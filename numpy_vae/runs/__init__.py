@@ -1,7 +1,7 @@
-"""A training with a folder: what is written there, when, and by whom.
+"""Run directories: what is written to them, when, and by whom.
 
-run         begun, stopped, gone on with, finished
-images      the images of a run, found again and drawn
+run         a training run on disk: begin, resume, train, finish
+images      its images loaded again, its figures drawn
 checkpoint  the run in one file, to go on with
 directory   the folder, to look at
 owned       which of its files are its own, and may be replaced

@@ -56,7 +56,10 @@ def create_run(
         if content:
             open_run(folder)  # else it is the checkpoint of something else
             if not overwrite:
-                raise ValueError(f"{out} already holds a run; overwrite replaces it")
+                raise ValueError(
+                    f"{out} already holds a run: go on with it by --resume (Run.resume), or "
+                    "replace it with overwrite"
+                )
             if mine := OwnFiles(folder).not_own():
                 raise ValueError(
                     f"{out} holds {mine[0]}, which is not as the run wrote it: move or delete it"
@@ -156,7 +159,7 @@ def open_run(folder: Path) -> State:
     """Read the checkpoint of a run, whose settings name its data (ValueError, OSError)."""
     path = folder / CHECKPOINT
     if not path.is_file():
-        raise ValueError(f"{folder} is no run, must be a directory with {CHECKPOINT}")
+        raise ValueError(f"{folder} is not a run directory: it has no {CHECKPOINT}")
     found = load_checkpoint(path)
     try:
         _check_settings(found)
@@ -174,11 +177,8 @@ def _check_settings(state: State) -> None:
     check_whole("epochs", recipe.epochs, max(1, len(state.history)), MAX_EPOCHS)
     if (recipe.validation > 0) != (state.best is not None):
         raise ValueError("a validation set and a best epoch come together")
-    for name in "data", "fingerprint":
-        if not isinstance(settings[name], str):
-            raise ValueError(f"{name} is no text")
-    for name in "data_dir", "name":
-        if not isinstance(settings.get(name), str | None):
+    for name in "fingerprint", "data", "data_dir", "name":
+        if not isinstance(settings.get(name), str if name == "fingerprint" else str | None):
             raise ValueError(f"{name} is no text")
     check_choice("likelihood", settings["likelihood"], [state.vae.likelihood.name])
     check_whole("seed", settings["seed"], 0, MAX_SEED)

@@ -1,4 +1,4 @@
-"""The images of a run: found again, and drawn."""
+"""Load the images of a run again, and draw its figures."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def find_data(
     """
     settings = state.settings
     name = settings["data"]
+    if data is None and name is None:
+        raise ValueError(
+            f"the run was trained on arrays called {settings.get('name')}, which are in no file: "
+            "pass them to Run.resume(folder, data)"
+        )
     if data is None and name not in NAMED and not Path(name).exists():
         where = "which is not there; --data FILE, or data, says where it is"
         raise ValueError(f"the run was trained on {name}, {where}")
@@ -42,7 +47,8 @@ def find_data(
     check_width(data.train, state.vae)
     if fingerprint(data) != settings["fingerprint"]:
         raise ValueError(
-            f"{given} does not hold the images that the run was trained on, must be those of {name}"
+            f"{given} does not hold the images that the run was trained on, must be those of "
+            f"{name or settings.get('name')}"
         )
     data = replace(data, image_shape=shape_of(state, image_shape))
     return prepare(state.vae, data, Recipe.of(settings))
@@ -85,7 +91,7 @@ def check_image_shape(image_shape: tuple[int, int], data_dim: int) -> tuple[int,
 
 def name_of(settings: Mapping[str, Any]) -> str:
     """Return what the data of a run are called, without loading them."""
-    return settings.get("name") or Path(settings["data"]).stem
+    return str(settings.get("name") or Path(settings["data"]).stem)
 
 
 def shape_of(state: State, asked: tuple[int, int] | None) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A training with a folder: begun, stopped at any moment, gone on with, finished.
+"""A training run on disk: begin it, kill it at any moment, resume it, finish it.
 
     run = Run.begin("runs/mine", vae, data, Recipe(epochs=200, validation=5000, patience=20))
     run.train(report=Progress())                                     # and the machine goes down
@@ -8,8 +8,8 @@
     run.finish()                                                     # metrics.json, figures
 
 The checkpoint is written before the first step and after every epoch, whole or not at all. A run
-that was stopped and resumed ends with the same bits as one that never was (the clock apart), on the
-same machine and with as many threads and BLAS threads.
+that is killed and resumed ends with the same bits as one that was never stopped, times excepted, on
+the same machine and with the same number of threads and BLAS threads.
 """
 
 from __future__ import annotations
@@ -56,27 +56,26 @@ SHOWN = ("data", "binarize", "likelihood", "bound", "samples", "seed")  # in met
 
 
 class Run:
-    """A training and its folder. Made by `Run.begin` or `Run.resume`.
+    """A training and its folder, made by `Run.begin` or `Run.resume`.
 
     Attributes
     ----------
     folder : Path
     data : Dataset
-        As it is trained on: binarized, some images set aside.
-    recipe : Recipe
+        The data after binarization and the validation split.
     state : State
         Model, optimiser, streams, history and settings, as they are now. After an exception it is
-        that of the last whole epoch.
+        the state after the last whole epoch.
     removed : list of str
-        The run's own files that were removed, since they showed an older model.
+        The run's own files that were removed because they showed an older model.
     own : OwnFiles
-        Its `kept` are files that were not replaced, since they were not as the run wrote them.
+        `own.kept` lists files that were left alone because somebody has edited them.
     figures : list of Path
         Written by `finish`.
     """
 
-    def __init__(self, folder: Path, state: State, data: Dataset, recipe: Recipe) -> None:
-        self.folder, self.state, self.data, self.recipe = folder, state, data, recipe
+    def __init__(self, folder: Path, state: State, data: Dataset) -> None:
+        self.folder, self.state, self.data = folder, state, data
         self.own = OwnFiles(folder)
         self.removed: list[str] = []
         self.figures: list[Path] = []
@@ -90,18 +89,19 @@ class Run:
         cls, folder: str | os.PathLike[str] | None, vae: VAE, data: Dataset,
         recipe: Recipe = DEFAULTS, *, seed: int = 0, overwrite: bool = False,
     ) -> Self:  # fmt: skip
-        """Return a new run; nothing is written yet, but its folder is made.
+        """Return a new run and make its folder. `train` writes the first checkpoint.
 
         Parameters
         ----------
         folder : path or None
             New or empty; None takes a fresh one under runs/.
         vae : VAE
-            Trained in place.
+            Trained in place; after an exception use `run.vae`, which holds the last whole epoch.
         data : Dataset
-            The whole of it: the recipe says how many images are set aside.
+            Without a validation set: the recipe says how many images are set aside.
         seed : int
-            Of all that is drawn in training. (The weights are those that `vae` has.)
+            Of everything random in training. The initial weights come from `vae`; the command
+            builds it with ``rng=spawn_streams(seed).initialisation``.
         overwrite : bool
             Replace the run that `folder` holds, and what commands wrote beside it.
 
@@ -114,9 +114,10 @@ class Run:
 
         check_whole("seed", seed, 0, MAX_SEED)
         if data.validation is not None:
-            raise ValueError("data are split already, must be whole: the recipe has validation")
+            raise ValueError(
+                "data has a validation set already, must have none: the recipe sets images aside"
+            )
         seen = fingerprint(data)
-        source = data.source or data.name
         state, data = start_training(vae, data, recipe, seed)
         n, batch_size = len(data.train), recipe.batch_size
         batch_size = min(batch_size, n) if batch_size == Recipe.batch_size else batch_size
@@ -127,7 +128,7 @@ class Run:
         if "likelihood.logvar" in vae.params:
             variance = math.exp(vae.params["likelihood.logvar"][0])
         settings = {
-            "data": source,
+            "data": data.source,
             "data_dir": data.data_dir,
             "name": data.name,
             "fingerprint": seen,
@@ -147,9 +148,9 @@ class Run:
             "numpy": np.__version__,
             "python": platform.python_version(),
         }
-        file = None if source in NAMED else source
+        file = None if data.source in NAMED else data.source
         made = create_run(folder, data.name, overwrite=overwrite, data=file)
-        return cls(made, state._replace(settings=settings), data, recipe)
+        return cls(made, state._replace(settings=settings), data)
 
     @classmethod
     def resume(
@@ -162,14 +163,14 @@ class Run:
         ----------
         folder : path
         data : Dataset, optional
-            What it is trained on, where it is not a file, or the file has moved.
+            The training data: needed if they came from memory, or the file has moved.
         epochs, patience, threads : int, optional
-            In place of those of the run.
+            Override those of the run.
 
         Raises
         ------
         ValueError, OSError
-            If there is no run, the data are others, or a setting does not go with the run.
+            If the folder holds no run, the images differ, or a setting conflicts with the run.
         """
         folder = Path(folder)
         seen = _look(folder)
@@ -179,12 +180,12 @@ class Run:
             check_whole("epochs", epochs, 1, MAX_EPOCHS)
             if epochs < len(state.history):
                 raise ValueError(
-                    f"epochs is {epochs}, must be at least {len(state.history)}: so many are behind"
+                    f"epochs is {epochs}, must be at least {len(state.history)}, which are trained"
                 )
             if recipe.schedule != "constant" and epochs != recipe.epochs:
                 raise ValueError(
-                    f"epochs is {epochs}, must be {recipe.epochs}: the schedule {recipe.schedule} "
-                    f"of {folder} was laid out for as many"
+                    f"epochs is {epochs}, must be {recipe.epochs}: the {recipe.schedule} schedule "
+                    f"of {folder} was planned for as many"
                 )
         recipe = replace(
             recipe,
@@ -194,17 +195,22 @@ class Run:
         )
         settings = {**state.settings, **asdict(recipe)}
         if data is not None:
-            settings |= {"data": data.source or data.name, "data_dir": data.data_dir}
+            settings |= {"data": data.source, "data_dir": data.data_dir}
         data = find_data(state, data)
         check_usable(folder)
-        run = cls(folder, state._replace(settings=settings), data, recipe)
+        run = cls(folder, state._replace(settings=settings), data)
         run._seen, run._kept = seen, True
         return run
 
     @property
     def vae(self) -> VAE:
-        """The model that is kept: of the best epoch, where one is chosen, else the average, ..."""
+        """The model to use: of the best epoch, else the average, else as it is trained now."""
         return self.state.kept
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings of the training. To change one, resume the run with it."""
+        return Recipe.of(self.state.settings)
 
     @property
     def history(self) -> list[Record]:
@@ -235,7 +241,7 @@ class Run:
         with locked(self.folder):
             if _look(self.folder) != self._seen:
                 raise ValueError(
-                    f"{self.folder} was written by another process meanwhile: resume it anew"
+                    f"{self.folder} has changed since this run was read: call Run.resume again"
                 )
             try:
                 yield
@@ -254,7 +260,7 @@ class Run:
         Raises
         ------
         ValueError
-            If another process is writing the run, or has written it.
+            If another process is writing the run, or it has changed since it was read.
         FloatingPointError, OSError, KeyboardInterrupt, ...
             As `train_epochs`, or if a file cannot be written. The state is then again that of the
             last whole epoch, and `train` goes on from there.
@@ -291,8 +297,16 @@ class Run:
                 self._kept = False
 
     def finish(self) -> dict[str, Any]:
-        """Evaluate the test set, write metrics.json and the figures; return the metrics."""
+        """Evaluate the test set, write metrics.json and the figures; return the metrics.
+
+        ValueError if no epoch has been trained.
+        """
         state, history, recipe = self.state, self.history, self.recipe
+        if not history:
+            raise ValueError(f"{self.folder} has no whole epoch yet: train it first")
+        left, waited = recipe.epochs - len(history), len(history) - state.kept_epoch
+        stopped = left > 0 and recipe.patience is not None and waited >= recipe.patience
+        stopped = stopped and len(history) % recipe.evaluate_every == 0  # as the loop decides
         with self._locked():
             self._place.check()
             noise, pixels = state.streams.held_out()
@@ -305,8 +319,8 @@ class Run:
                 "epochs": len(history),
                 "kept_epoch": state.kept_epoch,
                 "steps": state.adam.t,
-                "interrupted": self.interrupted,
-                "stopped_early": not self.interrupted and len(history) < recipe.epochs,
+                "interrupted": left > 0 and not stopped,
+                "stopped_early": stopped,
                 "seconds": round(self._seconds, 3),
                 "seconds_per_epoch": round(float(np.median([r.seconds for r in history])), 3),
             }
@@ -330,7 +344,7 @@ class Run:
 
 
 def _look(folder: Path) -> tuple[int, ...] | None:
-    """Return by what a checkpoint that was replaced is told from the one before."""
+    """Return inode, size and time of the checkpoint, by which a replaced one is noticed."""
     try:
         found = os.stat(folder / CHECKPOINT)
     except OSError:

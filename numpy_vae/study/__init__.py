@@ -1,7 +1,8 @@
 """Experiments, one file for each question that a reader asks.
 
 Each module has a page of the same name under docs/study/, and runs with ``numpy-vae study NAME``.
-See `report` for what they are made of. In Python:
+`report` says what an experiment consists of; `linear`, `training`, `pictures` and `drawing` are
+shared. In Python:
 
     from numpy_vae import load_digits
     from numpy_vae.study import STUDIES, Setting

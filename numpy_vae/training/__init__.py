@@ -2,7 +2,7 @@
 
 recipe    the settings of a training, each in one place
 loop      a training step, epochs
-state     all that a training changes: what it takes to go on with it
+state     everything that training changes: what a checkpoint must hold
 evaluate  the ELBO and log p(x) of held-out images
 team      threads that share a step
 """

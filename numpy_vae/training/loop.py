@@ -7,14 +7,13 @@
             grads = vae.terms_backward(trace, bound.backward(vae.terms(trace), beta))
             adam.step(grads, factor)            of the learning rate, by its schedule
 
-Each thing that is drawn has a stream of random numbers of its own (`numpy_vae.seeds`). On the way,
-beta may rise from 0 (warm-up), lr may fall (a schedule), and the output biases may start at the
-mean image.
+Each random quantity has a stream of its own (`numpy_vae.seeds`). On the way, beta may rise from 0
+(warm-up), lr may fall (a schedule), and the output biases may start at the mean image.
 
 A held-out set is evaluated every so many epochs, always with the same draws, and never trained on:
-the test set, or, where images are set aside for validation, those. The test set is then left alone,
-so that nothing can be chosen by it; what may be chosen, by the validation set, is the epoch whose
-parameters are kept (`Best`), and when to stop.
+the test set, or, where images are set aside for validation, those. The test set is then not
+touched during training: the validation set alone decides which epoch is kept (`Best`) and when to
+stop.
 
 References
 ----------
@@ -179,7 +178,7 @@ def _gradient(
 
 
 def prepare(vae: VAE, data: Dataset, recipe: Recipe) -> Dataset:
-    """Return the data as they are trained on: binarized, and some set aside for validation.
+    """Return the data ready for training: binarized, and with a validation set.
 
     ValueError if they do not fit the model or the recipe. This is the one place that checks them.
     """
@@ -204,7 +203,7 @@ def prepare(vae: VAE, data: Dataset, recipe: Recipe) -> Dataset:
 def start_training(
     vae: VAE, data: Dataset, recipe: Recipe, rng: Seed = None
 ) -> tuple[State, Dataset]:
-    """Return a training before its first epoch, and the data as it is trained on them."""
+    """Return a training before its first epoch, and its data, ready."""
     data = prepare(vae, data, recipe)
     if recipe.output_bias == "data":
         start_output_bias(vae, data.train)
@@ -243,7 +242,7 @@ def continue_training(
     keep_freed_memory()
 
     for epoch in range(len(history) + 1, epochs + 1):
-        # Decided before an epoch, by what a checkpoint holds: a resumed run stops at the same one.
+        # Decided from checkpointed values only, so that a resumed run stops at the same epoch.
         behind = epoch - 1
         waited = behind - best.epoch if best is not None and best.epoch else 0
         if patience is not None and waited >= patience and behind % every == 0:
@@ -316,7 +315,7 @@ def train_epochs(
         If the data do not fit the model or the recipe.
     FloatingPointError
         If a value overflows or is not a number, with the number of the step; while iterating. No
-        record is then yielded for the epoch, so what a caller saved at the last one is sound.
+        record is then yielded for the epoch, so that the last checkpoint of the caller is valid.
     """
     return continue_training(*start_training(vae, data, recipe, rng), recipe, on_step)
 
@@ -332,7 +331,7 @@ def fit(
     average: Average | None = None, best: Best | None = None, rng: Seed = None,
     report: Callable[[Step | Record], None] | None = None,
 ) -> list[Record]:  # fmt: skip
-    """Train in place to the end, and return the records: `train_epochs`, drained.
+    """Train in place to the end, and return the records of `train_epochs`.
 
     The settings are those of `Recipe`, but for `average` and `best`: an `Average(vae.params)` and a
     `Best(vae.params)`, which hold the average and the parameters of the best epoch afterwards.
@@ -348,7 +347,7 @@ def fit(
         evaluate_every=evaluate_every, threads=threads,
     )  # fmt: skip
     if best is not None and not validation:
-        raise ValueError("best is chosen by the validation set, and validation is 0")
+        raise ValueError("best is given, and needs a validation set: validation is 0")
     state, data = start_training(vae, data, recipe, rng)
     state = state._replace(average=average, best=best or state.best)
     for record in continue_training(state, data, recipe, report):

@@ -77,16 +77,16 @@ class Recipe:
 
     # fmt: off
     epochs: int = _number(40, 1, MAX_EPOCHS, "N",
-        "passes over the training images; of a resumed run, in all")
+        "passes over the training images; for a resumed run, the total")
     batch_size: int = _number(128, 1, MAX_BATCH_SIZE, "B",
         "images in a minibatch", "128, or all where there are fewer")
     lr: float = _number(0.001, 0.0, MAX_LR, "LR", "Adam's step size", open_below=True)
     schedule: str = _choice("constant", SCHEDULES,
-        "what becomes of the step size: constant, cosine (down to 0 at the end), or burda (down to "
-        "a tenth in 8 stages, each three times as long as the one before)")
+        "how the step size changes over training: constant, cosine (down to 0 at the end), or burda "
+        "(down to a tenth in 8 stages, each three times as long as the one before)")
     average: bool = _flag(
         "keep and evaluate an average of the parameters over their path, the late ones with more "
-        "weight; with a constant step size it does the work of a falling one")
+        "weight; with a constant step size it replaces a schedule")
     grad_clip: float | None = _number(None, 0.0, 1e30, "NORM",
         "largest norm of the gradient; a longer one is scaled down to it", "none", open_below=True)
     bound: str = _choice("elbo", BOUNDS,
@@ -95,12 +95,12 @@ class Recipe:
         "draw")
     samples: int = _number(1, 1, MAX_SAMPLES, "K", "draws of z for each image in each step")
     beta: float = _number(1.0, 0.0, MAX_BETA, "BETA",
-        "coefficient of the KL, with iwae of the log ratio; 1 gives a bound of log p(x)")
+        "weight of the KL term (of the log ratio, with iwae); 1 gives a bound of log p(x)")
     warmup: int = _number(0, 0, MAX_EPOCHS, "N",
         "epochs in which beta rises from 0 to its value, at most all")
     output_bias: str = _choice("zero", ("zero", "data"),
-        "where the output biases start: at zero, or where by themselves they give the mean of the "
-        "training images, for bernoulli at its log-odds")
+        "where the output biases start: at zero, or at the values that alone decode to the mean "
+        "training image (for bernoulli, its log-odds)")
     binarize: str = _choice("none", BINARIZE,
         "what is done to grey pixels: none (train on the greys: with bernoulli a common objective, "
         "not a likelihood), threshold (at 1/2), static (drawn once, the same for all seeds) or "
@@ -115,8 +115,8 @@ class Recipe:
     evaluate_every: int = _number(1, 1, MAX_EPOCHS, "N",
         "epochs from one evaluation of the held-out images to the next")
     threads: int | None = _number(None, 1, MAX_THREADS, "N",
-        "threads that share each minibatch; threadpoolctl gives each one thread of the BLAS, and "
-        "where it is not installed OPENBLAS_NUM_THREADS=1 must",
+        "threads that share each minibatch. Each needs a BLAS of one thread: install "
+        "threadpoolctl, or set OPENBLAS_NUM_THREADS=1",
         f"with threadpoolctl one for every {MIN_ROWS} images (times samples) of a minibatch, at "
         "most one a core; else 1")
     # fmt: on
@@ -131,11 +131,11 @@ class Recipe:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the recipe among other settings, such as those of a run."""
+        """Pick the fields of a recipe out of a larger mapping, such as the settings of a run."""
         return cls(**{name: settings[name] for name in SETTINGS if name in settings})
 
     def words(self, but: Collection[str] = ()) -> list[str]:
-        """What is not at its default: ``["epochs 20", "average"]``."""
+        """The settings that differ from their defaults: ``["epochs 20", "average"]``."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         changed = {f.name for f in fields(self) if values[f.name] != f.default} - {*but}
         return [n if v is True else f"{n} {v}" for n, v in values.items() if n in changed]

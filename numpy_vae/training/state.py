@@ -1,4 +1,4 @@
-"""All that a training changes: what it takes to go on with it."""
+"""Everything that training changes: what a checkpoint must hold."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Best:
 class State(NamedTuple):
     """A training under way."""
 
-    vae: VAE  # over the parameters that training goes on from
+    vae: VAE  # with the current parameters
     adam: Adam
     streams: Streams
     history: list[Record]
@@ -101,7 +101,7 @@ class State(NamedTuple):
 
     @property
     def vectors(self) -> dict[str, Params]:
-        """The parameters by name: trained, average, best, as far as there are; the last is kept."""
+        """Those that exist of trained, average and best, in this order; the last is kept."""
         vectors = {"trained": self.vae.params}
         if self.average is not None:
             vectors["average"] = self.average.mean
@@ -117,7 +117,7 @@ class State(NamedTuple):
 
     @property
     def kept_epoch(self) -> int:
-        """The epoch that it is of."""
+        """The epoch that `kept` comes from."""
         best = self.best
         return best.epoch if best is not None and best.epoch else len(self.history)
 
