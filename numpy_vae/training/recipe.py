@@ -82,8 +82,8 @@ class Recipe:
         "images in a minibatch", "128, or all where there are fewer")
     lr: float = _number(0.001, 0.0, MAX_LR, "LR", "Adam's step size", open_below=True)
     schedule: str = _choice("constant", SCHEDULES,
-        "how the step size changes over training: constant, cosine (down to 0 at the end), or burda "
-        "(down to a tenth in 8 stages, each three times as long as the one before)")
+        "how the step size changes over training: constant, cosine (down to 0 at the end), or "
+        "burda (down to a tenth in 8 stages, each three times as long as the one before)")
     average: bool = _flag(
         "keep and evaluate an average of the parameters over their path, the late ones with more "
         "weight; with a constant step size it replaces a schedule")
