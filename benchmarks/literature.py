@@ -31,7 +31,7 @@ import numpy as np
 
 from numpy_vae import VAE, Adam, evaluate_likelihood, load_mnist
 from numpy_vae.__main__ import build_parser, main
-from numpy_vae.commands.train import recipe_of
+from numpy_vae.commands.train import HIDDEN, LATENT, recipe_of
 from numpy_vae.data import Dataset, batch, binarize, split_validation
 from numpy_vae.files import atomic_write
 from numpy_vae.training.evaluate import standard_error
@@ -139,7 +139,8 @@ def settings_of(row: Row) -> argparse.Namespace:
     args = build_parser().parse_args(["train", "--data", "mnist", *row.arguments.split()])
     vars(args).update(asdict(recipe_of(args)))
     args.likelihood, args.seed = args.likelihood or "bernoulli", args.seed or 0
-    args.activation = args.activation or "relu"
+    args.activation, args.latent = args.activation or "relu", args.latent or LATENT
+    args.hidden = HIDDEN if args.hidden is None else args.hidden
     return args
 
 

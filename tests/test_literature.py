@@ -68,7 +68,7 @@ def test_every_row_is_a_command_that_the_parser_takes(literature):
         args = literature.settings_of(row)
         assert args.data == "mnist" and args.likelihood == "bernoulli"
         expected = {"grey": "none", "static": "static"}.get(row.table, "dynamic")
-        assert args.binarize == expected
+        assert args.binarize == expected and None not in (args.hidden, args.latent, args.lr)
         assert (args.validation > 0) == (row.table == "pilot")
     published = {
         "dynamic-k1": "86.76", "dynamic-k1-100": "86.76", "dynamic-k5-100": "85.54",
