@@ -119,6 +119,14 @@ def lock(handle: int, *, wait: bool) -> bool:
     return True
 
 
+def unlock(handle: int) -> None:
+    """Unlock an open file, also where a child process that was forked meanwhile has it open."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_UN)
+
+
 def check_writable(folder: Path) -> None:
     """Raise OSError unless files can be written to a folder, which need not be there yet."""
     while not os.path.lexists(folder):

@@ -140,7 +140,10 @@ def test_grey_values_beyond_0_and_1_are_shown_between_their_own(folder, shown):
             ["run", "--out", "page.html"],
             "error: page.html: exists already; --overwrite replaces it",
         ),
-        (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
+        (
+            ["run", "--image-shape", "3x5"],
+            "the image shape is 3x5, of 15 pixels, must be a height and",
+        ),
         (["run", "--data", "gone.npy"], "--data is 'gone.npy', must be digits, mnist or an exist"),
     ],
     ids=["missing", "dims", "twice", "from-0", "one", "exists", "shape", "gone"],

@@ -169,7 +169,10 @@ def test_images_that_have_moved_are_found(run, shown):
         (["gone"], "the run was trained on gone.npy, which is not there; --data FILE, or data"),
         (["run", "--data", "wide.npy"], "the images have 30 pixels, must have 20 as in the run"),
         (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
-        (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
+        (
+            ["run", "--image-shape", "3x5"],
+            "the image shape is 3x5, of 15 pixels, must be a height and",
+        ),
         (["run", "--out", "small.npy"], "small.npy is a file, must be a folder"),
         (["run", "--out", "held"], "held/kl.png: exists already; --overwrite replaces it"),
         (

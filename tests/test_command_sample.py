@@ -89,7 +89,10 @@ def test_a_run_needs_no_data_to_be_sampled_and_any_shape_will_do(run):
         (["run", "-n", "2501"], "-n is 2501, must be at most 2500 in a picture: --out FILE.npz"),
         (["run", "-n", "0"], "argument -n: '0' must be a whole number from 1 to 1000000"),
         (["run", "--seed", "x"], "argument --seed: 'x' must be a whole number"),
-        (["run", "--image-shape", "3x5"], "--image-shape is 3x5, of 15 pixels, must be of the 20"),
+        (
+            ["run", "--image-shape", "3x5"],
+            "the image shape is 3x5, of 15 pixels, must be a height and",
+        ),
     ],
     ids=[
         "missing",

@@ -222,9 +222,9 @@ def save(name, array):
         (None, ["--warmup", "9", "--epochs", "8"], "warmup is 9, must be a whole number from 0"),
         (None, ["--resume", "none"], "--resume is given with --hidden, --latent, --out: the se"),
         (None, ["--patience", "2"], "patience is 2, must be None where validation is 0: no image"),
-        (None, ["--image-shape", "5x4"], "--image-shape is 5x4, must be 4x5, the shape of the im"),
+        (None, ["--image-shape", "5x4"], "the image shape is 5x4, must be 4x5, the shape of"),
         (lambda: save("small.npy", np.zeros((9, 5), np.float32)), ["--image-shape", "2x3"],
-         "--image-shape is 2x3, of 6 pixels, must be of the 5 of an image"),
+         "the image shape is 2x3, of 6 pixels, must be a height and a width of the 5 of an image"),
         (None, ["--data-dir", "."], "--data-dir applies to --data mnist, not to --data small"),
         (None, ["--data", "mnist", "--data-dir", "void"], "void"),
         (lambda: Path("small.npy").write_text(""), [], "small.npy: "),
@@ -434,6 +434,30 @@ def test_files_of_the_form_of_mnist_are_called_after_their_folder(folder, capsys
     assert main(["sample", "runs/fashion-1"]) == 0
     assert main(["explore", "runs/fashion-1", "--no-points"]) == 0
     assert names == ["fashion"] * 2
+
+
+def test_files_of_an_older_model_are_named_even_if_training_fails(folder, capsys, monkeypatch):
+    assert train("--epochs", "1", "--out", "out") == 0
+
+    def explodes(*args, **settings):
+        raise FloatingPointError("the loss is not finite")
+
+    monkeypatch.setattr("numpy_vae.training.loop.train_step", explodes)
+    capsys.readouterr()
+    assert train("--epochs", "1", "--out", "out", "--overwrite", "--seed", "1") == 1
+    assert "removed, since they show an older model: metrics.json" in capsys.readouterr().out
+
+
+def test_a_run_that_another_process_takes_over_before_the_end_is_one_line(
+    folder, capsys, monkeypatch
+):
+    def taken(self):
+        raise ValueError("out is being written by another process")
+
+    monkeypatch.setattr("numpy_vae.runs.run.Run.finish", taken)
+    assert train("--epochs", "1", "--out", "out") == 2
+    error = capsys.readouterr().err
+    assert error == "numpy-vae train: error: out is being written by another process\n"
 
 
 def test_no_network_is_one_line(folder, capsys, monkeypatch):

@@ -167,6 +167,79 @@ def test_a_run_cut_short_is_not_called_stopped_early():
     assert [run.finish()[name] for name in ("interrupted", "stopped_early")] == [False, True]
 
 
+def test_numbers_of_numpy_are_numbers():
+    data = replace(load_array("small.npy"), image_shape=tuple(np.array([4, 5])))
+    vae = VAE(20, (7,), 2, rng=0)
+    run = Run.begin("run", vae, data, Recipe(epochs=np.int64(1)), seed=np.int64(3))
+    run.train()
+    assert Run.resume("run").state.settings["seed"] == 3
+
+
+def test_a_run_that_is_refused_leaves_the_model_as_it_was():
+    begin("run", replace(RECIPE, epochs=2)).train()
+    vae = VAE(20, (7,), 2, rng=0)
+    before = vae.params.flat.copy()
+    with pytest.raises(ValueError, match=r"^run already holds a run"):
+        Run.begin("run", vae, load_array("small.npy"), Recipe(output_bias="data"))
+    np.testing.assert_array_equal(vae.params.flat, before)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])
+def test_an_epoch_that_was_broken_off_is_never_gone_on_with(monkeypatch, error):
+    # Not even if the checkpoint could not be read at once, as after a second Ctrl-C.
+    begin("whole").train()
+    run, steps = begin("stopped"), []
+
+    def report(event):
+        steps.append(event)
+        if len(steps) == 17:
+            raise KeyboardInterrupt
+
+    def fails(folder):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("numpy_vae.runs.run.open_run", fails)
+        run.train(report)
+    assert run.is_kept
+    assert run.finish()["steps"] == load_checkpoint("stopped/checkpoint.npz").adam.t == 12
+    run.train()
+    assert_same_bits("stopped", "whole")
+
+
+def test_what_a_run_is_resumed_with_outlives_a_disk_that_is_full(monkeypatch):
+    begin("run", replace(RECIPE, epochs=2, schedule="constant")).train()
+    run = Run.resume("run", epochs=4)
+
+    def full(path, state):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr("numpy_vae.runs.run.save_checkpoint", full)
+        run.train()
+    run.train()
+    assert len(run.history) == 4 and run.recipe.epochs == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock():
+    children = []
+
+    def report(event):
+        if not children:
+            children.append(os.fork())
+            if children == [0]:
+                signal.pause()
+
+    run = begin("run")
+    try:
+        run.train(report)
+        assert run.finish()["epochs"] == 6
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
+
+
 def test_a_run_that_another_has_written_is_not_written_over():
     begin("run", replace(RECIPE, epochs=2)).train()
     one, two = (Run.resume("run", epochs=2) for _ in range(2))
@@ -187,7 +260,12 @@ def test_what_does_not_go_together_is_refused():
         begin("run", data=split_validation(small, 10))
     with pytest.raises(ValueError, match=r"^batch_size is 41, must be a whole number from 1 to 40"):
         begin("run", replace(RECIPE, batch_size=41))
-    assert begin("run", replace(RECIPE, batch_size=128)).recipe.batch_size == 40
+    assert begin("run", replace(RECIPE, batch_size=None)).recipe.batch_size == 40
+    for shape in (28, 28), (2, 10, 1):
+        with pytest.raises(
+            ValueError, match=r"^the image shape is 2.*, must be a height and a wid"
+        ):
+            begin("run", data=replace(small, image_shape=shape))
     with pytest.raises(ValueError, match=r"^seed is -1, must be a whole number from 0 to"):
         Run.begin("run", VAE(20, (7,), 2), small, seed=-1)
     begin("run").train()

@@ -111,10 +111,9 @@ def add_arguments(commands: Subparsers) -> None:
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
     """Return the recipe that the options make."""
+    given = {name: v for name in SETTINGS if (v := getattr(args, name)) is not None}
     binary = args.likelihood in (None, "bernoulli")
-    settings: dict[str, Any] = {"binarize": "dynamic" if binary else "none"}
-    settings |= {name: v for name in SETTINGS if (v := getattr(args, name)) is not None}
-    return Recipe(**settings)
+    return Recipe(**{"binarize": "dynamic" if binary else "none"} | given)
 
 
 def begin(args: argparse.Namespace) -> Run:
@@ -150,13 +149,13 @@ def run(args: argparse.Namespace) -> int:
         with progress.catch_interrupt():
             try:
                 run.train(report=progress)
-            except ValueError as error:  # another process writes the run
-                raise UsageError(one_line(error)) from None
             except KeyboardInterrupt:
                 progress.clear()
                 complain(f"interrupted; {describe_standing(run)}")
             if run.is_kept and run.history:
                 report(run, run.finish(), progress)
+    except ValueError as error:  # another process writes the run
+        raise UsageError(one_line(error)) from None
     except (FloatingPointError, MemoryError, OSError) as error:
         progress.clear()
         what = one_line(error)
@@ -165,23 +164,23 @@ def run(args: argparse.Namespace) -> int:
         where = f"; {describe_standing(run)}" if run.is_kept else ""
         complain(f"numpy-vae train: error: {what}{where}")
         return 1
+    finally:
+        if run.removed:
+            progress.say(f"removed, since they show an older model: {', '.join(run.removed)}")
     return 130 if progress.interrupted or run.interrupted else 0
 
 
 def describe_standing(run: Run) -> str:
     """Return where a run that has stopped stands, by what is on the disk."""
-    if not run.is_kept:
+    try:
+        kept = f"the run is kept as it was after epoch {len(open_run(run.folder).history)}"
+    except (ValueError, OSError, MemoryError):
         return f"{run.folder} holds no run that can be read"
-    return (
-        f"the run is kept as it was after epoch {len(run.history)}; go on with: "
-        f"numpy-vae train --resume {shlex.quote(str(run.folder))}"
-    )
+    return f"{kept}; go on with: numpy-vae train --resume {shlex.quote(str(run.folder))}"
 
 
 def report(run: Run, metrics: Mapping[str, Any], progress: Progress) -> None:
     """Say what came of a run, and what was written and what was not."""
-    if run.removed:
-        progress.say(f"removed, since they show an older model: {', '.join(run.removed)}")
     if metrics["stopped_early"]:
         progress.say(f"stopped: no higher validation ELBO for {run.recipe.patience} epochs")
     if "likelihood.logvar" in metrics:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import check_choice, check_whole, shorten
-from ..files import CHECKPOINT, TEMPORARY, check_writable, lock, remove_torn
+from ..files import CHECKPOINT, TEMPORARY, check_writable, lock, remove_torn, unlock
 from ..training.recipe import MAX_EPOCHS, Recipe
 from ..training.state import Record, State
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -120,6 +120,7 @@ def locked(folder: Path) -> Iterator[None]:
             raise ValueError(f"{folder} is being written by another process") from None
         yield
     finally:
+        unlock(handle)
         os.close(handle)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -67,8 +68,8 @@ def shape_images(data: Dataset, asked: tuple[int, int] | None) -> Dataset:
     own = data.image_shape
     if asked is not None and check_image_shape(asked, data.train.shape[1]) != (own or asked):
         raise ValueError(
-            f"--image-shape is {format_shape(asked)}, must be {format_shape(own)}, the shape of "
-            f"the images of --data {data.name}"
+            f"the image shape is {format_shape(asked)}, must be {format_shape(own)}, the shape of "
+            f"the images of {data.name}"
         )
     return data if asked is None else replace(data, image_shape=asked)
 
@@ -80,13 +81,12 @@ def format_shape(image_shape: tuple[int, int] | None) -> str:
 
 def check_image_shape(image_shape: tuple[int, int], data_dim: int) -> tuple[int, int]:
     """Return the shape, if it has as many pixels as an image; else raise ValueError."""
-    height, width = image_shape
-    if height * width != data_dim:
+    if len(image_shape) != 2 or math.prod(image_shape) != data_dim:
         raise ValueError(
-            f"--image-shape is {format_shape(image_shape)}, of {height * width} pixels, must be of "
-            f"the {data_dim} of an image"
+            f"the image shape is {format_shape(image_shape)}, of {math.prod(image_shape)} pixels, "
+            f"must be a height and a width of the {data_dim} of an image"
         )
-    return image_shape
+    return int(image_shape[0]), int(image_shape[1])
 
 
 def name_of(settings: Mapping[str, Any]) -> str:

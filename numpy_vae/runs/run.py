@@ -20,7 +20,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
@@ -32,8 +32,8 @@ from ..data.dataset import Dataset, fingerprint
 from ..data.load import NAMED
 from ..files import CHECKPOINT
 from ..training.evaluate import mean_elbo
-from ..training.loop import DEFAULTS, continue_training, start_training
-from ..training.recipe import MAX_EPOCHS, Recipe
+from ..training.loop import DEFAULTS, continue_training, new_state, prepare
+from ..training.recipe import BATCH_SIZE, MAX_EPOCHS, Recipe
 from ..training.state import Record, State, Step
 from ..training.team import suitable_threads
 from ..vae import VAE
@@ -49,7 +49,7 @@ from .directory import (
     open_run,
     save_run,
 )
-from .images import draw_figures, find_data
+from .images import check_image_shape, draw_figures, find_data
 from .owned import METRICS, OwnFiles
 
 SHOWN = ("data", "binarize", "likelihood", "bound", "samples", "seed")  # in metrics.json, too
@@ -83,6 +83,7 @@ class Run:
         self._seconds = sum(record.seconds + record.test_seconds for record in state.history)
         self._place, self._seen = Place(folder), _look(folder)
         self._kept = False  # its checkpoint is in the folder
+        self._broken = False  # the state is not that of a whole epoch
 
     @classmethod
     def begin(
@@ -112,16 +113,17 @@ class Run:
         """
         from .. import __version__  # which is known when the package has been imported
 
-        check_whole("seed", seed, 0, MAX_SEED)
+        seed = check_whole("seed", seed, 0, MAX_SEED)
         if data.validation is not None:
             raise ValueError(
                 "data has a validation set already, must have none: the recipe sets images aside"
             )
         seen = fingerprint(data)
-        state, data = start_training(vae, data, recipe, seed)
-        n, batch_size = len(data.train), recipe.batch_size
-        batch_size = min(batch_size, n) if batch_size == Recipe.batch_size else batch_size
-        check_whole("batch_size", batch_size, 1, n)
+        shape = data.image_shape
+        if shape is not None:
+            shape = check_image_shape(shape, vae.data_dim)
+        data = prepare(vae, data, recipe)
+        batch_size = recipe.batch_size or min(BATCH_SIZE, len(data.train))
         threads = recipe.threads or suitable_threads(batch_size, recipe.samples)
         recipe = replace(recipe, batch_size=batch_size, threads=threads)
         variance = vae.likelihood.settings().get("variance")
@@ -132,7 +134,7 @@ class Run:
             "data_dir": data.data_dir,
             "name": data.name,
             "fingerprint": seen,
-            "image_shape": data.image_shape,
+            "image_shape": shape,
             "training_images": len(data.train),
             "test_images": len(data.test),
             "data_dim": vae.data_dim,
@@ -150,6 +152,7 @@ class Run:
         }
         file = None if data.source in NAMED else data.source
         made = create_run(folder, data.name, overwrite=overwrite, data=file)
+        state = new_state(vae, data, recipe, seed)  # last: it may set the output biases
         return cls(made, state._replace(settings=settings), data)
 
     @classmethod
@@ -173,15 +176,15 @@ class Run:
             If the folder holds no run, the images differ, or a setting conflicts with the run.
         """
         folder = Path(folder)
-        seen = _look(folder)
-        state = open_run(folder)
+        with locked(folder) if folder.is_dir() else nullcontext():
+            seen, state = _look(folder), open_run(folder)
         recipe = Recipe.of(state.settings)
         if epochs is not None:
             check_whole("epochs", epochs, 1, MAX_EPOCHS)
-            if epochs < len(state.history):
-                raise ValueError(
-                    f"epochs is {epochs}, must be at least {len(state.history)}, which are trained"
-                )
+            least = max(len(state.history), recipe.warmup)
+            if epochs < least:
+                why = "which are trained" if least == len(state.history) else "the warmup"
+                raise ValueError(f"epochs is {epochs}, must be at least {least}, {why}")
             if recipe.schedule != "constant" and epochs != recipe.epochs:
                 raise ValueError(
                     f"epochs is {epochs}, must be {recipe.epochs}: the {recipe.schedule} schedule "
@@ -239,6 +242,7 @@ class Run:
     def _locked(self) -> Iterator[None]:
         """Keep other processes away; ValueError if one has written the run since it was read."""
         with locked(self.folder):
+            self._place.check()
             if _look(self.folder) != self._seen:
                 raise ValueError(
                     f"{self.folder} has changed since this run was read: call Run.resume again"
@@ -268,10 +272,12 @@ class Run:
         start, first = time.perf_counter(), True
         self.interrupted = False
         with self._locked():
+            self._reread()
             try:
                 save_checkpoint(self.folder / CHECKPOINT, self.state)
                 self._kept = True
                 self.removed += begin_run(self.own, self.state)
+                self._broken = True
                 for record in continue_training(self.state, self.data, self.recipe, report):
                     self._place.check()
                     save_run(self.own, self.state)
@@ -280,62 +286,65 @@ class Run:
                     first = False
                     if report is not None:
                         report(record)
+                self._broken = False
             except BaseException as error:
                 self.interrupted = isinstance(error, KeyboardInterrupt)
-                self._go_back()
+                with suppress(ValueError, OSError, MemoryError):  # then it is read when it is used
+                    self._reread()
                 raise
             finally:
                 self._seconds += time.perf_counter() - start
 
-    def _go_back(self) -> None:
-        """Take the state from the checkpoint: an epoch that was broken off is not in it."""
-        if self._kept:
-            try:
-                self._place.check()
-                self.state = open_run(self.folder)
-            except (ValueError, OSError, MemoryError):  # the folder was moved, removed, replaced
-                self._kept = False
+    def _reread(self) -> None:
+        """If an epoch was broken off, take the state of the last whole one from the checkpoint."""
+        if self._broken:
+            self._place.check()
+            self.state = open_run(self.folder)
+            self._broken = False
 
     def finish(self) -> dict[str, Any]:
         """Evaluate the test set, write metrics.json and the figures; return the metrics.
 
         ValueError if no epoch has been trained.
         """
+        with self._locked():
+            self._reread()
+            return self._finish()
+
+    def _finish(self) -> dict[str, Any]:
         state, history, recipe = self.state, self.history, self.recipe
         if not history:
             raise ValueError(f"{self.folder} has no whole epoch yet: train it first")
         left, waited = recipe.epochs - len(history), len(history) - state.kept_epoch
         stopped = left > 0 and recipe.patience is not None and waited >= recipe.patience
         stopped = stopped and len(history) % recipe.evaluate_every == 0  # as the loop decides
-        with self._locked():
-            self._place.check()
-            noise, pixels = state.streams.held_out()
-            draw = recipe.binarize == "dynamic"
-            test = mean_elbo(self.vae, self.data.test, noise, pixels, draw=draw)
-            metrics: dict[str, Any] = {
-                **{f"test_{name}": value for name, value in test._asdict().items()},
-                "units": "nats per image",
-                **{name: state.settings[name] for name in SHOWN},
-                "epochs": len(history),
-                "kept_epoch": state.kept_epoch,
-                "steps": state.adam.t,
-                "interrupted": left > 0 and not stopped,
-                "stopped_early": stopped,
-                "seconds": round(self._seconds, 3),
-                "seconds_per_epoch": round(float(np.median([r.seconds for r in history])), 3),
-            }
-            validation = history[state.kept_epoch - 1].held_out().get("validation")
-            if validation is not None:
-                metrics |= {f"validation_{k}": value for k, value in validation._asdict().items()}
-            for block, value in self.vae.likelihood.parameters().items():
-                metrics[block] = value.tolist()
-            self._write_metrics(metrics)
-            self.figures = draw_figures(
-                state, self.data, self.folder / "figures", "png", self.own.write_or_keep
-            )
-            # Once more, with the memory that the figures took.
-            self._write_metrics(metrics | {"peak_memory_mib": peak_memory()})
-            self.removed += self.own.remove_stale(state.model_id)
+        noise, pixels = state.streams.held_out()
+        draw = recipe.binarize == "dynamic"
+        test = mean_elbo(self.vae, self.data.test, noise, pixels, draw=draw)
+        metrics: dict[str, Any] = {
+            **{f"test_{name}": value for name, value in test._asdict().items()},
+            "units": "nats per image",
+            **{name: state.settings[name] for name in SHOWN},
+            "epochs": len(history),
+            "kept_epoch": state.kept_epoch,
+            "steps": state.adam.t,
+            "interrupted": left > 0 and not stopped,
+            "stopped_early": stopped,
+            "seconds": round(self._seconds, 3),
+            "seconds_per_epoch": round(float(np.median([r.seconds for r in history])), 3),
+        }
+        validation = history[state.kept_epoch - 1].held_out().get("validation")
+        if validation is not None:
+            metrics |= {f"validation_{k}": value for k, value in validation._asdict().items()}
+        for block, value in self.vae.likelihood.parameters().items():
+            metrics[block] = value.tolist()
+        self._write_metrics(metrics)
+        self.figures = draw_figures(
+            state, self.data, self.folder / "figures", "png", self.own.write_or_keep
+        )
+        # Once more, with the memory that the figures took.
+        self._write_metrics(metrics | {"peak_memory_mib": peak_memory()})
+        self.removed += self.own.remove_stale(state.model_id)
         return metrics
 
     def _write_metrics(self, metrics: dict[str, Any]) -> None:

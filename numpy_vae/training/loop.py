@@ -31,7 +31,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from ..bounds import BOUNDS, Terms
-from ..checks import overflow_raises
+from ..checks import check_whole, overflow_raises
 from ..data.binarize import batch, binarize, minibatches, to_float
 from ..data.dataset import Dataset, split_validation
 from ..data.mapped import Images, chunks
@@ -42,7 +42,7 @@ from ..params import Array, Params
 from ..seeds import Streams, spawn_streams
 from ..vae import VAE
 from .evaluate import elbo_of, mean_elbo
-from .recipe import Recipe
+from .recipe import BATCH_SIZE, Recipe
 from .state import NOT_EVALUATED, Best, Record, State, Step
 from .team import ALONE, Team, suitable_threads
 
@@ -141,7 +141,8 @@ def train_step(
     with overflow_raises():
         sums = team.run(gradient)
         if clip is not None:
-            norm = math.sqrt(sum(float(np.dot(share, share)) for share in team.run(add)))
+            squares = [np.square(g, dtype=np.float64).sum() for g in team.run(add)]
+            norm = math.sqrt(sum(squares))
             if norm > clip:
                 grads[0].flat[:] *= clip / norm
         team.run(update)
@@ -184,19 +185,28 @@ def prepare(vae: VAE, data: Dataset, recipe: Recipe) -> Dataset:
     """
     sets = {"training": data.train, "test": data.test, "validation": data.validation}
     for what, images in sets.items():
-        if images is not None:
-            if images.shape[1] != vae.data_dim:
-                raise ValueError(f"images have {images.shape[1]} pixels, must have {vae.data_dim}")
-            check_values(vae.likelihood, images, f"the {what} images")
+        if images is None:
+            continue
+        pixels = images.dtype == np.uint8 or images.dtype.kind == "f"
+        if not pixels or images.ndim != 2 or len(images) == 0:
+            raise ValueError(
+                f"the {what} images are {images.dtype} {images.shape}, must be uint8 or floats, "
+                "(N, D), N at least 1"
+            )
+        if images.shape[1] != vae.data_dim:
+            raise ValueError(f"images have {images.shape[1]} pixels, must have {vae.data_dim}")
+        check_values(vae.likelihood, images, f"the {what} images")
     # In this order, so that a training image is drawn alike whatever is set aside.
     data = binarize(data, recipe.binarize)
     if data.validation is None:
-        return split_validation(data, recipe.validation)
-    if recipe.validation not in (0, len(data.validation)):
+        data = split_validation(data, recipe.validation)
+    elif recipe.validation not in (0, len(data.validation)):
         raise ValueError(
             f"validation is {recipe.validation}, must be {len(data.validation)}, as the data are "
             "split already"
         )
+    if recipe.batch_size is not None:
+        check_whole("batch_size", recipe.batch_size, 1, len(data.train))
     return data
 
 
@@ -205,12 +215,31 @@ def start_training(
 ) -> tuple[State, Dataset]:
     """Return a training before its first epoch, and its data, ready."""
     data = prepare(vae, data, recipe)
+    return new_state(vae, data, recipe, rng), data
+
+
+def new_state(
+    vae: VAE, data: Dataset, recipe: Recipe, rng: Seed = None, *,
+    average: Average | None = None, best: Best | None = None,
+) -> State:  # fmt: skip
+    """Return a training before its first epoch, of data that are ready; set the output biases.
+
+    An `average` and a `best` of one's own must be of these parameters, and new.
+    """
+    for what, held in ("average", average), ("best", best):
+        kind = Average if what == "average" else Best
+        if held is not None and not isinstance(held, kind):
+            raise ValueError(f"{what} is {held!r}, must be {kind.__name__}(vae.params)")
+    if average is not None and average.params is not vae.params:
+        raise ValueError("average is of other parameters, must be Average(vae.params)")
+    if best is not None and (best.epoch or best.params.shapes != vae.params.shapes):
+        raise ValueError("best is of another training, must be a new Best(vae.params)")
     if recipe.output_bias == "data":
         start_output_bias(vae, data.train)
     streams = rng if isinstance(rng, Streams) else spawn_streams(rng)
-    average = Average(vae.params) if recipe.average else None
-    best = Best(vae.params) if recipe.validation else None
-    return State(vae, Adam(vae.params, recipe.lr), streams, [], average, best), data
+    average = Average(vae.params) if average is None and recipe.average else average
+    best = Best(vae.params) if best is None and recipe.validation else best
+    return State(vae, Adam(vae.params, recipe.lr), streams, [], average, best)
 
 
 def continue_training(
@@ -235,7 +264,7 @@ def continue_training(
     pixels = streams.pixels if draw else None
     evaluated = vae if average is None else vae.over(average.mean)
     n, dtype = len(data.train), vae.params.dtype
-    batch_size = min(recipe.batch_size, n)
+    batch_size = recipe.batch_size or min(BATCH_SIZE, n)
     batches = math.ceil(n / batch_size)
     team = Team(recipe.threads or suitable_threads(batch_size, samples))
     grads = [vae.params.zeros_like() for _ in range(team.size)]
@@ -294,8 +323,8 @@ def continue_training(
 
 
 def train_epochs(
-    vae: VAE, data: Dataset, recipe: Recipe = DEFAULTS, *, rng: Seed = None,
-    on_step: Callable[[Step], None] | None = None,
+    vae: VAE, data: Dataset, recipe: Recipe = DEFAULTS, *, average: Average | None = None,
+    best: Best | None = None, rng: Seed = None, on_step: Callable[[Step], None] | None = None,
 ) -> Iterator[Record]:  # fmt: skip
     """Train in place, and return an iterator that trains an epoch and yields its record.
 
@@ -305,6 +334,9 @@ def train_epochs(
     data : Dataset
     recipe : Recipe
         The settings: `Recipe` lists them.
+    average, best : Average, Best, optional
+        An ``Average(vae.params)`` and a ``Best(vae.params)``, which hold the average and the
+        parameters of the best epoch afterwards. With `recipe.average` an average must be given.
     rng : numpy.random.Generator, or what `numpy.random.default_rng` accepts, or Streams
     on_step : callable, optional
         Called after each step, where everything is consistent; may raise to stop the training.
@@ -317,14 +349,22 @@ def train_epochs(
         If a value overflows or is not a number, with the number of the step; while iterating. No
         record is then yielded for the epoch, so that the last checkpoint of the caller is valid.
     """
-    return continue_training(*start_training(vae, data, recipe, rng), recipe, on_step)
+    if recipe.average != (average is not None):
+        must = "an Average(vae.params)" if recipe.average else "None, as recipe.average is False"
+        raise ValueError(f"average is {average!r}, must be {must}")
+    if best is not None and not (recipe.validation or data.validation is not None):
+        raise ValueError("best is given, and needs a validation set: validation is 0")
+    data = prepare(vae, data, recipe)
+    state = new_state(vae, data, recipe, rng, average=average, best=best)
+    return continue_training(state, data, recipe, on_step)
 
 
 def fit(
-    vae: VAE, data: Dataset, *, epochs: int = Recipe.epochs, batch_size: int = Recipe.batch_size,
-    lr: float = Recipe.lr, schedule: str = Recipe.schedule,
-    grad_clip: float | None = Recipe.grad_clip, bound: str = Recipe.bound,
-    samples: int = Recipe.samples, beta: float = Recipe.beta, warmup: int = Recipe.warmup,
+    vae: VAE, data: Dataset, *, epochs: int = Recipe.epochs,
+    batch_size: int | None = Recipe.batch_size, lr: float = Recipe.lr,
+    schedule: str = Recipe.schedule, grad_clip: float | None = Recipe.grad_clip,
+    bound: str = Recipe.bound, samples: int = Recipe.samples, beta: float = Recipe.beta,
+    warmup: int = Recipe.warmup,
     output_bias: str = Recipe.output_bias, binarize: str = Recipe.binarize,
     validation: int = Recipe.validation, patience: int | None = Recipe.patience,
     evaluate_every: int = Recipe.evaluate_every, threads: int | None = Recipe.threads,
@@ -333,10 +373,9 @@ def fit(
 ) -> list[Record]:  # fmt: skip
     """Train in place to the end, and return the records of `train_epochs`.
 
-    The settings are those of `Recipe`, but for `average` and `best`: an `Average(vae.params)` and a
-    `Best(vae.params)`, which hold the average and the parameters of the best epoch afterwards.
-    `report` is called after each step with a `Step`, and after each epoch with its `Record`: such
-    as a `numpy_vae.Progress`.
+    The settings are those of `Recipe`, `average` and `best` those of `train_epochs`. `report` is
+    called after each step with a `Step`, and after each epoch with its `Record`: such as a
+    `numpy_vae.Progress`.
     """
     if data.validation is not None and not validation:
         validation = len(data.validation)
@@ -346,11 +385,11 @@ def fit(
         output_bias=output_bias, binarize=binarize, validation=validation, patience=patience,
         evaluate_every=evaluate_every, threads=threads,
     )  # fmt: skip
-    if best is not None and not validation:
-        raise ValueError("best is given, and needs a validation set: validation is 0")
-    state, data = start_training(vae, data, recipe, rng)
-    state = state._replace(average=average, best=best or state.best)
-    for record in continue_training(state, data, recipe, report):
+    history = []
+    for record in train_epochs(
+        vae, data, recipe, average=average, best=best, rng=rng, on_step=report
+    ):
+        history.append(record)
         if report is not None:
             report(record)
-    return state.history
+    return history

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from textwrap import wrap
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+
 from ..bounds import BOUNDS
 from ..checks import check_choice, check_real, check_whole
 from ..data.binarize import BINARIZE
@@ -21,7 +23,7 @@ from .team import MAX_THREADS, MIN_ROWS
 
 MAX_EPOCHS = 1_000_000
 MAX_SAMPLES = 10_000
-MAX_BATCH_SIZE = 1 << 30
+BATCH_SIZE, MAX_BATCH_SIZE = 128, 1 << 30
 MAX_BETA = 1e6
 
 
@@ -48,9 +50,9 @@ class Setting(NamedTuple):
             return check_real(name, value, self.least, self.most, open_below=self.open_below)
         if self.kind is str:
             return check_choice(name, value, self.choices)
-        if not isinstance(value, bool):
+        if not isinstance(value, bool | np.bool_):
             raise ValueError(f"{name} is {value!r}, must be True or False")
-        return value
+        return bool(value)
 
 
 def _number(
@@ -78,8 +80,8 @@ class Recipe:
     # fmt: off
     epochs: int = _number(40, 1, MAX_EPOCHS, "N",
         "passes over the training images; for a resumed run, the total")
-    batch_size: int = _number(128, 1, MAX_BATCH_SIZE, "B",
-        "images in a minibatch", "128, or all where there are fewer")
+    batch_size: int | None = _number(None, 1, MAX_BATCH_SIZE, "B",
+        "images in a minibatch, at most all", f"{BATCH_SIZE}, or all where there are fewer")
     lr: float = _number(0.001, 0.0, MAX_LR, "LR", "Adam's step size", open_below=True)
     schedule: str = _choice("constant", SCHEDULES,
         "how the step size changes over training: constant, cosine (down to 0 at the end), or "

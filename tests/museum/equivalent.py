@@ -160,8 +160,6 @@ EQUIVALENT = {
     " -> np.ones(len(x))": "the first total is multiplied by e^-inf = 0",
     "training.state.Record.held_out: terms[0]"
     " -> terms[1]": "the terms of a set are all there, or none is",
-    "training.loop.train_step: float(np.dot(share, share))"
-    " -> np.dot(share, share)": "math.sqrt makes a Python float of the sum",
     "training.loop.train_step: norm > clip -> norm >= clip": "clip / norm is then 1",
     "training.loop.start_output_bias: images.shape[1]"
     " -> images.shape[-1]": "images are (N, D): axis 1 is the last",

@@ -143,7 +143,7 @@ def test_the_quantiles_of_a_law_are_those_of_its_density():
 def test_with_all_of_the_noise_it_is_the_training_of_the_package():
     data = load_digits(60, rng=0)
     vae = VAE(784, (6,), 3, rng=7)
-    fit(vae, data, epochs=2, batch_size=100, lr=2e-3, binarize="dynamic", rng=7)
+    fit(vae, data, epochs=2, batch_size=len(data.train), lr=2e-3, binarize="dynamic", rng=7)
     ours = train(1.0, data, 6, 3, 2, 7)
     np.testing.assert_allclose(ours.params.flat, vae.params.flat, rtol=1e-6, atol=1e-8)
     assert not np.allclose(train(0.01, data, 6, 3, 2, 7).params.flat, vae.params.flat)
