@@ -227,6 +227,15 @@ def test_a_best_epoch_beyond_the_history_is_refused(tmp_path, digits):
         load_checkpoint(tmp_path / "odd.npz")
 
 
+def test_the_epoch_that_is_kept_is_the_best_once_there_is_one(digits):
+    state = started(parts=("best",))
+    state.history.extend([None, None])
+    assert state.kept_epoch == 2 and list(state.vectors) == ["trained"]
+    state.best.epoch = 1
+    assert state.kept_epoch == 1 and list(state.vectors) == ["trained", "best"]
+    assert started().kept_epoch == 0
+
+
 def test_the_settings_of_adam_come_back(run, tmp_path):
     vae = VAE(5, (), 1, rng=0)
     adam = Adam(vae.params, lr=0.5, beta1=0.25, beta2=0.125, eps=0.0625)

@@ -158,6 +158,12 @@ EQUIVALENT = {
     " -> (reconstruction, total)": "two vectors of zeros are exchanged",
     "training.evaluate._evaluate_chunk: np.zeros(len(x))"
     " -> np.ones(len(x))": "the first total is multiplied by e^-inf = 0",
+    "training.state.State.model_id: hashlib.sha256(self.kept.params.flat.data).hexdigest()[:16]"
+    " -> hashlib.sha256(self.kept.params.flat.data)"
+    ".hexdigest()[:17]": "it is compared as a whole, and its length is nobody's",
+    "training.state.State.model_id: hashlib.sha256(self.kept.params.flat.data).hexdigest()[:16]"
+    " -> hashlib.sha256(self.kept.params.flat.data)"
+    ".hexdigest()[:-16]": "it is compared as a whole, and its length is nobody's",
     "training.state.Record.held_out: terms[0]"
     " -> terms[1]": "the terms of a set are all there, or none is",
     "training.loop.train_step: norm > clip -> norm >= clip": "clip / norm is then 1",
