@@ -497,8 +497,12 @@ def test_an_average_and_a_best_of_another_training_are_refused(digits):
         fit(vae, digits, average=True)
     with pytest.raises(ValueError, match=r"^average is None, must be an Average\(vae.params\)"):
         train_epochs(vae, digits, Recipe(average=True))
+    with pytest.raises(ValueError, match=r"^best is of another training, must be a new Best\(vae"):
+        fit(vae, digits, validation=100, best=Best(small(hidden=(5,)).params))
     best = Best(vae.params)
-    fit(vae, digits, epochs=1, validation=100, best=best, rng=0)
+    split = split_validation(digits, 100)  # already, of which the recipe need not know
+    list(train_epochs(vae, split, Recipe(epochs=1), best=best, rng=0))
+    assert best.epoch == 1
     with pytest.raises(ValueError, match=r"^best is of another training, must be a new Best\(vae"):
         fit(vae, digits, epochs=1, validation=100, best=best, rng=0)
 

@@ -37,7 +37,7 @@ OTHERS = (  # the test files that use the mathematics
 )  # fmt: skip
 OTHERS_OF_TRAINING = (
     "output_bias", "team", "evaluate", "loop", "run", "recipe", "arrays", "binarize", "dataset",
-    "mnist", "runs", "command_evaluate", "checkpoint", "mapped",
+    "mnist", "runs", "memory", "command_evaluate", "checkpoint", "mapped",
 )  # fmt: skip
 
 # What stands in place of an operator, a comparison or a function.
