@@ -381,61 +381,35 @@ PASSES = {True: "passes", False: "FAILS"}
 
 
 TABLES = (
-    Table(
-        "Relative error of a derivative along a line, by step h",
-        (
-            *columns("numbers", "method"),
-            *columns(*(f"h = {h:.0e}" for h in SHOWN), form=".0e", factor=10),
-        ),
-        lambda found: [(c.dtype, c.method, *map(c.at, SHOWN)) for c in found.curves],
-    ),
-    Table(
-        "The best step",
-        (*columns("numbers", "method"), *columns("h", "relative error", form=".0e", factor=10)),
-        lambda found: [(c.dtype, c.method, *c.best) for c in found.curves if c.method != "complex"],
-    ),
-    Table(
-        "The slope of the error in the large steps, float64: powers of ten for each of h",
-        (Column("method"), Column("slope", ".2f", within=0.03)),
-        lambda found: [
-            (method, found.curve(method, "float64").slope(*SLOPES[method])) for method in METHODS
-        ],
-    ),
-    Table(
-        f"A kink {DELTA:.0e} away: what a central difference is off by, in jumps of the slope",
-        (
-            Column("h", ".0e"),
-            Column("measured", "z.3f", within=0.01),
-            Column("(1 - δ/h) / 2, or 0", ".3f"),
-        ),
-        lambda found: [
-            (h, found.at_kink.at(h), max(1 - DELTA / h, 0) / 2) for h in (1e-4, 1e-6, 1e-8, 1e-10)
-        ],
-    ),
-    Table(
-        "What gradcheck says at the kink, by central differences",
-        (
-            *columns("gradient", "f takes", "verdict"),
-            Column("entries at a kink", "d", within=4),
-            Column("of", "d"),
-        ),
-        lambda found: [(k.gradient, k.takes, PASSES[k.ok], *k[3:]) for k in found.kinks],
-    ),
-    Table(
-        "Planted bugs and what four checks say",
-        columns("bug", "central", "complex", "Taylor", "PyTorch's rule"),
-        lambda found: [(bug, *map(PASSES.get, verdict)) for bug, verdict in found.verdicts.items()],
-    ),
-    Table(
-        "The KL and its Monte Carlo estimate, nats",
-        (
-            Column("model"),
-            *columns("KL", "estimate", "standard error", form=".4f", within=1e-3),
-            Column("standard errors apart", ".1f", within=0.2, factor=1.01),
-        ),
-        lambda found: [(*m, m.apart) for m in found.estimates],
-    ),
-)
+    Table("Relative error of a derivative along a line, by step h",
+          (*columns("numbers", "method"),
+           *columns(*(f"h = {h:.0e}" for h in SHOWN), form=".0e", factor=10)),
+          lambda found: [(c.dtype, c.method, *map(c.at, SHOWN)) for c in found.curves]),
+    Table("The best step",
+          (*columns("numbers", "method"), *columns("h", "relative error", form=".0e", factor=10)),
+          lambda found: [
+              (c.dtype, c.method, *c.best) for c in found.curves if c.method != "complex"]),
+    Table("The slope of the error in the large steps, float64: powers of ten for each of h",
+          (Column("method"), Column("slope", ".2f", within=0.03)),
+          lambda found: [(m, found.curve(m, "float64").slope(*SLOPES[m])) for m in METHODS]),
+    Table(f"A kink {DELTA:.0e} away: what a central difference is off by, in jumps of the slope",
+          (Column("h", ".0e"), Column("measured", "z.3f", within=0.01),
+           Column("(1 - δ/h) / 2, or 0", ".3f")),
+          lambda found: [(h, found.at_kink.at(h), max(1 - DELTA / h, 0) / 2)
+                         for h in (1e-4, 1e-6, 1e-8, 1e-10)]),
+    Table("What gradcheck says at the kink, by central differences",
+          (*columns("gradient", "f takes", "verdict"),
+           Column("entries at a kink", "d", within=4), Column("of", "d")),
+          lambda found: [(k.gradient, k.takes, PASSES[k.ok], *k[3:]) for k in found.kinks]),
+    Table("Planted bugs and what four checks say",
+          columns("bug", "central", "complex", "Taylor", "PyTorch's rule"),
+          lambda found: [(bug, *map(PASSES.get, seen)) for bug, seen in found.verdicts.items()]),
+    Table("The KL and its Monte Carlo estimate, nats",
+          (Column("model"),
+           *columns("KL", "estimate", "standard error", form=".4f", within=1e-3),
+           Column("standard errors apart", ".1f", within=0.2, factor=1.01)),
+          lambda found: [(*m, m.apart) for m in found.estimates]),
+)  # fmt: skip
 
 
 def inside(best: tuple[float, float], h: tuple[float, float], error: tuple[float, float]) -> bool:
@@ -454,60 +428,39 @@ VERDICTS: dict[str, Verdict] = {  # as the claim says
     "the sampler takes logvar for log σ": (True, True, True, True),
 }
 CLAIMS = (
-    Claim(
-        "In float64, while h is large, the error of a forward difference falls like h, and that of "
-        "a central one and of the complex step like h²: the slopes are 1, 2 and 2, to 0.05.",
-        lambda found: all(
-            abs(found.curve(method, "float64").slope(*SLOPES[method]) - slope) < 0.05
-            for method, slope in zip(METHODS, (1, 2, 2), strict=True)
-        ),
-    ),
-    Claim(
-        "In float64 the best forward difference is off by 1e-8 to 1e-5, at an h from 1e-8 to 1e-5, "
-        "and the best central one by 1e-12 to 1e-8, at an h from 1e-6 to 1e-3; the complex step "
-        "by less than 1e-13 at every h from 1e-8 to 1e-30.",
-        lambda found: (
-            inside(found.curve("forward", "float64").best, (0.9e-8, 1.1e-5), (1e-8, 1e-5))
-            and inside(found.curve("central", "float64").best, (0.9e-6, 1.1e-3), (1e-12, 1e-8))
-            and found.curve("complex", "float64").worst(1.1e-8) < 1e-13
-        ),
-    ),
-    Claim(
-        "In float32 no h makes a central difference better than 1e-5, or a forward one better than "
-        "1e-4; the complex step is off by less than 3e-6 at every h from 1e-4 to 1e-30.",
-        lambda found: (
-            found.curve("central", "float32").best[1] > 1e-5
-            and found.curve("forward", "float32").best[1] > 1e-4
-            and found.curve("complex", "float32").worst(1.1e-4) < 3e-6
-        ),
-    ),
-    Claim(
-        "Across a kink the central difference is off by half of the jump of the slope, to 0.01, at "
-        "every h from 1e-4 to 1e-6, and the complex step by less than 1e-10 of it; gradcheck "
-        "passes the right gradient and names one entry, and fails that of the other side.",
-        lambda found: (
-            all(
-                abs(error - 0.5) < 0.01
-                for h, error in zip(found.at_kink.steps, found.at_kink.errors, strict=True)
-                if 0.9e-6 < h < 1.1e-4
-            )
-            and found.complex_at_kink < 1e-10
-            and [(k.ok, k.kinks) for k in found.kinks[:3:2]] == [(True, 1), (False, 0)]
-        ),
-    ),
-    Claim(
-        "All checks pass the right gradient, and fail it with 1/B missing at five images, with the "
-        "KL's sign wrong, or with no reconstruction in dlogvar, but for PyTorch's rule at weights "
-        "of 0.001; the complex step alone fails log(p + 1e-8); and all pass 1/B missing at one "
-        "image and the wrong model, whose KL is more than 20 standard errors from its Monte Carlo "
-        "estimate, where the right one's is within 5.",
-        lambda found: (
-            found.verdicts == VERDICTS
-            and found.estimates[0].apart < 5
-            and found.estimates[1].apart > 20
-        ),
-    ),
-)
+    Claim("In float64, while h is large, the error of a forward difference falls like h, and that "
+          "of a central one and of the complex step like h²: the slopes are 1, 2 and 2, to 0.05.",
+          lambda found: all(abs(found.curve(m, "float64").slope(*SLOPES[m]) - slope) < 0.05
+                            for m, slope in zip(METHODS, (1, 2, 2), strict=True))),
+    Claim("In float64 the best forward difference is off by 1e-8 to 1e-5, at an h from 1e-8 to "
+          "1e-5, and the best central one by 1e-12 to 1e-8, at an h from 1e-6 to 1e-3; the complex "
+          "step by less than 1e-13 at every h from 1e-8 to 1e-30.",
+          lambda found: (
+              inside(found.curve("forward", "float64").best, (0.9e-8, 1.1e-5), (1e-8, 1e-5))
+              and inside(found.curve("central", "float64").best, (0.9e-6, 1.1e-3), (1e-12, 1e-8))
+              and found.curve("complex", "float64").worst(1.1e-8) < 1e-13)),
+    Claim("In float32 no h makes a central difference better than 1e-5, or a forward one better "
+          "than 1e-4; the complex step is off by less than 3e-6 at every h from 1e-4 to 1e-30.",
+          lambda found: (found.curve("central", "float32").best[1] > 1e-5
+                         and found.curve("forward", "float32").best[1] > 1e-4
+                         and found.curve("complex", "float32").worst(1.1e-4) < 3e-6)),
+    Claim("Across a kink the central difference is off by half of the jump of the slope, to 0.01, "
+          "at every h from 1e-4 to 1e-6, and the complex step by less than 1e-10 of it; gradcheck "
+          "passes the right gradient and names one entry, and fails that of the other side.",
+          lambda found: (
+              all(abs(error - 0.5) < 0.01
+                  for h, error in zip(found.at_kink.steps, found.at_kink.errors, strict=True)
+                  if 0.9e-6 < h < 1.1e-4)
+              and found.complex_at_kink < 1e-10
+              and [(k.ok, k.kinks) for k in found.kinks[:3:2]] == [(True, 1), (False, 0)])),
+    Claim("All checks pass the right gradient, and fail it with 1/B missing at five images, with "
+          "the KL's sign wrong, or with no reconstruction in dlogvar, but for PyTorch's rule at "
+          "weights of 0.001; the complex step alone fails log(p + 1e-8); and all pass 1/B missing "
+          "at one image and the wrong model, whose KL is more than 20 standard errors from its "
+          "Monte Carlo estimate, where the right one's is within 5.",
+          lambda found: (found.verdicts == VERDICTS and found.estimates[0].apart < 5
+                         and found.estimates[1].apart > 20)),
+)  # fmt: skip
 
 LOOKS = {"forward": "C6o", "central": "C0s", "complex": "C2^"}  # colour and marker of a method
 

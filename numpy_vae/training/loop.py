@@ -181,7 +181,7 @@ def _gradient(
 def prepare(vae: VAE, data: Dataset, recipe: Recipe) -> Dataset:
     """Return the data ready for training: binarized, and with a validation set.
 
-    ValueError if they do not fit the model or the recipe. This is the one place that checks them.
+    ValueError if they do not fit the model or the recipe.
     """
     sets = {"training": data.train, "test": data.test, "validation": data.validation}
     for what, images in sets.items():
@@ -211,11 +211,12 @@ def prepare(vae: VAE, data: Dataset, recipe: Recipe) -> Dataset:
 
 
 def start_training(
-    vae: VAE, data: Dataset, recipe: Recipe, rng: Seed = None
-) -> tuple[State, Dataset]:
+    vae: VAE, data: Dataset, recipe: Recipe, rng: Seed = None, *,
+    average: Average | None = None, best: Best | None = None,
+) -> tuple[State, Dataset]:  # fmt: skip
     """Return a training before its first epoch, and its data, ready."""
     data = prepare(vae, data, recipe)
-    return new_state(vae, data, recipe, rng), data
+    return new_state(vae, data, recipe, rng, average=average, best=best), data
 
 
 def new_state(
@@ -226,12 +227,8 @@ def new_state(
 
     An `average` and a `best` of one's own must be of these parameters, and new.
     """
-    for what, held in ("average", average), ("best", best):
-        kind = Average if what == "average" else Best
-        if held is not None and not isinstance(held, kind):
-            raise ValueError(f"{what} is {held!r}, must be {kind.__name__}(vae.params)")
-    if average is not None and average.params is not vae.params:
-        raise ValueError("average is of other parameters, must be Average(vae.params)")
+    if average is not None and getattr(average, "params", None) is not vae.params:
+        raise ValueError(f"average is {average!r}, must be an Average(vae.params)")
     if best is not None and (best.epoch or best.params.shapes != vae.params.shapes):
         raise ValueError("best is of another training, must be a new Best(vae.params)")
     if recipe.output_bias == "data":
@@ -354,8 +351,7 @@ def train_epochs(
         raise ValueError(f"average is {average!r}, must be {must}")
     if best is not None and not (recipe.validation or data.validation is not None):
         raise ValueError("best is given, and needs a validation set: validation is 0")
-    data = prepare(vae, data, recipe)
-    state = new_state(vae, data, recipe, rng, average=average, best=best)
+    state, data = start_training(vae, data, recipe, rng, average=average, best=best)
     return continue_training(state, data, recipe, on_step)
 
 
@@ -364,10 +360,10 @@ def fit(
     batch_size: int | None = Recipe.batch_size, lr: float = Recipe.lr,
     schedule: str = Recipe.schedule, grad_clip: float | None = Recipe.grad_clip,
     bound: str = Recipe.bound, samples: int = Recipe.samples, beta: float = Recipe.beta,
-    warmup: int = Recipe.warmup,
-    output_bias: str = Recipe.output_bias, binarize: str = Recipe.binarize,
-    validation: int = Recipe.validation, patience: int | None = Recipe.patience,
-    evaluate_every: int = Recipe.evaluate_every, threads: int | None = Recipe.threads,
+    warmup: int = Recipe.warmup, output_bias: str = Recipe.output_bias,
+    binarize: str = Recipe.binarize, validation: int = Recipe.validation,
+    patience: int | None = Recipe.patience, evaluate_every: int = Recipe.evaluate_every,
+    threads: int | None = Recipe.threads,
     average: Average | None = None, best: Best | None = None, rng: Seed = None,
     report: Callable[[Step | Record], None] | None = None,
 ) -> list[Record]:  # fmt: skip
