@@ -167,7 +167,10 @@ def test_images_that_have_moved_are_found(run, shown):
         (["none"], "none is not a run directory: it has no checkpoint.npz"),
         (["torn"], "torn/checkpoint.npz: "),
         (["gone"], "the run was trained on gone.npy, which is not there; --data FILE, or data"),
-        (["run", "--data", "wide.npy"], "the images have 30 pixels, must have 20 as in the run"),
+        (
+            ["run", "--data", "wide.npy"],
+            "wide.npy does not hold the images that the run was trained on",
+        ),
         (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
         (
             ["run", "--image-shape", "3x5"],

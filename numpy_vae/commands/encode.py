@@ -13,7 +13,7 @@ from ..files import save_arrays
 from ..likelihood import check_values
 from ..params import Array
 from ..runs.directory import open_run
-from ..runs.images import check_width, find_data
+from ..runs.images import find_data
 from ..runs.owned import OwnFiles
 from ..runs.progress import say
 from ..seeds import spawn_streams
@@ -82,7 +82,10 @@ def run(args: argparse.Namespace) -> int:
                 for part, (x, labels) in read_images(args.data)[0].items()
             }
         for x, _ in parts.values():
-            check_width(x, vae)
+            if x.shape[1] != vae.data_dim:
+                raise ValueError(
+                    f"the images have {x.shape[1]} pixels, must have {vae.data_dim} as in the run"
+                )
             check_values(vae.likelihood, x, f"--data {args.data or state.settings['data']}")
     pixels = spawn_streams(args.seed).held_out()[1] if mode == "dynamic" else None
     arrays: dict[str, Array] = {}

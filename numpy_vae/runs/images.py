@@ -15,11 +15,10 @@ import numpy as np
 from ..data.binarize import black_or_white
 from ..data.dataset import Dataset, fingerprint, guess_image_shape
 from ..data.load import NAMED, load_data
-from ..data.mapped import Images, subset
+from ..data.mapped import subset
 from ..training.loop import prepare
 from ..training.recipe import Recipe
 from ..training.state import State
-from ..vae import VAE
 
 MAX_SHOWN = 10_000  # test images, in the figures
 # `OwnFiles.write` or `OwnFiles.write_or_keep`
@@ -45,7 +44,6 @@ def find_data(
         raise ValueError(f"the run was trained on {name}, {where}")
     given = name if data is None else data.source or data.name
     data = load_data(name, settings["data_dir"]) if data is None else data
-    check_width(data.train, state.vae)
     if fingerprint(data) != settings["fingerprint"]:
         raise ValueError(
             f"{given} does not hold the images that the run was trained on, must be those of "
@@ -53,14 +51,6 @@ def find_data(
         )
     data = replace(data, image_shape=shape_of(state, image_shape))
     return prepare(state.vae, data, Recipe.of(settings))
-
-
-def check_width(images: Images, vae: VAE) -> None:
-    """Raise ValueError unless the images have as many pixels as those of the model."""
-    if images.shape[1] != vae.data_dim:
-        raise ValueError(
-            f"the images have {images.shape[1]} pixels, must have {vae.data_dim} as in the run"
-        )
 
 
 def shape_images(data: Dataset, asked: tuple[int, int] | None) -> Dataset:
@@ -120,14 +110,9 @@ def draw_figures(
         test_labels=None if labels is None else labels[rows],
         test_factors=None if factors is None else factors[rows],
     )
+    x = black_or_white(test, pixels) if binarize == "dynamic" else test  # as `batch` draws
+    kept = None if state.best is None else state.best.epoch or None
     return save_figures(
-        folder,
-        state.kept,
-        shown,
-        black_or_white(test, pixels) if binarize == "dynamic" else test,  # as `batch` draws
-        state.history,
-        rng=noise,
-        format=format,
-        kept_epoch=None if state.best is None else state.best.epoch or None,
+        folder, state.kept, shown, x, state.history, rng=noise, format=format, kept_epoch=kept,
         write=partial(write, model=state.model_id),
-    )
+    )  # fmt: skip
