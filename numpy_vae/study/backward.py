@@ -305,25 +305,26 @@ TABLES = (
     Table("Given: two images of two pixels, the noise, and 22 parameters",
           tuple(map(Column, ("name", "shape", "row 1", "row 2"))),
           lambda _: [(name, shape, *shown(shape, np.array(EXAMPLE[name])))
-                     for name, shape in SHAPES.items()]),
+                     for name, shape in SHAPES.items()], images=False),
     Table("Forward; row b belongs to image b where the shape begins with B",
-          LINE, lambda found: numbers(FORWARD, found.by_hand)),
+          LINE, lambda found: numbers(FORWARD, found.by_hand), images=False),
     Table("Backward, from the loss to the image",
-          LINE, lambda found: numbers(BACKWARD, found.gradients_by_hand)),
+          LINE, lambda found: numbers(BACKWARD, found.gradients_by_hand), images=False),
     Table("By hand in Python floats against the package: the largest difference of two numbers",
           (Column("of"), Column("difference", ".0e", within=1e-14)),
-          lambda found: list(found.distances().items())),
+          lambda found: list(found.distances().items()), images=False),
     Table("The gradient against the function: the largest error over the largest entry of the "
           "block",
           (Column("block"), Column("derivatives", "d"),
            Column("central differences", ".0e", within=1e-8),
            Column("complex step", ".0e", within=1e-13), Column("verdict")),
           lambda found: [(one.name, one.entries, one.error, other.error, one.verdict)
-                         for one, other in zip(found.central, found.complex_step, strict=True)]),
+                         for one, other in zip(found.central, found.complex_step, strict=True)],
+          images=False),
     Table("One summand of a fork left out",
           (Column("left out"), Column("gradients that the check then refuses")),
           lambda found: [(name, ", ".join(blocks) or "none")
-                         for name, blocks in found.refused.items()]),
+                         for name, blocks in found.refused.items()], images=False),
 )  # fmt: skip
 
 CLAIMS = (
@@ -350,4 +351,8 @@ CLAIMS = (
 )  # fmt: skip
 
 
-STUDY = Study("backward", "One backward pass, line by line", run, TABLES, CLAIMS, images=False)
+CONCLUSION = (
+    "The forward pass is twelve lines: go through them from the last to the first and write the "
+    "derivative of each."
+)
+STUDY = Study("backward", "One backward pass, line by line", CONCLUSION, run, TABLES, CLAIMS)

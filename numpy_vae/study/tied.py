@@ -180,4 +180,8 @@ def draw(figure: Figure, found: Found) -> None:
     right.set_xticks((0, 1), ("free", "tied"))
 
 
-STUDY = Study("tied", "Is log sigma = mu?", run, TABLES, CLAIMS, draw)
+CONCLUSION = (
+    "No: log sigma is not mu, because each Dense(latent_dim) builds a new layer with its own "
+    "random weights."
+)
+STUDY = Study("tied", "Is log sigma = mu?", CONCLUSION, run, TABLES, CLAIMS, draw)
