@@ -335,9 +335,10 @@ def draw_walks(ax: Axes, found: Found) -> None:
         if walk.flip and walk is not found.clipped:
             last = max(0, len(walk.before) - 1)
             ax.plot(walk.steps[last], walk.apart[last], "o", mfc="w", color=look[:2])
-    ax.plot([], [], "o", mfc="w", color="0.4", label="a unit flips after this")
+            if walk is found.walks[1]:
+                ax.text(1.1 * walk.steps[last], walk.apart[last] / 30, "a unit flips", fontsize=8)
     ax.set(xlabel="step of Adam", ylabel="relative distance of the weights", ylim=(1e-17, 30))
-    ax.legend(title="heads", loc="center left", bbox_to_anchor=(0, 0.33), fontsize=8)
+    ax.legend(loc="center left", bbox_to_anchor=(0, 0.33), fontsize=8)
 
 
 def draw_head(ax: Axes, head: Array) -> None:

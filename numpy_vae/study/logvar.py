@@ -229,20 +229,20 @@ def derivatives_shown(of_each: Array) -> list[tuple[Any, ...]]:
 
 
 TABLES = (
-    Table(f"Trainings that failed, of {TRAININGS} at each learning rate",
-          (Column("a is"), Column(f"η = {LEARNING_RATES[0]:g}", "d", within=1),
+    Table(f"Trainings that failed, of {TRAININGS} at each learning rate η",
+          (Column("the output is"), Column(f"η = {LEARNING_RATES[0]:g}", "d", within=1),
            *columns(*(f"η = {rate:g}" for rate in LEARNING_RATES[1:]), form="d")),
           lambda found: [(meaning.name, *found.failed(meaning.name)) for meaning in MEANINGS]),
-    Table("Mean ELBO of the test images, nats per image, where a may have either sign",
+    Table("Mean ELBO of the test images by what the output is, nats per image",
           (Column("η", "g"),
-           Column(f"a is {ANY_SIGN[0]}", ".1f", within=25),  # rounding decides where a jumps
+           Column(ANY_SIGN[0], ".1f", within=25),  # rounding decides where it jumps
            *columns(*ANY_SIGN[1:], form=".1f", within=2)),
           lambda found: list(zip(LEARNING_RATES, *map(found.elbos, ANY_SIGN), strict=True))),
-    Table("First derivative of the KL of one dimension with respect to a, at μ = 0 (±σ: a < 0)",
-          (Column("a is"), *AT_SIGMAS), lambda found: derivatives_shown(found.slopes),
+    Table("First derivative of the KL with respect to the output, at μ = 0 (±σ: the output -σ)",
+          (Column("the output is"), *AT_SIGMAS), lambda found: derivatives_shown(found.slopes),
           images=False),
     Table("Second derivative, at the same points",
-          (Column("a is"), *AT_SIGMAS), lambda found: derivatives_shown(found.curvatures),
+          (Column("the output is"), *AT_SIGMAS), lambda found: derivatives_shown(found.curvatures),
           images=False),
     Table("Linear Gaussian model at its optimum: σ, and the reported bound minus log p(x) in nats",
           (Column("W²", "g"), Column("σ of the posterior", ".4f", within=2e-4),
@@ -317,7 +317,7 @@ def draw(figure: Figure, found: Found) -> None:
     right.text(0.1, 0.7, "two meanings", color="C6", fontsize=8)
     right.text(3, 0.07, "one meaning", color="C0", fontsize=8)
     right.set(xlabel="W², signal to noise", ylabel="reported bound − log p(x), nats")
-    figure.legend(title="the output a of the head is", loc="outside lower center", ncols=6)
+    figure.legend(title="the output of the head is", loc="outside lower center", ncols=6)
 
 
 CONCLUSION = (
