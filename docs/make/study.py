@@ -1,8 +1,8 @@
 """Run the experiments of the study, and write their tables and figures into its pages.
 
-    python benchmarks/study.py                  all: docs/study/*.md and docs/study/figures/*.png
-    python benchmarks/study.py tied kl          these
-    python benchmarks/study.py --quick          on the drawn digits alone
+    python docs/make/study.py                  all: docs/study/*.md and docs/study/figures/*.png
+    python docs/make/study.py tied kl          these
+    python docs/make/study.py --quick          on the drawn digits alone
 
 Each page has two places for tables: of the quick size, which the tests run again and compare, and
 of MNIST, with the command, the date and the machine. The figure is that of MNIST, where the
@@ -32,7 +32,7 @@ from numpy_vae.files import atomic_write
 from numpy_vae.study import Column, Setting, Study, Table, page_of
 from numpy_vae.study.drawing import save_study
 
-PAGES = Path(__file__).resolve().parent.parent / "docs" / "study"
+PAGES = Path(__file__).resolve().parent.parent / "study"
 END = "<!-- end -->"
 
 
