@@ -28,8 +28,8 @@ normalised over K:
     dnll_k = v_k / B                                     dratio_k = beta v_k / B
 
 The analytic kl cannot replace r. It is one number for all K samples and comes out of the logarithm:
--log(1/K Σ p(x | z_k)) + beta kl. Its samples are drawn from q but not divided by q, so it is not a
-bound.
+-log(1/K Σ p(x | z_k)) + beta kl. The samples are drawn from q but not divided by q, so that is not
+a bound.
 
 The weights are exponentials of about -100 nats and differ by orders of magnitude, so the largest is
 divided out before they are summed: log Σ w = m + log Σ e^(log w - m), m = max.

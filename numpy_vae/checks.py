@@ -21,7 +21,7 @@ def shorten(text: str, most: int = MOST) -> str:
 
 
 def overflow_raises() -> np.errstate:
-    """Return a context where overflow, division by zero and NaN raise FloatingPointError."""
+    """Return a context: overflow, division by zero, invalid operations raise FloatingPointError."""
     return np.errstate(over="raise", divide="raise", invalid="raise")
 
 
@@ -35,7 +35,7 @@ def check_whole(name: str, value: object, least: int, most: int) -> int:
 
 
 def check_real(name: str, value: object, least: float, most: float, *, open_below: bool) -> float:
-    """Return `value` as a float, if in [least, most], or > least if open_below; else ValueError."""
+    """Return `value` as a float in [least, most] (open_below: above least), or raise ValueError."""
     if isinstance(value, numbers.Real):
         try:
             number = float(value)

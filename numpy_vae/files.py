@@ -236,7 +236,7 @@ def read_arrays(
         except (*_DAMAGED, zipfile.BadZipFile) as error:
             # NumPy's message may span three lines; that of a MemoryError is empty.
             reason = shorten(str(error)) or type(error).__name__
-            by_column = before.st_size >= mapped and start == b"\x93NUMPY"  # or it were mapped
+            by_column = before.st_size >= mapped and start == b"\x93NUMPY"  # C order is mapped
             if by_column and isinstance(error, MemoryError):
                 reason = "in Fortran order, and too large for memory: must be in C order"
             raise ValueError(f"{path}: not a readable .npy or .npz file ({reason})") from None

@@ -99,7 +99,7 @@ class Likelihood(ABC):
 
     @abstractmethod
     def nll_backward_x(self, x: Array, l: Array, dnll: Array) -> Array:
-        """dx, shaped like l, of x as the target; the encoder's part is not in it."""
+        """dx of x as the target, without the encoder's part; shaped like l."""
 
     @abstractmethod
     def mean(self, l: Array) -> Array:

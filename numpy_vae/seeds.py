@@ -4,9 +4,9 @@ A run spawns six streams from its seed, one per random quantity, so a new draw f
 another. The held-out streams restart at each evaluation: two models, or two epochs, are compared on
 the same numbers.
 
-Two things do not depend on the seed. Which images are set aside for testing or validation: no test
-image of one run is a training image of another. And the pixels of static binarisation, which are a
-fixed data set.
+Two things are the same for every seed: the choice of images for testing or validation, so that no
+test image of one run is a training image of another; and the pixels of static binarisation, which
+are a data set like any other.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ class VAE:
 
     @classmethod
     def _build(cls, settings: Mapping[str, Any], params: Params | Array) -> Self:
-        if missing := set(SETTINGS) - settings.keys():  # of a file: no defaults
+        if missing := set(SETTINGS) - settings.keys():  # a file must hold all
             raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
         vae = cls.__new__(cls)
         VAE.__init__(vae, **settings, params=params)  # a subclass may have its own __init__

@@ -3,8 +3,8 @@
 Axes: N images of a data set, D pixels of an image, B images of a minibatch.
 
 Pixels stay uint8 in memory (MNIST takes 55 MB instead of 220) and become floats one minibatch at a
-time. A Bernoulli likelihood needs pixels that are 0 or 1, but MNIST is grey. The data, not the
-model, decide what to do about that:
+time. A Bernoulli likelihood needs pixels that are 0 or 1, but MNIST is grey. Binarisation is part
+of the data, not of the model:
 
 none       Pixels x / 255 as they are. The cross-entropy with a probability as its target is a
            usable loss, but not a likelihood.

@@ -23,7 +23,7 @@ its factors (slant, width, ...) and from noise in four steps:
 
 A seed gives the same images on every machine with IEEE 754 float64 arithmetic, by one rule.
 Fractions go only through elementwise + - * / sqrt, rint, rounding to float32, and comparisons,
-whose results are exact to the last bit. All sums, matrix products included, are of integers below
+whose results are fixed to the last bit. All sums, matrix products included, are of integers below
 2^53, which float64 holds exactly in any order. np.exp, log, sin, hypot or power would break the
 rule. Random numbers are the low halves of raw words of PCG64, whose stream NumPy guarantees.
 

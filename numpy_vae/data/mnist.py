@@ -126,7 +126,7 @@ def _download(folder: Path | None) -> dict[str, Path]:
 
 
 def _fetch(url: str, path: Path) -> None:
-    """Download one of `MNIST_FILES`, if its size and SHA-256 match."""
+    """Download one of `MNIST_FILES`, and keep it only if its size and SHA-256 match."""
     import hashlib
     from urllib.request import urlopen
 

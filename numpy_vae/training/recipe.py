@@ -106,8 +106,9 @@ class Recipe:
         "threshold (at 1/2), static (drawn once, the same for all seeds) or dynamic (drawn for "
         "each minibatch)")
     validation: int = _number(0, 0, 1 << 30, "N",
-        "set N training images aside, evaluate them after each epoch and keep the parameters of "
-        "the best epoch; the test set is evaluated once, with those, when training ends")
+        "set N training images aside to choose settings on, evaluate them after each epoch and "
+        "keep the parameters of the best one; the test set is evaluated once, with those, when "
+        "training ends")
     patience: int | None = _number(None, 1, MAX_EPOCHS, "N",
         "stop when the validation ELBO has not risen for N epochs; needs validation",
         "train to the end")

@@ -18,13 +18,13 @@ NOT_EVALUATED: Columns = (None, None, None)
 
 
 class Record(NamedTuple):
-    """One epoch, in nats per image: elbo = -(reconstruction + kl) for any beta; None if unknown."""
+    """One epoch, in nats per image: elbo = -(reconstruction + kl) for any beta."""
 
     epoch: int  # from 1
     train_elbo: float  # mean over the epoch, as the parameters change
     train_reconstruction: float
     train_kl: float
-    test_elbo: float | None  # at the end of the epoch, with one draw of noise and pixels
+    test_elbo: float | None  # after the epoch, with one draw of noise and pixels; None if not done
     test_reconstruction: float | None
     test_kl: float | None
     seconds: float  # of training
@@ -62,7 +62,7 @@ class Best:
     Attributes
     ----------
     params : Params
-        A copy; of the argument before the first epoch.
+        A copy; before the first epoch, of the argument.
     epoch : int
         From 1; 0 before the first.
     elbo : float
