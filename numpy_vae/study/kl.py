@@ -1,6 +1,6 @@
 """The KL divergence: where does the formula come from, and can it be negative?
 
-Letters of this module: B images, D pixels, Z latent dimensions, K draws of each, n draws in all.
+Letters of this module: B images, Z latent dimensions, T steps.
 
 For q = N(mu, sigma²) and p = N(0, 1), with z = mu + sigma eps and logvar = log sigma²,
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -42,12 +42,9 @@ if TYPE_CHECKING:
 
 POINTS = ((0.0, 0.0), (0.5, 0.0), (1.0, -1.0), (0.0, -4.0), (2.0, 0.5), (-1.0, 2.0))  # mu, logvar
 DRAWS = 100_000  # at each of them
-SIZES = (10, 100, 1000, 10_000)  # of samples, whose mean is compared with the KL
-REPEATS = 300  # samples of each size
-PLACE = (1.0, -1.0)  # mu, logvar where they are drawn
 LIMITS = (1e3, 1e6, 1e9)  # nats, of a KL that grows
 GRID = MU, LOGVAR = np.meshgrid(np.linspace(-3, 3, 13), np.linspace(-4, 4, 17))  # (17, 13) each
-NARROW = 0.5  # the factor c on sigma of the linear model
+WIDTHS = (0.3, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)  # c, the factor on sigma of the linear model
 ESTIMATES = "closed form", "log ratio", "log ratio, no score term"
 
 # The KL as published code has it: the first two are right.
@@ -104,8 +101,8 @@ class Found(NamedTuple):
     quadrature: Array  # (17, 13)
     gradient_error: float  # the largest difference to the complex step on the grid
     forms: dict[str, Array]  # (17, 13) each of FORMS on the grid
-    errors: Array  # (4,) root mean square errors of the means, for SIZES
-    noises: list[Noise]  # linear, linear with a narrow q, trained
+    linear: dict[float, Noise]  # by WIDTHS
+    trained: Noise
     trainings: list[Training]  # right sign, flipped
 
 
@@ -119,22 +116,20 @@ def run(setting: Setting) -> Found:
     train_and_test(vae, data, epochs=epochs, lr=2e-3, seed=setting.seed)
     x = batch(data.test, slice(100), pixels=pixels)
     y = plain.standard_normal((60, 11)) @ plain.standard_normal((11, 11))
-    linear, narrow = linear_optimum(y, 3), linear_optimum(y, 3)
-    narrow.params["logvar.b"][:] += 2 * math.log(NARROW)
     setting.say("drawing z, and training with both signs of the KL")
-    noises = [
-        noise("linear, at its optimum", linear, y, plain),
-        noise(f"linear, σ times {NARROW:g}", narrow, y, plain),
-        noise("trained", vae, x, pixels),
-    ]
+    linear = {}
+    for c in WIDTHS:
+        model = linear_optimum(y, 3)
+        model.params["logvar.b"][:] += 2 * math.log(c)
+        linear[c] = noise(f"linear, c = {c:g}", model, y, plain)
     return Found(
         points=[point(mu, logvar, draws) for mu, logvar in POINTS],
         closed=closed_form(*GRID),
         quadrature=np.vectorize(by_quadrature)(*GRID),
         gradient_error=gradient_error(*GRID),
         forms={name: form(*GRID, np.exp(LOGVAR)) for name, form in FORMS.items()},
-        errors=errors(*PLACE, draws),
-        noises=noises,
+        linear=linear,
+        trained=noise("trained", vae, x, pixels),
         trainings=[first_steps(sign, data, hidden, latent, setting.seed) for sign in (1, -1)],
     )
 
@@ -160,34 +155,16 @@ def by_quadrature(mu: float, logvar: float) -> float:
     return float(integrate.quad(integrand, mu - 12 * sigma, mu + 12 * sigma, epsabs=1e-12)[0])
 
 
-def log_ratios(mu: float, logvar: float, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Return draws of log q(z) - log p(z), z from the model's own sampler."""
-    eps, a = rng.standard_normal((*shape, 1)), np.array([logvar])
-    z = posterior.sample(np.array([mu]), posterior.standard_deviation(a), eps)
-    return posterior.log_ratio(a, eps, z)
-
-
 def point(mu: float, logvar: float, rng: np.random.Generator) -> Point:
-    """Compute the KL in three ways."""
-    r = log_ratios(mu, logvar, (DRAWS,), rng)
+    """Compute the KL in three ways; z is from the model's own sampler."""
+    eps, a = rng.standard_normal((DRAWS, 1)), np.array([logvar])
+    z = posterior.sample(np.array([mu]), posterior.standard_deviation(a), eps)
+    r = posterior.log_ratio(a, eps, z)
     closed = float(closed_form(np.array([[mu]]), np.array([[logvar]]))[0, 0])
     return Point(
         mu, logvar, closed, by_quadrature(mu, logvar), mean=float(r.mean()),
         error=float(r.std() / math.sqrt(DRAWS)), negative=float((r < 0).mean()),
     )  # fmt: skip
-
-
-def sd_of_a_draw(mu: float, logvar: float) -> float:
-    """Of the log ratio: sqrt((sigma² - 1)² / 2 + mu² sigma²)."""
-    variance = math.exp(logvar)
-    return math.sqrt((variance - 1) ** 2 / 2 + mu * mu * variance)
-
-
-def errors(mu: float, logvar: float, rng: np.random.Generator) -> Array:
-    """Root mean square error of the mean of n log ratios, for each n in SIZES."""
-    true = closed_form(np.array([[mu]]), np.array([[logvar]]))
-    means = [log_ratios(mu, logvar, (REPEATS, n), rng).mean(axis=1) for n in SIZES]
-    return np.array([np.sqrt(((mean - true) ** 2).mean()) for mean in means])
 
 
 def gradient_error(mu: Array, logvar: Array) -> float:
@@ -252,6 +229,21 @@ def first_above(kls: Array, limit: float) -> int:
     return int(np.argmax(kls > limit)) + 1 if (kls > limit).any() else 0
 
 
+NOISE_COLUMNS = (
+    *columns("model", "KL in the estimate"), Column("value, nats", ".3g", within=1e-9, factor=1.2),
+    *columns("∂/∂μ", "∂/∂ log σ²", form=".3g", within=1e-9, factor=1.2),
+)  # fmt: skip
+
+
+def noise_rows(*noises: Noise) -> list[tuple[Any, ...]]:
+    """Medians for each model and each of ESTIMATES."""
+    return [
+        (each.model, name, *map(np.median, estimate))
+        for each in noises
+        for name, *estimate in zip(ESTIMATES, *each[1:4], strict=True)
+    ]
+
+
 TABLES = (
     Table(f"The KL in nats; {DRAWS} draws",
           (*columns("μ", "log σ²", form="g"),
@@ -260,12 +252,6 @@ TABLES = (
            Column("draws below zero, %", ".1f", within=0.1)),
           lambda found: [(*each[:-1], 100 * each.negative) for each in found.points],
           images=False),
-    Table(f"Error of the mean of n draws at μ = {PLACE[0]:g}, log σ² = {PLACE[1]:g}, in nats "
-          f"(root mean square of {REPEATS})",
-          (Column("n", "d"), Column("error", ".4f", within=2e-4),
-           Column("predicted: √(Var(r) / n)", ".4f", within=1e-4)),
-          lambda found: [(n, error, sd_of_a_draw(*PLACE) / math.sqrt(n))
-                         for n, error in zip(SIZES, found.errors, strict=True)], images=False),
     Table("Formulas in published code, in nats; grid of μ from -3 to 3, log σ² from -4 to 4",
           (Column("formula"),
            *columns("at μ = 1, log σ² = 1", "minimum on the grid", form="z.4f", within=1e-4),
@@ -273,19 +259,23 @@ TABLES = (
           lambda found: [(name, *kl[(MU == 1) & (LOGVAR == 1)], kl.min(),
                           *(axis.flat[kl.argmin()] for axis in GRID))
                          for name, kl in found.forms.items()], images=False),
-    Table("Standard deviation of one estimate of -ELBO over draws, and of its derivatives; median "
-          "over images (and dimensions)",
-          (*columns("model", "KL in the estimate"),
-           Column("value, nats", ".3g", within=1e-9, factor=1.2),
-           *columns("∂/∂μ", "∂/∂ log σ²", form=".3g", within=1e-9, factor=1.2)),
-          lambda found: [(each.model, name, *map(np.median, estimate))
-                         for each in found.noises
-                         for name, *estimate in zip(ESTIMATES, *each[1:4], strict=True)]),
-    Table("Single log ratios below zero, %",
-          (Column("model"), Column("of an image", ".2f", within=0.2),
+    Table("Linear model with σ at c times its optimum: standard deviation of one estimate of "
+          "-ELBO, nats, median over images",
+          (Column("c", "g"), *columns("closed form", "log ratio", form=".3f", within=0.001),
+           Column("predicted: |c² - 1| √(Z / 2)", ".3f")),
+          lambda found: [(c, *map(np.median, noise.value[:2]), abs(c * c - 1) * math.sqrt(3 / 2))
+                         for c, noise in found.linear.items()], images=False),
+    Table("Linear model: standard deviation of one estimate of -ELBO and of its derivatives, "
+          "median over images and dimensions",
+          NOISE_COLUMNS, lambda found: noise_rows(found.linear[1], found.linear[0.5]),
+          images=False),
+    Table("Trained model: standard deviation of one estimate of -ELBO and of its derivatives, "
+          "median over images and dimensions",
+          NOISE_COLUMNS, lambda found: noise_rows(found.trained)),
+    Table("Trained model: single log ratios below zero, %",
+          (Column("of an image", ".2f", within=0.2),
            Column("of one of its dimensions", ".1f", within=2)),
-          lambda found: [(each.model, *(100 * share for share in each.negative))
-                         for each in found.noises]),
+          lambda found: [tuple(100 * share for share in found.trained.negative)]),
     Table("Training on reconstruction + KL and on reconstruction - KL; steps count from 1, 0 means "
           "never",
           (Column("sign of the KL", "+d"), Column("KL at step 20, nats", ".3g", factor=1.3),
@@ -312,21 +302,24 @@ CLAIMS = (
     Claim("With q near the posterior, the log ratio makes the value less noisy. At the optimum of "
           "the linear model its standard deviation is below 1e-9 nats, and above 0.5 with the "
           "closed form. In the trained model it is below 0.95 times as large (median over images).",
-          lambda found: (found.noises[0].value[1].max() < 1e-9
-                         and np.median(found.noises[0].value[0]) > 0.5
-                         and found.noises[2].of_values() < 0.95)),
-    Claim("With q too narrow it is the other way round. With σ halved in the linear model, the log "
-          "ratio more than doubles the standard deviation of the value (median over images).",
-          lambda found: found.noises[1].of_values() > 2),
-    Claim("The log ratio makes the gradient noisier. In all three models the derivative by μ has a "
-          "larger standard deviation than with the closed form, for more than 95 % of all images "
-          "and dimensions.",
+          lambda found: (found.linear[1].value[1].max() < 1e-9
+                         and np.median(found.linear[1].value[0]) > 0.5
+                         and found.trained.of_values() < 0.95)),
+    Claim("With σ of the linear model at c times its optimum, the log ratio has the less noisy "
+          "value for every c tried above 1/√2, and the noisier one for every c below. At c = 0.5 "
+          "its standard deviation is more than twice as large.",
+          lambda found: (all((each.of_values() < 1) == (c > 0.5**0.5)
+                             for c, each in found.linear.items())
+                         and found.linear[0.5].of_values() > 2)),
+    Claim("The log ratio makes the gradient noisier. With every c and in the trained model, the "
+          "derivative with respect to μ has a larger standard deviation than with the closed form "
+          "for more than 95 % of all images and dimensions.",
           lambda found: all((each.by_mu[1] > each.by_mu[0]).mean() > 0.95
-                            for each in found.noises)),
+                            for each in (*found.linear.values(), found.trained))),
     Claim("Without the score term of log q, the gradient at the optimum of the linear model has a "
           "standard deviation below 1e-9.",
-          lambda found: max(found.noises[0].by_mu[2].max(),
-                            found.noises[0].by_logvar[2].max()) < 1e-9),
+          lambda found: max(found.linear[1].by_mu[2].max(),
+                            found.linear[1].by_logvar[2].max()) < 1e-9),
     Claim("With the sign flipped the KL exceeds a million nats within 80 steps of training. With "
           "the right sign it stays below 100 nats for 100 steps.",
           lambda found: (found.trainings[0].kls.max() < 100
@@ -348,12 +341,14 @@ def draw(figure: Figure, found: Found) -> None:
     left.quiver(mu, logvar, -slope[0] / length, -slope[1] / length, color="C6", scale=16)
     left.plot(0, 0, "k*", ms=8)
     left.set(xlabel="μ", ylabel="log σ²", title="KL, nats; arrows: down the slope")
-    n = np.array(SIZES)
-    middle.loglog(n, sd_of_a_draw(*PLACE) / np.sqrt(n), "k-", lw=1)
-    middle.loglog(n, found.errors, "o", color="C6")
-    middle.text(0.97, 0.97, "dots: measured\nline: √(Var(r) / n)", transform=middle.transAxes,
-                ha="right", va="top")  # fmt: skip
-    middle.set(xlabel="n", ylabel="error of the mean, nats")
+    closed, drawn = np.median([each.value[:2] for each in found.linear.values()], axis=2).T
+    middle.plot(WIDTHS, closed, "C0o-", ms=4)
+    middle.plot(WIDTHS, drawn, "C6s--", ms=4)
+    middle.axvline(0.5**0.5, color="0.85", lw=0.8, zorder=0)
+    middle.text(0.75, 0.95 * closed.max(), "1/√2")
+    middle.text(1.45, 3.0, "closed form", color="C0", ha="right")
+    middle.text(2, 0.9, "log ratio", color="C6", ha="right")
+    middle.set(xlabel="c: σ / the best σ, linear model", ylabel="noise of one −ELBO, nats")
     for training, name, look in zip(found.trainings, ("+", "−"), ("C0-", "C6--"), strict=True):
         right.semilogy(np.arange(1, len(training.kls) + 1), training.kls, look)
         at = min(60, len(training.kls))

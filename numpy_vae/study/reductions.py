@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
 REDUCE: dict[str, Callable[..., Any]] = {"sum": np.sum, "mean": np.mean}
 SHOWN = 5  # test images
-BATCH = 128
-STEPS = 50
+BATCH, STEPS = 128, 50
 
 
 class Code(NamedTuple):
@@ -294,7 +293,7 @@ def draw(figure: Figure, found: Found) -> None:
     ):  # fmt: skip
         left.axvline(beta, color="0.85", lw=0.8, zorder=0)
         left.text(beta, 1.06 * max(terms), name, ha=align, va="bottom", fontsize=8)
-    left.text(5, 60, "All have z = μ + σε. The Keras example\nhas μ + 0.01 σε, and learns.")
+    left.text(3, 58, "Trained with z = μ + σε. The Keras example\nhas z = μ + 0.01 σε, and learns.")
     left.set(xlabel="β", ylabel="test images, nats per image", ylim=(-5, 1.05 * max(terms)))
     left.set_xscale("log")
     pictures = {f"{run.beta:.3g}": run.pictures for run in found.runs}

@@ -210,10 +210,10 @@ TABLES = (
           images=False),
     Table("Gradients of E[-log p(x | z)], model trained with c = 1; medians over images and "
           "dimensions (last column: root mean square)",
-          (*columns("estimator", "by"),
+          (*columns("estimator", "derivative"),
            *columns("variance of one draw", "relative to pathwise", form=".3g", factor=1.4),
            Column("distance from the pathwise mean, standard errors", ".2f", within=0.1)),
-          lambda found: [(e.name, ("μ", "log σ²")[by], np.median(e.variances[by]),
+          lambda found: [(e.name, ("∂/∂μ", "∂/∂ log σ²")[by], np.median(e.variances[by]),
                           found.ratios(i)[by], found.apart(i)[by])
                          for i, e in enumerate(found.estimators) for by in (0, 1)]),
     Table("Test images, nats per image; trained with z = μ + cσε",
@@ -267,7 +267,7 @@ def draw(figure: Figure, found: Found) -> None:
     left.text(0.03, 0.97, "blue: draws\nblack: N(μ, σ²)", transform=left.transAxes, va="top")
     bins = np.logspace(-2, 4, 61)
     labels = (
-        ("pathwise", "C0-", 0.85, "right"), ("with baseline", "C3:", 1.37, "center"),
+        ("pathwise", "C0-", 0.85, "right"), ("with baseline", "C3:", 1.47, "center"),
         ("score function\n(REINFORCE)", "C6--", 1.03, "center"),
     )  # fmt: skip
     for i, (name, look, up, side) in zip((0, 2, 1), labels, strict=True):
