@@ -24,14 +24,15 @@ REPORTS = sorted((ROOT / "docs/speed").glob("*.json"))
 
 @pytest.fixture
 def script(monkeypatch):
-    """The function that imports a benchmark, which is in no package."""
+    """The function that imports a script, which is in no package."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "make"))
     return importlib.import_module
 
 
 @pytest.fixture
 def page(script):
-    return script("page")
+    return script("speed")
 
 
 @pytest.fixture

@@ -35,8 +35,9 @@ draw its figure. Without a name, list the questions.
   numpy-vae study tied                    Is log sigma = mu? In seconds, on synthetic digits
   numpy-vae study tied --data mnist       on MNIST, in up to a minute
   numpy-vae study all                     all of them
+  numpy-vae study backward --mine my.py   check the backward lines that you wrote
 
-Exit status 1: a claim does not hold, or an experiment did not finish.
+Exit status 1: a claim or one of your lines is wrong, or an experiment did not finish.
 """
 
 
@@ -68,19 +69,35 @@ def add_arguments(commands: Subparsers) -> None:
         help="the folder of the figures NAME.png (default: study)",
     )
     command.add_argument("--overwrite", action="store_true", help="replace existing figures")
-    add_seed(command, "seed of all that is drawn")
+    command.add_argument(
+        "--mine",
+        type=path,
+        metavar="FILE",
+        help="with backward: check your own lines, written in a copy of examples/backward_blank.py",
+    )
+    add_seed(command, "seed of every random number")
 
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae study``; return its exit status."""
-    from ..study import STUDIES  # the experiments take longer to import than other commands to run
+    # The experiments take longer to import than other commands to run.
+    from ..study import STUDIES, exercise
 
-    if not args.names:
+    if not args.names and args.mine is None:
         width = max(map(len, STUDIES))
         for number, study in enumerate(STUDIES.values(), start=1):
             say_result(f"{number:2}. {study.name:{width}}  {study.question}")
         say_result("\nnumpy-vae study NAME runs one; its page is docs/study/NUMBER-NAME.md")
         return 0
+    if args.mine is not None:
+        with refusals():
+            if args.names != ["backward"]:
+                raise ValueError("--mine applies to numpy-vae study backward alone")
+            if not Path(args.mine).is_file():
+                raise ValueError(f"--mine {args.mine} is not a file")
+            text, right = exercise.answer(args.mine, terminal_width())
+        say_result(text)
+        return 0 if right else 1
     with refusals():
         studies = choose_studies(args.names)
         figures = figure_paths(Path(args.out), studies, overwrite=args.overwrite)
@@ -105,7 +122,7 @@ def answer(
     """Run one experiment and print its tables and claims; return whether all claims hold."""
     from ..study import page_of
 
-    start, width = time.perf_counter(), min(shutil.get_terminal_size().columns, WIDTH)
+    start, width = time.perf_counter(), terminal_width()
     on = NAMES[data] if study.images else "no images"
     say_result(f"{study.question}\n{on}, seed {setting.seed}; docs/study/{page_of(study)}\n")
     found = study.run(setting._replace(say=lambda line: say_result(f"{line} ...")))
@@ -130,6 +147,11 @@ def answer(
     seconds = time.perf_counter() - start
     say_result(f"\n{sum(held)} of {len(held)} claims hold{done}; {seconds:.1f} s\n")
     return all(held)
+
+
+def terminal_width() -> int:
+    """Columns to write in."""
+    return min(shutil.get_terminal_size().columns, WIDTH)
 
 
 def choose_studies(names: Sequence[str]) -> list[Study]:

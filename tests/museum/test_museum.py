@@ -1,20 +1,25 @@
 """Every bug of the museum is planted, and seen by each of the proofs that are said to see it.
 
-That the others do not see it takes much longer: table.py puts each bug to all of them.
+That the others do not see it takes much longer: docs/make/museum.py puts each bug to all of them.
 """
+
+import sys
 
 import jury
 import numpy as np
 import planting
 import pytest
 from bugs import BUGS, CLASSES, GRADIENT, KINDS
-from table import CHECKED, JURY, PAGE, PROOFS, document, found, job, judge
+
+sys.path.insert(0, str(planting.ROOT / "docs" / "make"))
+
+from museum import CHECKED, JURY, PAGE, PROOFS, document, found, job, judge
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_package_as_it_is_passes_the_jury():
-    # The other proofs are tests of this suite; table.py puts the package to all of them.
+    # The other proofs are tests of this suite; docs/make/museum.py puts the package to all of them.
     outcome = planting.run(planting.Job({}, (JURY,)))
     assert not outcome.caught, (outcome.failed, outcome.crash)
     run = {mark for node in outcome.passed for mark in outcome.marks[node]}
@@ -32,7 +37,7 @@ def test_the_bug_is_seen_by_those_who_are_said_to_see_it(bug):
 
 def test_the_page_is_what_the_records_say():
     text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    assert text == document(), "run python tests/museum/table.py"
+    assert text == document(), "run python docs/make/museum.py"
 
 
 def test_there_are_many_bugs_and_each_has_a_name_and_an_edit_of_its_own():

@@ -1,6 +1,6 @@
 """Write the tables and the figure of docs/speed.md from what the benchmarks have measured.
 
-    python benchmarks/page.py
+    python docs/make/speed.py
 
 The figures are those of docs/speed/*.json, which the benchmarks write with --json: the commands
 stand on the page. A table is what lies between ``<!-- NAME -->`` and ``<!-- end -->``.
@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from contestants import FLOORS, OURS, SCRIPTS, SPLIT, fastest, floor, peers
 from epoch import EXAMPLE
@@ -21,7 +24,7 @@ from harness import Results, paired
 from scaling import STEP
 from step import EARLY, EVALUATION, LATE, SIZE, UNFLUSHED
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parent.parent
 PAGE, FIGURE, FOLDER = DOCS / "speed.md", DOCS / "figures" / "speed.png", DOCS / "speed"
 SHOWN_LINES = 24
 

@@ -1,6 +1,6 @@
 """Put every bug of the museum to the proofs, and write docs/museum.md.
 
-    python tests/museum/table.py
+    python docs/make/museum.py
 
 Nothing is written unless each bug is seen by just those who are said to see it in bugs.py. The text
 is made from that file and the sources alone, so that a test can hold it against the page.
@@ -12,7 +12,10 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "museum"))
 
 import planting
 from bugs import BUGS, CLASSES, GRADIENT, KINDS, Bug
@@ -118,7 +121,7 @@ checks of the whole model (`tests/museum/jury.py`). *Mathematics* are the tests 
 against its definition: SciPy, quadrature, Monte Carlo, a model whose likelihood is known, Adam as
 it is printed, the split of the data. *Purity* are those of dtype, aliasing, memory and threads. For
 each bug one test is named that must catch it; the tests of single layers are among these, and have
-no column. The page is written by `.venv/bin/python tests/museum/table.py` from the records in
+no column. The page is written by `.venv/bin/python docs/make/museum.py` from the records in
 `tests/museum/bugs.py`, after it has asserted every tick and every blank; `.ci/run` does so again.
 The test suite plants each bug too, and asserts its ticks.
 """

@@ -1,9 +1,9 @@
 """The numbers of the literature on MNIST, row by row, each with the command that makes it.
 
-    python benchmarks/literature.py --list            the rows, and how long each will take here
-    python benchmarks/literature.py                   all rows but the ones that take many hours
-    python benchmarks/literature.py dynamic-k1 ...    these rows
-    python benchmarks/literature.py --write           the tables of docs/results.md, of what is done
+    python docs/make/results.py --list            the rows, and how long each will take here
+    python docs/make/results.py                   all rows but the ones that take many hours
+    python docs/make/results.py dynamic-k1 ...    these rows
+    python docs/make/results.py --write           the tables of docs/results.md, of what is done
 
 A row is a run of ``numpy-vae train`` in a directory of its own (under --out), and an evaluation of
 all test images with 5000 importance samples, as ``numpy-vae evaluate`` makes it. The pilots, among
@@ -37,8 +37,8 @@ from numpy_vae.files import atomic_write
 from numpy_vae.training.evaluate import standard_error
 from numpy_vae.training.loop import train_step
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "results.md"
-BEGIN, END = "<!-- written by benchmarks/literature.py -->", "<!-- up to here -->"
+PAGE = Path(__file__).resolve().parent.parent / "results.md"
+BEGIN, END = "<!-- written by docs/make/results.py -->", "<!-- up to here -->"
 SEED = 0  # of the evaluation: the pixels of dynamic binarisation, and the noise
 
 BURDA = "--hidden 200,200 --latent 50 --activation tanh"
@@ -389,7 +389,7 @@ def command(argv: Sequence[str] | None = None) -> int:
     try:
         return _command(argv)
     except (ValueError, OSError) as error:
-        print(f"literature.py: error: {error}", file=sys.stderr)
+        print(f"results.py: error: {error}", file=sys.stderr)
         return 2
 
 
