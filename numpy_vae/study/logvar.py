@@ -237,15 +237,17 @@ TABLES = (
            *columns(*ANY_SIGN[1:], form=".1f", within=2)),
           lambda found: list(zip(LEARNING_RATES, *map(found.elbos, ANY_SIGN), strict=True))),
     Table("First derivative by s of the KL of one dimension, at μ = 0, in nats",
-          (Column("s is"), *AT_SIGMAS), lambda found: derivatives_shown(found.slopes)),
+          (Column("s is"), *AT_SIGMAS), lambda found: derivatives_shown(found.slopes),
+          images=False),
     Table("Second derivative by s of the KL of one dimension, at μ = 0, in nats",
-          (Column("s is"), *AT_SIGMAS), lambda found: derivatives_shown(found.curvatures)),
+          (Column("s is"), *AT_SIGMAS), lambda found: derivatives_shown(found.curvatures),
+          images=False),
     Table("Linear Gaussian model at its optimum: σ, and minus the loss less log p(x) in nats",
           (Column("λ", "g"),
            Column("σ of the posterior", ".4f", within=2e-4),
            *columns("σ, one meaning", "σ, two meanings", form=".4f", within=2e-4),
            *columns("excess, one meaning", "excess, two meanings", form="z.4f", within=2e-4)),
-          lambda found: found.mixtures),
+          lambda found: found.mixtures, images=False),
 )  # fmt: skip
 
 CLAIMS = (
@@ -317,4 +319,10 @@ def draw(figure: Figure, found: Found) -> None:
     figure.legend(title="s is", loc="outside lower center", ncols=len(STYLES))
 
 
-STUDY = Study("logvar", "Why the logarithm of the variance?", run, TABLES, CLAIMS, draw, 3.5)
+CONCLUSION = (
+    "A linear layer outputs any real number and a variance must be positive, so the head outputs "
+    "its logarithm."
+)
+STUDY = Study(
+    "logvar", "Why the logarithm of the variance?", CONCLUSION, run, TABLES, CLAIMS, draw, 3.5
+)
