@@ -1,4 +1,4 @@
-"""The pages can be read: no sentence above 40 words, 18 on average, README of one screen or two."""
+"""The pages can be read: no sentence above 40 words, 18 on average, a short README."""
 
 import sys
 from pathlib import Path
@@ -10,9 +10,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs" / "make")
 from prose import measure
 
 ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("docs",)
 PAGES = [
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md",
-    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+    *(str(path.relative_to(ROOT)) for f in FOLDERS for path in sorted((ROOT / f).glob("*.md"))),
 ]  # fmt: skip
 
 
