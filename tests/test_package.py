@@ -44,6 +44,13 @@ def test_neither_the_package_nor_its_command_line_imports_what_it_may_not_need()
     assert result.stdout == "[]\nFalse\n"
 
 
+def test_a_folder_of_its_name_does_not_hide_the_package(tmp_path):
+    # Such as the clone, seen from the folder that holds it: see package_dir in setup.cfg.
+    (tmp_path / "numpy_vae").mkdir()
+    code = "from numpy_vae import VAE"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
 def test_the_public_contract():
     from numpy_vae import (  # noqa: F401
         VAE,

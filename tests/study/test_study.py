@@ -268,7 +268,7 @@ def test_below_each_table_is_its_tolerance(benchmark_of_the_study):
 @pytest.fixture
 def benchmark_of_the_study():
     """Import the script that writes the pages, which is in no package."""
-    spec = importlib.util.spec_from_file_location("study", ROOT / "benchmarks/study.py")
+    spec = importlib.util.spec_from_file_location("study", ROOT / "docs/make/study.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

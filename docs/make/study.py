@@ -1,8 +1,8 @@
 """Run the experiments of the study, and write their tables and figures into its pages.
 
-    python benchmarks/study.py                  all: docs/study/*.md and docs/study/figures/*.png
-    python benchmarks/study.py tied kl          these
-    python benchmarks/study.py --quick          on synthetic digits alone
+    python docs/make/study.py                  all: docs/study/*.md and docs/study/figures/*.png
+    python docs/make/study.py tied kl          these
+    python docs/make/study.py --quick          on synthetic digits alone
 
 A page has up to three places for tables: `tables` for those that no image enters; `mnist`, with
 the command, the date and the machine; and `quick`, folded, which the tests run again and compare.
@@ -32,7 +32,7 @@ from numpy_vae.files import atomic_write
 from numpy_vae.study import Column, Setting, Study, Table, page_of
 from numpy_vae.study.drawing import save_study
 
-PAGES = Path(__file__).resolve().parent.parent / "docs" / "study"
+PAGES = Path(__file__).resolve().parent.parent / "study"
 END = "<!-- end -->"
 
 
