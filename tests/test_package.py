@@ -22,7 +22,7 @@ ORDER = [
     "study.drawing", "study.pictures", "study.training", "study.tied",
     "study.concatenated", "study.logvar", "study.sampling", "study.kl", "study.reductions",
     "study.logits", "study.bounds", "study.collapse", "study.checking", "study.backward",
-    "study.exercise",
+    "study.slips", "study.exercise",
     "commands.arguments", "commands.inputs",
     "commands.plot", "commands.train", "commands.evaluate", "commands.sample", "commands.encode",
     "commands.explore", "commands.gradcheck", "commands.study", "__main__",
