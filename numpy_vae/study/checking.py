@@ -428,7 +428,7 @@ def draw(figure: Figure, found: Found) -> None:
         (3e-7, 3e-9, "central", "C0"),
         (3e-11, 4e-15, "complex step, complex128", "C2"),
         (3e-11, 1e-6, "complex step, complex64", "C2"),
-        (2e-7, 8, "finite differences, float32", "k"),
+        (2e-7, 8, "differences, float32", "k"),
     ):
         left.text(x, y, label, ha="right", color=colour)
     left.set(xlabel="step h", ylabel="relative error", xlim=(1e-20, 3), ylim=(1e-16, 1e4))
