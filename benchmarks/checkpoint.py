@@ -2,9 +2,9 @@
 
     python benchmarks/checkpoint.py              784-400-20, 8 epochs: half a minute
 
-After each epoch of the training, checkpoint and history are written as ``numpy-vae train`` writes
-them, five times; the medians are compared. Once with the parameters and Adam's moments alone, three
-vectors; once with an average and a best epoch too, five vectors.
+After each epoch, checkpoint and history are written five times as ``numpy-vae train`` writes them,
+and the medians are compared. This is done once with the parameters and the state of Adam alone
+(three vectors), and once with an average and a best epoch, too (five vectors).
 """
 
 import argparse

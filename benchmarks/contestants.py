@@ -1,12 +1,12 @@
-"""One training step of the same VAE, written for each of the frameworks as its users write it.
+"""One training step of the same VAE, written for each framework as its users would write it.
 
     784-400-20-400-784, relu, Bernoulli likelihood, float32; the ELBO with one draw of eps;
     Adam, lr 1e-3, β₁ 0.9, β₂ 0.999, ε 1e-8
 
-All start from the same parameters and see the same minibatches and the same noise in the same
-order, which are handed over before the clock starts, as arrays of their own. `run(n)` takes n steps
-and returns the seconds; each step computes the loss, and the last one is waited for. `loss(i)`
-returns the loss, in nats per image, of minibatch i under the parameters as they are.
+All start from the same parameters and see the same minibatches and the same noise, in the same
+order. They receive these as arrays of their own before the clock starts. `run(n)` takes n steps and
+returns the seconds. Each step computes the loss, and the last loss is waited for. `loss(i)` returns
+the loss of minibatch i under the current parameters, in nats per image.
 """
 
 from __future__ import annotations

@@ -1,25 +1,24 @@
-"""Seconds of an epoch of MNIST, with its handling of data: this package beside PyTorch's example.
+"""Seconds of an epoch of MNIST, data handling included: this package beside PyTorch's example.
 
     python benchmarks/epoch.py [--epochs 5] [--data-dir FOLDER] [--json FILE]
 
-This package: `numpy_vae.train_epochs`, on grey pixels as the example trains, and on pixels drawn
-anew for every minibatch as the command line trains. The time is `Record.seconds`: of training, not
-of the evaluation.
+This package runs `numpy_vae.train_epochs`, once on grey pixels, as the example does, and once on
+pixels drawn anew for every minibatch, as the command line does. The time is `Record.seconds`, which
+counts training and not evaluation.
 
-PyTorch's example [1]: model and loop are written as those of its ``main.py``, on the processor, and
-its `train` alone. It reads the images by `torchvision.datasets.MNIST` and
-`transforms.ToTensor` through a `DataLoader`, one image at a time: in the same process, which is
-what the example does without an accelerator, or in one of its own (num_workers=1), which is what it
-does with one (there with pinned memory, which the processor has no use for). Not taken over: the
-printing, and the device, to which nothing is moved. It starts from our initial weights; the order
-of the images and the noise are its own.
+PyTorch's example [1] is its model and its `train` function, written as in its ``main.py``, on the
+processor. A `DataLoader` over `torchvision.datasets.MNIST` with `transforms.ToTensor` reads the
+images one at a time. Without an accelerator the example does that in the same process; with one,
+in a process of its own (num_workers=1). Both are timed. Printing and moving data to a device are
+left out. It starts from our initial weights; the order of the images and the noise are its own.
 
-Each has a process of its own and they take turns, an epoch each (benchmarks/harness.py). Beside the
-median stands the fastest epoch: where the two lie far apart, something else was at work on the
-machine, and neither is worth quoting. The loss is the mean over the last epoch, while the weights
-changed, of reconstruction + KL in nats per image. On grey pixels all must reach the same, to 1 % of
-it from the fifth epoch on; before, the order and the noise alone may move it by more. Without
-PyTorch and torchvision (``pip install -e '.[bench]'``) this package runs alone.
+Each contestant has a process of its own, and they take turns, an epoch each
+(benchmarks/harness.py). The fastest epoch is printed beside the median. If the two are far apart,
+something else was using the machine, and neither is worth quoting. The loss is the mean of
+reconstruction + KL over the last epoch, in nats per image, while the weights changed. On grey
+pixels all losses must agree to 1 % from the fifth epoch on. Before that, order and noise alone may
+move them further apart. Without PyTorch and torchvision (``pip install -e '.[bench]'``) this
+package runs alone.
 
 References
 ----------

@@ -1,9 +1,9 @@
-"""How often the gradient check is wrong: false alarms, and errors that it does not see.
+"""How often the gradient check is wrong: false alarms, and errors that it does not notice.
 
-First, right gradients: every method at every point for each term, as ``numpy-vae gradcheck`` does
-it, for models of random sizes, depth, activation, likelihood, beta and seed. Then, for a tenth of
-the models, wrong ones: one entry of each block in turn is off by a share of the block's largest, at
-the initial point. Exit status 1 when there was a false alarm.
+First, correct gradients are checked: every method at every point for each term, as ``numpy-vae
+gradcheck`` does, for models of random size, depth, activation, likelihood, beta and seed. Then, for
+a tenth of the models, one entry of each block in turn is made wrong by a share of the block's
+largest entry, at the initial point. The exit status is 1 if there was a false alarm.
 """
 
 from __future__ import annotations

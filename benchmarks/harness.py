@@ -1,14 +1,14 @@
 """What the benchmarks share: contestants in processes of their own, turns, facts of the machine.
 
-Threads of one BLAS get in the way of another's: some spin for a while after a product, before they
-sleep. So each contestant lives in a process of its own and they take turns, a few calls each. What
-else is at work on the machine comes in bursts, often longer than a turn: it meets neighbours in a
-round alike, and so what counts is the ratio of two contestants within a round, and its median over
-the rounds (`paired`). The order is drawn anew for each round, so that nobody always follows the
-same one.
+The threads of one BLAS get in the way of another's: some spin for a while after a product before
+they sleep. So each contestant lives in a process of its own, and they take turns, a few calls each.
+Other work on the machine comes in bursts that are often longer than a turn, and so it hits all
+contestants of a round alike. What counts is the ratio of two contestants within a round, and its
+median over the rounds (`paired`). Each round has a new random order, so that no contestant always
+follows the same one.
 
-The results of contestants are a dict by name; each holds the times of its rounds, under the name of
-their unit, and their ``"median"``.
+The results of the contestants are a dict by name. Each holds the times of its rounds, under the
+name of their unit, and their ``"median"``.
 """
 
 from __future__ import annotations

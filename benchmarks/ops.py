@@ -1,15 +1,15 @@
-"""Where a training step goes, line by line of the package's own source.
+"""Where the time of a training step goes, by line of the package's source.
 
     python benchmarks/ops.py [--batch 128] [--warmup 1000] [--steps 500] [--threads 1] [--json FILE]
 
-Python's trace hook tells when each line of numpy_vae begins; the time until the next is that of the
-line, calls into NumPy included, and what is shown is the source as it is. Tracing takes time of its
-own, of which about half is counted to the lines: the step is timed without it, too, in turns with
-them. The lines are means over all turns, the step and its products medians. With --threads N the
-lines are those of the calling thread.
+Python's trace hook tells when each line of numpy_vae begins. The time until the next line begins,
+calls into NumPy included, belongs to that line. Tracing takes time, too, and about half of it is
+counted to the lines. So the step is also timed without tracing, in turns with the traced one. Times
+of lines are means over all turns; those of the step and of its products are medians. With
+--threads N the lines are those of the calling thread.
 
-Beside it stand the matrix products of the same step, alone (benchmarks/contestants.py): what the
-lines with a product take beyond them is the price of a memory that other lines have used meanwhile.
+The matrix products of the same step are timed alone for comparison (benchmarks/contestants.py). A
+line with a product takes longer than that, because other lines have used the caches in between.
 """
 
 from __future__ import annotations

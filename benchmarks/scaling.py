@@ -2,14 +2,15 @@
 
     python benchmarks/scaling.py [--only batch width depth samples data] [--rounds 15] [--json FILE]
 
-Around the model 784-400-20-400-784 at batch 128 one thing at a time is changed. A step stands
-beside the matrix products of its own shapes, by the BLAS's threads and split over two threads,
-whichever is the faster: where the ratio nears 1, the BLAS is all that counts; where it is large,
-the parameters (Adam) or Python's overhead of calls do. The samples are those of the
-importance-weighted bound, at batch 20 as in its paper: the encoder runs once for all of them. The
-data are random pixels in memory and, the largest, in a memory-mapped `.npy`: what counts is the
-time of an image, which should not grow, and the memory of its own that the process takes (resident
-and not backed by a file, after the epochs).
+One thing at a time is changed in the model 784-400-20-400-784 at batch 128. A step is compared with
+the matrix products of its own shapes, in the BLAS's threads or split over two threads, whichever is
+faster. Where the ratio is near 1, only the BLAS counts. Where it is large, the time goes to the
+parameters (Adam) or to Python's overhead per call. The samples are those of the importance-weighted
+bound, at batch 20 as in its paper; the encoder runs once for all of them.
+
+The data are random pixels in memory and, for the largest case, in a memory-mapped `.npy` as well.
+What counts is the time per image, which should not grow, and the process's own memory (resident and
+not backed by a file, after the epochs).
 
 The cases of a sweep take turns, each in a process of its own, so that neighbouring rows have seen
 the same machine. A ratio is the median of those of the rounds.

@@ -1,11 +1,12 @@
-"""The step as a script: NumPy's calls one after the other, and nothing around them.
+"""The step as a script: NumPy calls one after the other, and nothing around them.
 
-The step without the package's structure. All arrays are there before the first step and every
-operation of the two passes writes into one of them; no function for a formula, no trace, no check,
-nothing that another model, likelihood or bound could use. With two threads each has half of the
-rows of the minibatch, then half of the rows of each weight gradient: one gradient vector, where the
-package has one for each thread. The formulas are those of `numpy_vae.layers`, `posterior` and
-`likelihood`; the optimiser is the package's, which works in place but for a block of scratch.
+This is the step without the package's structure. All arrays exist before the first step, and every
+operation of the two passes writes into one of them. There is no function for a formula, no trace,
+no check, and nothing that another model, likelihood or bound could use. With two threads, each
+computes half of the rows of the minibatch and then half of the rows of each weight gradient. So
+there is one gradient vector, where the package has one for each thread. The formulas are those of
+`numpy_vae.layers`, `posterior` and `likelihood`. The optimiser is the package's, which works in
+place except for a block of scratch.
 """
 
 from __future__ import annotations

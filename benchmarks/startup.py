@@ -2,13 +2,12 @@
 
     python benchmarks/startup.py [--rounds 31] [--json FILE]
 
-Each round starts one interpreter for each command, in an order of its own, and takes the time from
-its start to its end; what an import takes beyond another is the median of the differences within a
-round. They read neither ``PYTHON*`` variables nor the files of site-packages that run at startup
-(``-I -S``; the finder of an editable installation would load half of what is to be timed), and are
-told where the packages are. Byte code is kept in a temporary folder that a round before the first
-fills: without it half of the time would be the compiler's. Where the time goes, module by module,
-is said by ``python -X importtime -c 'import numpy_vae'``.
+Each round starts one interpreter per command, in random order, and takes the time from its start to
+its end. What one import takes beyond another is the median of the differences within a round. The
+interpreters ignore ``PYTHON*`` variables and the startup files of site-packages (``-I -S``), and
+are told where the packages are. Byte code is kept in a temporary folder, which a round before the
+first fills; without it half of the time would be spent compiling. To see where the time goes,
+module by module, use ``python -X importtime -c 'import numpy_vae'``.
 """
 
 from __future__ import annotations

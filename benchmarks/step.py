@@ -1,23 +1,26 @@
-"""Milliseconds of one training step in the steady state: this package, its floor, its peers.
+"""Milliseconds of one training step in the steady state: this package, its floor, the frameworks.
 
     python benchmarks/step.py [--batches 32 128 512] [--warmup 3000] [--rounds 60] [--json FILE]
                               [--only NAME ...]
 
-Contestants (benchmarks/contestants.py): this package; the step as a script, without the package's
-structure; the matrix products of the same step on the same shapes and nothing else, of which the
-faster of two ways is the floor; and of PyTorch, JAX and HIPS/autograd what is installed (``pip
-install -e '.[bench]'``). Package, script and products run with the BLAS's own threads and in two
-threads. All but the products train the same model with the same optimiser on the same minibatches
-of synthetic digits, which have dark pixels: the moments of their weights become denormal after some
-800 steps unless something is done about it, so the clock starts after --warmup steps. Then they
-take turns of --steps steps, each in a process of its own (benchmarks/harness.py).
+The contestants (benchmarks/contestants.py) are this package; the step as a script, without the
+package's structure; the matrix products of the same step on the same shapes and nothing else, of
+which the faster of two ways is the floor; and PyTorch, JAX and HIPS/autograd, where installed
+(``pip install -e '.[bench]'``). Package, script and products run with the BLAS's own threads and in
+two threads.
 
-All must reach the same loss: of the first minibatch after 20 steps, to 1e-5 of it, and of all
-minibatches after the last turn, to 25 % of it, since rounding has moved them apart by then.
+All but the products train the same model with the same optimiser on the same minibatches of
+synthetic digits. Those have dark pixels, and the moments of their weights become denormal after
+some 800 steps unless something is done about it. So the clock starts after --warmup steps. Then the
+contestants take turns of --steps steps, each in a process of its own (benchmarks/harness.py).
 
-Two more comparisons follow. A step after 1000 steps beside one after 20 000, with the flush of
-Adam's sums and without it, of trainings that take turns: is it as fast, and what is the flush worth
-on this machine? And log p(x) by importance sampling beside its bare matrix products.
+All must reach the same loss: on the first minibatch after 20 steps, to 1e-5 of it, and on all
+minibatches after the last turn, to 25 %, since rounding has moved them apart by then.
+
+Two more comparisons follow. One compares a step after 20 000 steps with one after 1000, with and
+without the flush of Adam's sums, in trainings that take turns: is it as fast, and what is the flush
+worth on this machine? The other compares log p(x) by importance sampling with its bare matrix
+products.
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ def test_rows_are_run_once_and_written_into_the_page(small, tmp_path, capsys, mo
     assert cells(out, "grey-0")[2:4] == [f"{-metrics['test_elbo']:.2f}", "1.0"]
     gain = values["dynamic-k5-100"] - values["dynamic-k1-100"]
     assert (
-        "log p(x) of the run dynamic-k5-100 less that of the run dynamic-k1-100 is "
-        f"{gain.mean():.3f} nats, with a standard error of {gain.std(ddof=1) / np.sqrt(20):.3f} "
+        f"log p(x) of dynamic-k5-100 is {gain.mean():.3f} nats above that of dynamic-k1-100. "
+        f"The standard error is {gain.std(ddof=1) / np.sqrt(20):.3f}, "
     ) in out
 
     page = tmp_path / "page.md"

@@ -1,4 +1,4 @@
-"""``numpy-vae gradcheck``: prove the gradient of the model, or see how to prove yours."""
+"""``numpy-vae gradcheck``: check the gradient of the model, or see how to check yours."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def add_arguments(commands: Subparsers) -> None:
         commands,
         "gradcheck",
         run,
-        "prove the gradient of the model, or see how to prove yours",
+        "check the gradient of the model, or see how to check yours",
         GRADCHECK,
         FOREIGN,
     )

@@ -1,32 +1,25 @@
-"""Why are some dimensions dead? Where the answer can be worked out, and where training decides.
+"""Posterior collapse: a linear model where it can be worked out, and a nonlinear one.
 
-Letters of this module: N images, D pixels, Z latent dimensions; lambda_1 >= lambda_2 >= ... the
-eigenvalues of the covariance of the data.
+Letters of this module: N images, D pixels, Z latent dimensions; gamma_1 >= gamma_2 >= ... the
+eigenvalues of the covariance of the data; v the variance of the decoder (τ² on the page).
 
 **The linear model** with a Gaussian likelihood of given variance v. As nll = |x - l|² / 2v + const,
 
-    E[nll] + beta KL = beta (E|x - l|² / 2v' + KL) + const            with v' = beta v
+    E[nll] + beta KL = beta (E|x - l|² / (2 beta v) + KL) + const
 
-so that beta and v count only by their product. With beta = 1 the best q is the true posterior, if
-that is diagonal, and -ELBO is then -log N(x; b, C), C = Wᵀ W + v' I. C has eigenvalues
-c_1 ... c_Z >= v', the others are v', and with its axes along those of the data the mean of it is
+so that beta and v matter only through their product. The page shows that the optimum is that of
+probabilistic PCA:
 
-    (D log 2π + Σ_j log c_j + lambda_j / c_j) / 2
-
-Each c_j by itself: the derivative (c - lambda) / c² is negative up to c = lambda, so the best
-c >= v' is max(lambda_j, v'). The row of W has the length √(c_j - v'), and
-
-    lambda_j > v'    sigma² = v' / lambda_j    variance of mu = 1 - v' / lambda_j
-                     mean KL = (1 - v'/lambda_j + v'/lambda_j - 1 - log(v'/lambda_j)) / 2
-                             = log(lambda_j / v') / 2
-    lambda_j <= v'   W = 0    sigma² = 1    mu = 0    KL = 0: the dimension is dead
+    gamma_j > beta v     sigma² = beta v / gamma_j    variance of mu = 1 - beta v / gamma_j
+                         mean KL = log(gamma_j / (beta v)) / 2
+    gamma_j <= beta v    row j of W is 0    sigma² = 1    mu = 0    KL = 0: the dimension is dead
 
 A learned v becomes the mean of the eigenvalues that are left out. That is less than the smallest
-that is kept: then no dimension is dead.
+that is kept, so no dimension is dead.
 
 **The nonlinear model** has no such formula. Its KL is measured, with and without warm-up: beta
-rises from 0 in the first half of the training. In the second half both minimise the same, so what
-differs in the end is not what the objective asks for.
+rises from 0 in the first half of the training. In the second half both minimise the same objective,
+so a difference in the end is not what the objective asks for.
 """
 
 from __future__ import annotations
@@ -50,20 +43,20 @@ from .training import train_and_test
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SPECTRUM = 2.0 ** (3 - np.arange(20))  # lambda of the small data: 8, 4, 2, ... D = 20
-KEPT = 8  # Z of its model
+SPECTRUM = 2.0 ** (3 - np.arange(20))  # gamma of the small data: 8, 4, 2, ... D = 20
+KEPT = 8  # Z of its models
 LOW, HIGH = 2**-2.5, 2**-0.5  # two variances v, halfway between eigenvalues
 IMAGE_LATENT, IMAGE_VARIANCE, IMAGE_BETA = 20, 0.1, 20.0
-LEARNED = "v learned"
+LEARNED = "learned"
 USED = 0.1  # nats of KL that a dimension must cost to be counted as used
 
 
 class Linear(NamedTuple):
     """A linear model after training, beside its closed form."""
 
-    likelihood: str
+    given: str  # v, or LEARNED
     beta: float
-    threshold: float  # v' = beta v
+    threshold: float  # beta v
     values: Array  # (Z,) the largest eigenvalues
     kl: Array  # (Z,) mean KL of each dimension, largest first
     active: int
@@ -71,7 +64,7 @@ class Linear(NamedTuple):
     variance: float  # v, given or learned
 
     def predicted(self) -> Array:
-        """log(lambda / v') / 2 where that is positive, else 0, (Z,)."""
+        """log(gamma / (beta v)) / 2 where that is positive, else 0, (Z,)."""
         return np.log(np.maximum(self.values / self.threshold, 1)) / 2
 
 
@@ -115,15 +108,17 @@ class Found(NamedTuple):
 def run(setting: Setting) -> Found:
     """Train linear models on data of a known spectrum and on images, and nonlinear ones."""
     data = setting.data if setting.quick else setting.images(20_000, 2000)
-    rng = np.random.default_rng(setting.seed)
-    x = data_of_spectrum(SPECTRUM, 40, rng)
+    x = data_of_spectrum(SPECTRUM, 40, np.random.default_rng(setting.seed))
     settings = [(LOW, 1.0), (HIGH, 1.0), (LOW, 4.0), (LOW, 16.0), (LOW, 100.0), (None, 1.0)]
+    setting.say(f"training {len(settings)} linear models on data of a known spectrum")
     small = [small_linear(x, v, beta, setting.seed) for v, beta in settings]
+    setting.say("training a linear model on the images")
     images = image_linear(data, 30 if setting.quick else 12, setting.seed)
     hidden, latent, epochs = (40, 20, 10) if setting.quick else (100, 50, 8)
     one, two = setting.seed, setting.seed + 1
     trainings = [(1.0, False, one), (1.0, True, one), (1.0, False, two), (1.0, True, two)]
     trainings += [(5.0, False, one), (5.0, True, one), (200.0, False, one)]
+    setting.say(f"training {len(trainings)} nonlinear models")
     curved = [train_nonlinear(data, hidden, latent, epochs, *each) for each in trainings]
     mean = (to_float(data.train, np.float64).sum(axis=0) + 0.5) / (len(data.train) + 1)
     test = to_float(data.test, np.float64).mean(axis=0)
@@ -153,12 +148,12 @@ def small_linear(x: Array, variance: float | None, beta: float, seed: int) -> Li
     for step in range(1000):
         vae.backward(vae.forward(x, eps), beta, out=grads)
         adam.step(grads, cosine(step / 1000))
-    name = f"v = {variance:.3f}" if variance else LEARNED
+    given = f"{variance:.3f}" if variance else LEARNED
     v = variance or float(SPECTRUM[KEPT:].mean())
     best = linear_optimum(x, KEPT, v, beta)
     gradient = float(np.abs(best.backward(best.forward(x, eps), beta).flat).max())
     kl, active, _ = kl_of(vae, x)
-    return Linear(name, beta, beta * v, SPECTRUM[:KEPT], kl, active, gradient, variance_of(vae))
+    return Linear(given, beta, beta * v, SPECTRUM[:KEPT], kl, active, gradient, variance_of(vae))
 
 
 def image_linear(data: Dataset, epochs: int, seed: int) -> Linear:
@@ -171,8 +166,8 @@ def image_linear(data: Dataset, epochs: int, seed: int) -> Linear:
         binarize="none", output_bias="data",
     )  # fmt: skip
     kl, active, _ = kl_of(vae, x)
-    name, threshold = f"v = {IMAGE_VARIANCE}", IMAGE_BETA * IMAGE_VARIANCE
-    return Linear(name, IMAGE_BETA, threshold, values, kl, active, np.nan, IMAGE_VARIANCE)
+    given, threshold = f"{IMAGE_VARIANCE}", IMAGE_BETA * IMAGE_VARIANCE
+    return Linear(given, IMAGE_BETA, threshold, values, kl, active, np.nan, IMAGE_VARIANCE)
 
 
 def train_nonlinear(
@@ -207,20 +202,20 @@ def nonlinear_rows(found: Found) -> list[tuple[Any, ...]]:
 
 
 TABLES = (
-    Table("Linear model with 8 latent dimensions, data with λ = 8, 4, 2, 1, ... 2⁻¹⁶",
-          (Column("likelihood"), Column("β", ".0f"), Column("v found", ".4f", factor=1.01),
-           Column("βv predicted", ".4f"), *columns("λ > βv", "active", form="d"),
-           Column("KL predicted, nats", ".2f"), Column("KL found", ".2f", within=0.05),
+    Table("Linear model with 8 latent dimensions, data with γ = 8, 4, 2, 1, ... 2⁻¹⁶; KL in nats",
+          (Column("given τ²"), Column("β", ".0f"), Column("τ² in the end", ".4f", factor=1.01),
+           Column("βτ²", ".4f"), *columns("γ > βτ²", "active", form="d"),
+           Column("KL, formula", ".2f"), Column("KL, trained", ".2f", within=0.05),
            Column("largest error of a dimension", ".3f", within=0.02, factor=3),
            Column("gradient at the closed form", ".0e", within=1e-10)),
-          lambda found: [(m.likelihood, m.beta, m.variance, m.threshold,
+          lambda found: [(m.given, m.beta, m.variance, m.threshold,
                           (m.values > m.threshold).sum(), m.active, m.predicted().sum(), m.kl.sum(),
                           np.abs(m.kl - m.predicted()).max(), m.gradient) for m in found.small],
           images=False),
     Table(f"Linear model with {IMAGE_LATENT} latent dimensions on the images, "
-          f"v = {IMAGE_VARIANCE}, β = {IMAGE_BETA:.0f}: KL in nats, largest first",
-          (Column("dimension", "d"), Column("λ", ".2f", within=0.02),
-           Column("predicted", ".3f", within=0.005), Column("found", ".3f", within=0.02)),
+          f"τ² = {IMAGE_VARIANCE}, β = {IMAGE_BETA:.0f}: KL in nats, largest first",
+          (Column("dimension", "d"), Column("γ", ".2f", within=0.02),
+           Column("KL, formula", ".3f", within=0.005), Column("KL, trained", ".3f", within=0.02)),
           lambda found: [(j + 1, m.values[j], m.predicted()[j], m.kl[j])
                          for m in [found.images] for j in range(10)]),
     Table("Nonlinear Bernoulli model, test images, nats per image",
@@ -228,7 +223,7 @@ TABLES = (
            *columns("ELBO", "reconstruction", form=".2f", within=1),
            Column("KL", "z.2f", within=0.5), Column("reconstruction + β KL", ".2f", within=1),
            Column("active", "d", within=8), Column(f"KL > {USED}", "d", within=4),
-           Column("largest KL of an inactive one, 0 if none is", ".4f", within=0.003)),
+           Column("largest KL of an inactive dimension", ".4f", within=0.003)),
           nonlinear_rows),
 )  # fmt: skip
 
@@ -237,7 +232,7 @@ def active_as_predicted(found: Found) -> bool:
     """Whether each small model has as many active dimensions, and the KL, of the closed form."""
     return all(
         m.active == (m.values > m.threshold).sum()
-        and (m.likelihood == LEARNED or (np.abs(m.kl - m.predicted()) < 0.05).all())
+        and (m.given == LEARNED or (np.abs(m.kl - m.predicted()) < 0.05).all())
         and m.gradient < 1e-9
         and abs(m.beta * m.variance / m.threshold - 1) < 0.01
         for m in found.small
@@ -271,48 +266,50 @@ def collapsed(found: Found) -> bool:
 
 
 CLAIMS = (
-    Claim("On the data of known spectrum each model, of given or learned v, has just as many "
-          "active dimensions as there are λ > βv; with a given v each KL is within 0.05 nats of "
-          "log(λ/βv)/2, or of 0 where λ < βv; the learned v is within 1 % of the mean of the "
-          "eigenvalues left out; and with these v no entry of the gradient exceeds 1e-9 at the "
-          "closed form.",
+    Claim("On the data of known spectrum, as many dimensions are active as there are γ > βτ². With "
+          "τ² given, each KL is within 0.05 nats of log(γ/βτ²)/2, or of 0 where γ < βτ². A learned "
+          "τ² is within 1 % of the mean of the discarded eigenvalues. At the closed form no entry "
+          "of the gradient exceeds 1e-9.",
           active_as_predicted),
-    Claim("On the images six λ exceed βv = 2; the first three KLs are within 30 % of log(λ/βv)/2, "
-          "the sixth is below its own, no later one is above 0.04 nats, and the total KL is 80 to "
-          "105 % of the predicted total.",
+    Claim("On the images six γ exceed βτ² = 2. The first three KLs are within 30 % of "
+          "log(γ/βτ²)/2, the sixth is below it, and no later one exceeds 0.04 nats. The total KL "
+          "is 80 to 105 % of the total of the formula.",
           images_as_predicted),
-    Claim("With β = 1 warm-up raises the nonlinear model's test ELBO by more than 2 nats with each "
-          "seed, and the number of dimensions with a KL above 0.1 nats, summed over both seeds.",
+    Claim("With β = 1, warm-up raises the test ELBO of the nonlinear model by more than 2 nats for "
+          "each seed. It also raises the number of dimensions with a KL above 0.1 nats, summed "
+          "over both seeds.",
           lambda found: (sum(w.used - p.used for p, w in found.pairs(1)) > 0
                          and all(w.test.elbo - p.test.elbo > 2 for p, w in found.pairs(1)))),
-    Claim("With β = 5 it has no active dimension without warm-up. After warm-up five or more have "
-          "a KL above 0.1 nats, and reconstruction + 5 KL, which both minimise in the end, is "
-          "better by more than 8 nats.",
+    Claim("With β = 5 and no warm-up, no dimension of the nonlinear model is active. With warm-up "
+          "at least five have a KL above 0.1 nats, and reconstruction + 5 KL, the final objective "
+          "of both, is better by more than 8 nats.",
           lambda found: [p.active == 0 and w.used >= 5 and p.loss - w.loss > 8
                          for p, w in found.pairs(5)] == [True]),
-    Claim("With β = 100 (linear) and β = 200 (nonlinear) no dimension is active; the nonlinear "
-          "ELBO is then within 2 nats of that of the mean image. With every β an inactive "
-          "dimension of a nonlinear model costs less than 0.02 nats.",
+    Claim("With β = 100 (linear) and β = 200 (nonlinear) no dimension is active, and the nonlinear "
+          "ELBO is within 2 nats of that of the mean image. For every β, an inactive dimension of "
+          "a nonlinear model costs less than 0.02 nats.",
           collapsed),
 )  # fmt: skip
 
 
 def draw(figure: Figure, found: Found) -> None:
-    """KL against lambda / v'; and the sorted KL with and without warm-up."""
+    """KL against gamma / (beta v); and the sorted KL with and without warm-up."""
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
-    ratios = np.logspace(-2.6, 3.4, 200)
-    left.plot(ratios, np.log(np.maximum(ratios, 1)) / 2, "k-", lw=0.8, label="log(λ/βv)/2, or 0")
-    labels = {("v = 0.177", 4.0): "v = 0.177, larger β"}
-    markers = {"v = 0.177": "C0o", "v = 0.707": "C6s", LEARNED: "C2D"}
-    for m in found.small:
-        size, face = (4, None) if m.beta == 1 else (7, "none")
-        name = labels.get((m.likelihood, m.beta), f"{m.likelihood}, β = 1" if size == 4 else None)
-        look = markers[m.likelihood]
-        left.plot(m.values / m.threshold, m.kl, look, ms=size, mfc=face, label=name)
-    m = found.images
-    left.plot(m.values / m.threshold, m.kl, "C7x", ms=4, label="images, β = 20")
-    left.axvline(1, color="k", lw=0.6, ls=":")
-    left.set(xscale="log", xlabel="λ / βv", ylabel="KL of the dimension, nats")
+    left.set(xscale="log", xlim=(2e-3, 3e4), xlabel="γ / βτ²", ylabel="KL of the dimension, nats")
+    near = left.inset_axes((0.66, 0.09, 0.34, 0.34), xlim=(0.4, 3.1), ylim=(-0.04, 0.58))
+    near.set(xticks=(1, 2, 3), yticks=(0, 0.2, 0.4))
+    near.set_title("enlarged, near γ = βτ²", fontsize=8)
+    ratios = np.logspace(-2.6, 3.4, 2000)
+    looks = {f"{LOW:.3f}": "C0o", f"{HIGH:.3f}": "C6s", LEARNED: "C2D"}
+    for ax in left, near:
+        ax.plot(ratios, np.log(np.maximum(ratios, 1)) / 2, "k-", lw=0.8, label="log(γ/βτ²)/2, or 0")
+        for m in found.small:
+            size, face, more = (4, None, "") if m.beta == 1 else (7, "none", ", larger β")
+            label = f"τ² {m.given}{more}" if m.beta < 5 else None  # the others look the same
+            ax.plot(m.values / m.threshold, m.kl, looks[m.given], ms=size, mfc=face, label=label)
+        m = found.images
+        ax.plot(m.values / m.threshold, m.kl, "C7x", ms=4, label=f"images, β = {m.beta:.0f}")
+        ax.axvline(1, ymax=0.45, color="k", lw=0.6, ls=":")
     left.legend(fontsize=8, loc="upper left")
     lines = {(1.0, False): "C6--", (1.0, True): "C0-", (5.0, True): "C3-."}
     for (beta, warmup), line in lines.items():
@@ -331,4 +328,4 @@ CONCLUSION = (
     "A dead dimension need not be a failure: the ELBO prefers one whenever the variance it could "
     "explain is smaller than the decoder's noise variance."
 )
-STUDY = Study("collapse", QUESTION, CONCLUSION, run, TABLES, CLAIMS, draw, 3.2)
+STUDY = Study("collapse", QUESTION, CONCLUSION, run, TABLES, CLAIMS, draw, 3.4)

@@ -71,10 +71,10 @@ def found(
     kl = np.log(np.maximum(values / 2, 1)) / 2 - 0.01
     images = Linear("", 20, 2.0, values, kl if image_kl is None else image_kl, 6, 0.0, 0.1)
     models = [
-        first or small("v = 0.177", 1.0, 0.2),
-        small("v = 0.707", 1.0, 0.8),
-        small("v = 0.177", 4.0, 0.8),
-        strong or small("v = 0.177", 100.0, 20.0),
+        first or small("0.177", 1.0, 0.2),
+        small("0.707", 1.0, 0.8),
+        small("0.177", 4.0, 0.8),
+        strong or small("0.177", 100.0, 20.0),
         learned or small(LEARNED, 1.0, 0.1),
     ]
     runs = [curved(1, False, s, -110.0, 2, idle=idle) for s in (0, 1)]
@@ -92,10 +92,10 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
 @pytest.mark.parametrize(
     ("number", "numbers"),
     [
-        (1, {"first": small("v = 0.177", 1.0, 0.2, shift=0.06)}),
-        (1, {"first": small("v = 0.177", 1.0, 0.2, shift=-0.06)}),
-        (1, {"first": small("v = 0.177", 1.0, 0.2, active=3)}),
-        (1, {"first": small("v = 0.177", 1.0, 0.2, gradient=1e-3)}),
+        (1, {"first": small("0.177", 1.0, 0.2, shift=0.06)}),
+        (1, {"first": small("0.177", 1.0, 0.2, shift=-0.06)}),
+        (1, {"first": small("0.177", 1.0, 0.2, active=3)}),
+        (1, {"first": small("0.177", 1.0, 0.2, gradient=1e-3)}),
         (1, {"learned": small(LEARNED, 1.0, 0.1, active=3)}),
         (1, {"learned": small(LEARNED, 1.0, 0.1, variance=0.102)}),
         (2, {"image_kl": np.array([0.61, 0.54, 0.31, 0.34, 0.2, 0.1, 0, 0])}),
@@ -111,7 +111,7 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
         (4, {"killed": curved(5, False, 0, -170.0, 0, 0)}),
         (4, {"revived": curved(5, True, 0, -160.0, 4)}),
         (4, {"revived": curved(5, True, 0, -180.0, 6, kl=5.0)}),
-        (5, {"strong": small("v = 0.177", 100.0, 3.0)}),
+        (5, {"strong": small("0.177", 100.0, 3.0)}),
         (5, {"collapsed": [curved(200, False, 0, -200.0, 0, 1)]}),
         (5, {"collapsed": [curved(200, False, 0, -190.0, 0, 0)]}),
         (5, {"collapsed": [curved(200, False, 0, -210.0, 0, 0)]}),
@@ -161,6 +161,12 @@ def test_the_variances_are_those_of_the_page(x):
     np.testing.assert_allclose(mu.var(axis=0), [4 / 5, 2 / 3, 0.5 / 1.5, 0], atol=1e-12)
     rows = np.linalg.norm(vae.params["output.W"], axis=1)
     np.testing.assert_allclose(rows, np.sqrt([4, 2, 0.5, 0]), atol=1e-12)
+    # The aggregated posterior has the variance of the prior.
+    np.testing.assert_allclose(mu.var(axis=0) + np.exp(logvar[0]), 1, rtol=1e-12)
+    # Along each active direction the squared error is beta v.
+    eps = draws(len(x), 4)
+    left = ((x - vae.decode(mu + np.exp(logvar / 2) * eps)) ** 2).mean(axis=(0, 1)).sum()
+    assert left == pytest.approx(3 * 1.0 + 0.7 + 0.3 + 0.1)
 
 
 @pytest.mark.mathematics
