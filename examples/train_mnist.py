@@ -1,4 +1,4 @@
-"""Train a variational autoencoder on MNIST, the loop in plain sight. Copy this file and change it.
+"""Train a variational autoencoder on MNIST with an explicit loop. Copy this file and change it.
 
 python examples/train_mnist.py                  # synthetic digits, nothing to download
 python examples/train_mnist.py --data mnist     # real MNIST, downloaded once
@@ -14,11 +14,11 @@ from numpy_vae import VAE, Adam, load_digits, load_mnist
 
 
 def to_float(images):
-    return images.astype(np.float32) / 255  # grey pixels, taken as probabilities
+    return images.astype(np.float32) / 255  # grey pixels as probabilities
 
 
 def test_elbo(vae, images, rng):
-    """Mean of log p(x|z) - KL(q || p) in nats per image, one draw of z for each (grey pixels)."""
+    """Return the mean of log p(x|z) - KL(q || p) in nats per image, with one draw of z each."""
     total = 0.0
     for batch in np.array_split(images, 20):
         eps = rng.standard_normal((len(batch), vae.latent_dim))
@@ -51,8 +51,8 @@ def main():
             eps = rng.standard_normal((len(x), args.latent))  # the only randomness in a step
 
             trace = vae.forward(x, eps)  # x -> h -> (mu, logvar) -> z = mu + sigma eps -> logits
-            reconstruction, kl = vae.loss(trace)  # nats, one number an image
-            grads = vae.backward(trace)  # the same list, read upwards
+            reconstruction, kl = vae.loss(trace)  # (B,), in nats
+            grads = vae.backward(trace)  # the same list, in reverse
             adam.step(grads)
 
             loss += float(reconstruction.sum() + kl.sum())
@@ -61,7 +61,7 @@ def main():
         print(f"epoch {epoch}: train ELBO {-loss / len(order):.2f}, test ELBO {elbo:.2f} "
               f"nats per image, {seconds:.1f} s", flush=True)  # fmt: skip
 
-    # Left: test images over their reconstructions. Right: images decoded from the prior N(0, I).
+    # Left: test images above their reconstructions. Right: images decoded from the prior N(0, I).
     x = to_float(data.test[:32]).reshape(4, 8, 28, 28)
     x_hat = vae.reconstruct(x.reshape(-1, 784)).reshape(4, 8, 28, 28)
     pairs = np.stack([x, x_hat], axis=1).reshape(8, 8, 28, 28)
