@@ -15,8 +15,8 @@ after --warmup steps. Then the contestants take turns of --steps steps, each in 
 All must reach the same loss: on the first minibatch after 20 steps, to 1e-5 of it, and on all
 minibatches after the last turn, to 25 % of it, since rounding has moved them apart by then.
 
-Two more comparisons follow: a step after 20 000 steps, with and without the flush of Adam's
-moments, with one after 1000; and log p(x) by importance sampling with its bare matrix products.
+Two more comparisons follow: of a step after 20 000 steps, with and without the flush of Adam's
+moments, with one after 1000; and of log p(x) by importance sampling with its bare matrix products.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def to_float(images):
 
 
 def test_elbo(vae, images, rng):
-    """Return the mean of log p(x|z) - KL(q || p) in nats per image, with one draw of z each."""
+    """Mean of log p(x|z) - KL(q || p), in nats per image, with one draw of z for each image."""
     total = 0.0
     for batch in np.array_split(images, 20):
         eps = rng.standard_normal((len(batch), vae.latent_dim))
@@ -51,17 +51,17 @@ def main():
             eps = rng.standard_normal((len(x), args.latent))  # the only randomness in a step
 
             trace = vae.forward(x, eps)  # x -> h -> (mu, logvar) -> z = mu + sigma eps -> logits
-            reconstruction, kl = vae.loss(trace)  # (B,), in nats
-            grads = vae.backward(trace)  # the same list, in reverse
+            reconstruction, kl = vae.loss(trace)  # two arrays, nats per image
+            grads = vae.backward(trace)  # the same chain, from right to left
             adam.step(grads)
 
             loss += float(reconstruction.sum() + kl.sum())
         seconds = time.perf_counter() - start
-        elbo = test_elbo(vae, data.test, np.random.default_rng([args.seed, 1]))  # same each time
+        elbo = test_elbo(vae, data.test, np.random.default_rng([args.seed, 1]))  # same each epoch
         print(f"epoch {epoch}: train ELBO {-loss / len(order):.2f}, test ELBO {elbo:.2f} "
               f"nats per image, {seconds:.1f} s", flush=True)  # fmt: skip
 
-    # Left: test images above their reconstructions. Right: images decoded from the prior N(0, I).
+    # Left: test images, each above its reconstruction. Right: images decoded from z ~ N(0, I).
     x = to_float(data.test[:32]).reshape(4, 8, 28, 28)
     x_hat = vae.reconstruct(x.reshape(-1, 784)).reshape(4, 8, 28, 28)
     pairs = np.stack([x, x_hat], axis=1).reshape(8, 8, 28, 28)

@@ -1,4 +1,4 @@
-"""numpy_vae: a variational autoencoder in NumPy, every gradient derived by hand and proven."""
+"""numpy_vae: a variational autoencoder in NumPy, every gradient derived by hand and checked."""
 
 from . import starting  # noqa: F401  # isort: skip  # before NumPy
 from .data import Dataset, load_array, load_digits, load_mnist, split_validation, to_float

@@ -1,7 +1,7 @@
-"""The command line: which commands there are, and their exit status.
+"""The command line: its commands and exit status.
 
-0 done, 1 training or a check failed or a file could not be written on the way, 2 unusable arguments
-or data, 130 interrupted.
+0 success, 1 training or a check failed or a file could not be written, 2 invalid arguments or data,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return what the command line asks for; raise OSError where its help cannot be written."""
+    """Return the parsed arguments; raise OSError if the help cannot be written."""
     try:
         return build_parser().parse_args(argv)
     except SystemExit as stop:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError:  # closed: the next file opened would get its number and its output
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a name that the terminal cannot show is no error
+        if isinstance(stream, TextIOWrapper):  # also print names that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     command = "numpy-vae"
     try:
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         complain(f"{command}: error: {error}")
         return 2
-    except (FloatingPointError, MemoryError, OSError) as error:  # on the way
+    except (FloatingPointError, MemoryError, OSError) as error:  # while it ran
         complain(f"{command}: error: {one_line(error)}")
         return 1
     except KeyboardInterrupt:

@@ -2,8 +2,8 @@
 
     encoder.0, encoder.1, ...    the trunk from x to h
     mu, logvar                   two heads on the same h
-    decoder.0, decoder.1, ...    the trunk from z, of the encoder's widths in reverse
-    output                       the affine map to what the likelihood reads
+    decoder.0, decoder.1, ...    the trunk from z, with the encoder's widths in reverse
+    output                       the affine map to l, which the likelihood reads
 
 Each is a `Dense` with two blocks, such as ``mu.W`` and ``mu.b``; a likelihood may add its own.
 """
@@ -20,16 +20,16 @@ from .checks import check_whole
 from .params import Params
 
 MAX_WIDTH = 1 << 16
-# 1 GiB of float32; with Adam's sums and a gradient for each thread, four times that or more
+# 1 GiB of float32; with Adam's sums and a gradient per thread, at least four times that
 MAX_PARAMETERS = 1 << 28
 
 
 def block_shapes(
     data_dim: int, hidden: Sequence[int], latent_dim: int
 ) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of each block, in the order in which they lie in the vector.
+    """Return the name and shape of each block, in the order of the vector.
 
-    ValueError if a width is not a whole number in range, or there would be too many parameters.
+    ValueError if a width or the number of parameters is out of range.
     """
     for name, width in ("data_dim", data_dim), ("latent_dim", latent_dim):
         check_whole(name, width, 1, MAX_WIDTH)
@@ -49,7 +49,7 @@ def block_shapes(
 
 
 def initialise(params: Params, activation: str, rng: np.random.Generator) -> None:
-    """Draw the initial weights, of mean 0 and variance gain / n, n the inputs; biases stay zero.
+    """Draw weights with mean 0 and variance gain / n, for n inputs; biases stay zero.
 
     The gain is 2 before a relu and 1 elsewhere, which keeps the scale of a signal from layer to
     layer. It is 1/10 in the mean head and in the layer that reads z: at first z is only noise and

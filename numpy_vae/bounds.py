@@ -1,17 +1,17 @@
 """What training maximises: two lower bounds of log p(x), and their gradients.
 
-Letters of this module: B examples, K samples.
+Axes: B examples, K samples.
 
-A bound is made of three terms of each example, with z_k = mu + sigma eps_k:
+A bound combines three terms of each example, with z_k = mu + sigma eps_k:
 
     nll_k  = -log p(x | z_k)                             reconstruction, (K, B) or (B,)
     kl     = KL(q(z | x) || p(z))                        analytic, (B,)
     r_k    = log q(z_k | x) - log p(z_k)                 whose expectation is kl, (K, B) or (B,)
 
-and knows nothing of where they come from. The loss is minus its mean over the batch; beta weighs
-what q costs against what it explains, and the bound of log p(x) is that of beta = 1.
+The loss is minus its mean over the batch. beta weighs the cost of q against the reconstruction;
+with beta = 1 it is a bound of log p(x).
 
-**ELBO** [1]. K samples are an average, which makes the estimate less noisy and no tighter:
+**ELBO** [1]. K samples are averaged, which makes the estimate less noisy but no tighter:
 
     loss = 1/B Σ_b [1/K Σ_k nll_k + beta kl]             dnll = 1/(K B)     dkl = beta/B
 
@@ -20,19 +20,19 @@ what q costs against what it explains, and the bound of log p(x) is that of beta
     log w_k = -nll_k - beta r_k
     loss    = 1/B Σ_b -log(1/K Σ_k w_k)
 
-By Jensen's inequality it is, on average over the draws, tighter the larger K is, and tends to
-log p(x) if the weights are bounded; with K = 1 it is the ELBO with r in place of kl. Its derivative
-is a softmax, the weights normalised to 1 over K:
+By Jensen's inequality its expectation rises with K, and it tends to log p(x) if the weights are
+bounded. With K = 1 it is the ELBO with r in place of kl. Its derivative is a softmax, the weights
+normalised over K:
 
     d(-log Σ_j w_j) / d log w_k = -w_k / Σ_j w_j = -v_k
     dnll_k = v_k / B                                     dratio_k = beta v_k / B
 
-The analytic kl has no part in it. It is one number for all K samples, and would leave the
-logarithm: -log(1/K Σ p(x | z_k)) + beta kl, of samples that are drawn from q and not divided by q,
-which is no bound.
+The analytic kl cannot replace r. It is one number for all K samples and comes out of the logarithm:
+-log(1/K Σ p(x | z_k)) + beta kl. The samples are drawn from q but not divided by q, so that is not
+a bound.
 
-The weights are exponentials of some -100 nats and of very different sizes, so all sums are taken
-after the largest has been divided out: log Σ w = m + log Σ e^(log w - m), m = max.
+The weights are exponentials of about -100 nats and differ by orders of magnitude, so the largest is
+divided out before they are summed: log Σ w = m + log Σ e^(log w - m), m = max.
 
 References
 ----------
@@ -58,7 +58,7 @@ class Terms(NamedTuple):
 
     reconstruction: Array  # -log p(x | z), (B,) or (K, B)
     kl: Array  # KL(q || p), (B,)
-    log_ratio: Array | None = None  # log q(z | x) - log p(z), like the first; a derivative or none
+    log_ratio: Array | None = None  # log q(z | x) - log p(z), shaped like the first
 
 
 class Bound(NamedTuple):
@@ -75,7 +75,7 @@ def elbo_loss(terms: Terms, beta: float) -> Any:
 
 
 def elbo_loss_backward(terms: Terms, beta: float) -> Terms:
-    """dnll = 1/(K B), dkl = beta/B, whatever the terms are."""
+    """dnll = 1/(K B), dkl = beta/B, for any terms."""
     return elbo_weights(terms.reconstruction.shape, terms.reconstruction.dtype, beta)
 
 

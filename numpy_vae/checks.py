@@ -1,7 +1,6 @@
-"""Refusals in one line: the thing, what it was, what it must be.
+"""Checks of values from outside. A refusal is one line: the thing, what it was, what it must be.
 
-Called where values enter from outside (a constructor, a reader, the command line), never in the
-mathematics.
+Constructors, readers and the command line call these, never the mathematics.
 """
 
 from __future__ import annotations
@@ -12,20 +11,17 @@ from collections.abc import Iterable
 
 import numpy as np
 
-MOST = 200  # characters of a reason, which may quote the contents of a file
+MOST = 200  # characters of a reason, which may quote a file
 
 
 def shorten(text: str, most: int = MOST) -> str:
-    """Return `text` in one line of printable characters, its middle left out where it is long."""
+    """Return `text` as one line of printable characters, without its middle if it is long."""
     line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
     return line if len(line) <= most else f"{line[: most // 2]} ... {line[5 - most // 2 :]}"
 
 
 def overflow_raises() -> np.errstate:
-    """Return a context in which array arithmetic raises instead of giving inf or NaN.
-
-    It raises FloatingPointError on overflow, division by zero and invalid operations.
-    """
+    """Return a context: overflow, division by zero, invalid operations raise FloatingPointError."""
     return np.errstate(over="raise", divide="raise", invalid="raise")
 
 
@@ -39,10 +35,7 @@ def check_whole(name: str, value: object, least: int, most: int) -> int:
 
 
 def check_real(name: str, value: object, least: float, most: float, *, open_below: bool) -> float:
-    """Return `value` as a Python float, or raise ValueError unless it is in [least, most].
-
-    With `open_below` the lower end itself is refused.
-    """
+    """Return `value` as a float in [least, most] (open_below: above least), or raise ValueError."""
     if isinstance(value, numbers.Real):
         try:
             number = float(value)

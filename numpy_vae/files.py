@@ -1,12 +1,12 @@
 """Files that are whole or absent.
 
-Writing goes to a temporary file in the folder of the target, is flushed to the disk and then
-renamed, so that an interrupt, a crash or a full disk leaves the old file as it was. The writer
-holds a lock on the temporary file. One that nobody holds was left by a killed process.
+A file is written under a temporary name in the same folder, flushed to disk and then renamed. An
+interrupt, a crash or a full disk leaves the old file as it was. The writer locks its temporary
+file; one without a lock was left by a killed process.
 
-Reading refuses a damaged file, a foreign one, one that would run code (a pickle), and a pipe, in
-one line that names the file; the size that a header promises is compared with the size of the file
-before any memory is taken, and a large array may stay in its file.
+Reading refuses a damaged file, a foreign one, a pickle (it would run code) and a pipe, with one
+line that names the file. The size in a header is compared with that of the file before any memory
+is allocated. A large array may stay in its file.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from .checks import shorten
 
 CHECKPOINT = "checkpoint.npz"  # in the folder of a run
 
-# What NumPy and zipfile raise on bytes that are not what they should be; OSError is a seek to a
-# place before the start, MemoryError and TokenError are headers that Python cannot parse.
+# What NumPy and zipfile raise on malformed bytes. OSError is a seek to before the start;
+# MemoryError and TokenError are headers that Python cannot parse.
 _DAMAGED = (
     ValueError, TypeError, SyntaxError, KeyError, EOFError, OverflowError, NotImplementedError,
     RuntimeError, OSError, MemoryError, tokenize.TokenError, zlib.error,
 )  # fmt: skip
 
-# The target's name is not part of it: that may already be as long as a name can be.
+# Without the target's name, which may already be as long as a name can be.
 TEMPORARY = re.compile(r"\.numpy-vae-[a-z0-9_]{8}\.tmp")
 
 
@@ -47,10 +47,10 @@ TEMPORARY = re.compile(r"\.numpy-vae-[a-z0-9_]{8}\.tmp")
 def atomic_write(
     path: str | os.PathLike[str], seal: Callable[[str], None] | None = None
 ) -> Iterator[IO[bytes]]:
-    """Open a binary file that takes the name `path` only when the block has ended well.
+    """Open a binary file that is renamed to `path` when the block ends without an exception.
 
-    Before that `seal` is called with the SHA-256 of what was written, in hexadecimal. Where it
-    raises, the folder cannot be written or the disk is full (OSError), `path` stays as it was.
+    Before that, `seal` is called with the SHA-256 of the contents, in hexadecimal. If it raises,
+    the folder is not writable or the disk is full (OSError), `path` stays as it was.
     """
     path = Path(path)
     temporary = None
@@ -60,18 +60,18 @@ def atomic_write(
             yield stream
             stream.flush()
             os.fsync(handle)
-            os.chmod(temporary, _mode(path))  # mkstemp's are for their owner alone
+            os.chmod(temporary, _mode(path))  # mkstemp's are readable by their owner only
             if seal is not None:
                 stream.seek(0)
                 seal(sha256(stream))
-            if os.name != "nt":  # while it is locked; Windows renames no open file
+            if os.name != "nt":  # while it is locked; Windows cannot rename an open file
                 os.replace(temporary, path)
         if os.name == "nt":
             os.replace(temporary, path)
     except BaseException as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        # A full disk names no file, and others the temporary one.
+        # The error of a full disk names no file; others name the temporary one.
         named = error.filename if isinstance(error, OSError) else None
         ours = named is None or TEMPORARY.fullmatch(os.path.basename(os.fsdecode(named)))
         if isinstance(error, OSError) and error.errno and ours:
@@ -86,7 +86,7 @@ def check_absent(path: Path) -> None:
 
 
 def _mode(path: Path) -> int:
-    """Return the permissions of the file at `path`, or those of a new file if there is none."""
+    """Return the permissions of the file at `path`, or of a new file if there is none."""
     with suppress(OSError):
         if stat.S_ISREG(mode := path.lstat().st_mode):
             return stat.S_IMODE(mode)
@@ -107,7 +107,7 @@ def _temporary(folder: Path) -> tuple[int, str]:
 
 
 def lock(handle: int, *, wait: bool) -> bool:
-    """Lock an open file, or raise BlockingIOError; return False where locks do not work."""
+    """Lock an open file or raise BlockingIOError; return False where locks do not work."""
     try:
         import fcntl
 
@@ -120,7 +120,7 @@ def lock(handle: int, *, wait: bool) -> bool:
 
 
 def unlock(handle: int) -> None:
-    """Unlock an open file, also where a child process that was forked meanwhile has it open."""
+    """Unlock an open file, even if a forked child has it open."""
     with suppress(ImportError, OSError):
         import fcntl
 
@@ -128,7 +128,7 @@ def unlock(handle: int) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise OSError unless files can be written to a folder, which need not be there yet."""
+    """Raise OSError unless files can be written to a folder, which need not exist yet."""
     while not os.path.lexists(folder):
         folder = folder.parent
     if not folder.is_dir():
@@ -138,11 +138,11 @@ def check_writable(folder: Path) -> None:
 
 
 def remove_torn(folder: Path) -> None:
-    """Remove the temporary files of killed processes, and none that is being written."""
+    """Remove the temporary files of killed processes, but none that is being written."""
     names = os.listdir(folder) if folder.is_dir() else []
     for path in [folder / name for name in names if TEMPORARY.fullmatch(name)]:
         with suppress(OSError):
-            if os.name == "nt":  # without such a lock, but an open file is not removed there
+            if os.name == "nt":  # has no such lock, but does not remove an open file
                 path.unlink()
             elif path.is_file():
                 with open(path, "rb") as stream:
@@ -164,10 +164,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def save_arrays(stream: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays of numbers or text by name to a stream, in the format `.npz`.
+    """Write named arrays of numbers or text to a stream, as a `.npz`.
 
-    `numpy.savez` is not used: before NumPy 2.2 it stores ``allow_pickle=False`` as one more array,
-    and reports a full disk in several lines.
+    Before NumPy 2.2, `numpy.savez` stores ``allow_pickle=False`` as one more array, and reports a
+    full disk in several lines.
     """
     import zipfile
 
@@ -180,7 +180,7 @@ def save_arrays(stream: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
 def write_model(
     path: str | os.PathLike[str], settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Write settings (as JSON text, under the name ``settings``) and arrays as a `.npz`."""
+    """Write settings (as JSON text, in the array ``settings``) and arrays as a `.npz`."""
     import json
 
     with atomic_write(path) as stream:
@@ -188,10 +188,7 @@ def write_model(
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read what `write_model` has written; ValueError for any other file, or a damaged one.
-
-    Of a folder its checkpoint is read: the model of a run.
-    """
+    """Read a file of `write_model`, or the checkpoint of a run's folder; ValueError otherwise."""
     import json
 
     path = Path(path)
@@ -208,12 +205,11 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
 def read_arrays(
     path: str | os.PathLike[str], *, packed: bool = True, mapped: float = math.inf
 ) -> dict[str, NDArray[Any]]:
-    """Read a `.npy` file (one array, under the name ``""``) or a `.npz` file (arrays by name).
+    """Read a `.npy` file (one array, named ``""``) or a `.npz` file (arrays by name).
 
-    ValueError for any other file, a damaged one, and one that is changed while it is read. Memory
-    may grow to a thousand times the size of a packed file; with ``packed=False``, which refuses
-    those, not beyond the size of the file. The array of a `.npy` file in C order, of ``mapped``
-    bytes or more, stays on the disk: it is a `numpy.memmap`, to be read only.
+    ValueError for any other file, a damaged one, or one that changes while it is read. A compressed
+    file may take a thousand times its size in memory; ``packed=False`` refuses those. A `.npy` file
+    of ``mapped`` bytes or more in C order stays on disk: its array is a read-only `numpy.memmap`.
     """
     import zipfile
 
@@ -238,19 +234,19 @@ def read_arrays(
                 raise ValueError("it was changed while it was read")
             return arrays
         except (*_DAMAGED, zipfile.BadZipFile) as error:
-            # NumPy's own may run over three lines, a MemoryError says nothing.
+            # NumPy's message may span three lines; that of a MemoryError is empty.
             reason = shorten(str(error)) or type(error).__name__
-            by_column = before.st_size >= mapped and start == b"\x93NUMPY"  # else mapped
+            by_column = before.st_size >= mapped and start == b"\x93NUMPY"  # C order is mapped
             if by_column and isinstance(error, MemoryError):
                 reason = "in Fortran order, and too large for memory: must be in C order"
             raise ValueError(f"{path}: not a readable .npy or .npz file ({reason})") from None
 
 
 def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """Open a file for reading; raise ValueError if it is a pipe, which may never end."""
+    """Open a file for reading; raise ValueError for a pipe, which may never end."""
     if not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode):
         raise ValueError(f"{path}: a pipe or a device, must be a file")
-    return open(path, "rb")  # of a folder, an OSError that says so
+    return open(path, "rb")  # for a folder, an OSError that says so
 
 
 def _read_members(stream: IO[bytes], size: int, *, packed: bool) -> dict[str, NDArray[Any]]:
@@ -260,18 +256,18 @@ def _read_members(stream: IO[bytes], size: int, *, packed: bool) -> dict[str, ND
     with zipfile.ZipFile(stream) as archive:
         members = archive.infolist()
         if not packed and sum(info.file_size for info in members) > size:
-            raise ValueError("it holds packed arrays, must hold plain ones")
+            raise ValueError("its arrays are compressed, must be uncompressed")
         names = [info.filename.removesuffix(".npy") for info in members]
         if twice := [name for name, n in Counter(names).items() if n > 1]:
             raise ValueError(f"it holds {twice[0]!r} more than once")
         arrays = {}
         for name, info in zip(names, members, strict=True):
-            # The directory may lie. Deflate packs 1032 bytes into one at most; NumPy has no other.
+            # The archive's directory may lie. NumPy uses Deflate only, at most 1032 bytes to one.
             ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}.get(info.compress_type, 0)
             if info.file_size > ratio * min(info.compress_size, size):
                 raise ValueError(
                     f"{info.filename} cannot hold {info.file_size} bytes in {info.compress_size}"
-                    f" packed by method {info.compress_type}"
+                    f" compressed by method {info.compress_type}"
                 )
             with archive.open(info) as member:
                 arrays[name] = _read_array(member, info.file_size)
@@ -288,10 +284,7 @@ def _read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
 
 
 def _check_header(stream: IO[bytes], size: int) -> bool:
-    """Return whether an array of numbers in NPY format, `size` bytes in all, is in C order.
-
-    ValueError if the stream is anything else.
-    """
+    """Return whether the array of a `.npy` stream is in C order; ValueError if it is damaged."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
@@ -303,5 +296,5 @@ def _check_header(stream: IO[bytes], size: int) -> bool:
         raise ValueError("it holds pickled objects, must hold numbers")
     promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if min(shape, default=0) < 0 or promised != held:
-        raise ValueError(f"its header promises {promised} bytes and it holds {held}")
+        raise ValueError(f"its header promises {promised} bytes, but it holds {held}")
     return not fortran

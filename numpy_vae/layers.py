@@ -1,6 +1,6 @@
-"""The affine map, the activations, and a trunk of both: forward, and backward under it.
+"""The affine map, the activations, and a trunk of both, forward and backward.
 
-Letters of this module: B rows (examples), n inputs, m outputs, k layers of a trunk.
+Axes: B rows (examples), n inputs, m outputs. A trunk has k layers.
 
 Write L for the loss and dy for ∂L/∂y, an array of the shape of y. For y = x W + b, in indices
 y_bj = Σ_i x_bi W_ij + b_j, the chain rule sums over every y that an entry takes part in:
@@ -14,8 +14,8 @@ An activation acts on each entry, y = f(a), so da = dy f'(a). Both f' here can b
     relu  y = a [a > 0]    da = dy [y > 0]       (0 at the kink a = 0)
     tanh  y = tanh a       da = dy (1 - y²)      since (sinh/cosh)' = (cosh² - sinh²)/cosh²
 
-A backward pass takes all that its formula needs as arguments, and overwrites `grad`, never adds to
-it: nothing is remembered between calls, and calling it twice gives the same result.
+A backward pass takes all that its formula needs as arguments, and overwrites `grad`. Nothing is
+remembered between calls, so calling it twice gives the same result.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Dense(NamedTuple):
 
 
 def flatten_samples(x: Array) -> Array:
-    """x as a matrix, all axes but the last as rows: else K samples would be K separate products."""
+    """x as a matrix, all axes but the last merged: one product instead of one for each sample."""
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
@@ -125,7 +125,7 @@ class Trunk(NamedTuple):
         return dh
 
     def backward_params(self, hs: tuple[Array, ...], dh: Array, grad: Trunk) -> None:
-        """`backward` without ∂L/∂x, which is a tenth of the time of a training step on images."""
+        """`backward` without ∂L/∂x, which would take a tenth of a training step on images."""
         for i in reversed(range(len(self.layers))):
             da = self.activation.backward(hs[i + 1], dh)
             if i > 0:

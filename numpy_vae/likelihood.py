@@ -1,11 +1,10 @@
 """The likelihood p(x | z): what the decoder's last layer means.
 
-Letters of this module: B examples, K samples, D pixels.
+Axes: B examples, K samples, D pixels.
 
-The decoder ends in an affine map, whose value here is l, of shape (..., D). A likelihood says how l
-gives a distribution over x: the negative log-likelihood per example -log p(x | z) with all its
-constants, its gradient, its mean, a sampler, and the values of x that it accepts. It knows x and l
-and nothing of the network.
+The decoder ends in an affine map with output l, (..., D). A likelihood turns l into a distribution
+over x: the negative log-likelihood -log p(x | z) of each example with all its constants, its
+gradient, the mean, a sampler, and the range of x. It knows nothing of the network.
 
 **Bernoulli**, l the logits, p = sigmoid(l) = 1 / (1 + e⁻ˡ) [1, appendix C.1]:
 
@@ -14,23 +13,22 @@ and nothing of the network.
     ∂/∂l = p - x                                            as softplus' = sigmoid
     ∂/∂x = -l
 
-No logarithm of a probability is taken, so no 1e-8 has to be added to one and nothing is clipped;
-with |l| = 10 000 value and gradient are still right, to the rounding of 1. e to a positive power
-never occurs:
+No logarithm of a probability is taken, so no 1e-8 is added and nothing is clipped. At |l| = 10 000
+value and gradient are still right, to the rounding of 1. No exponent is positive:
 
     softplus(l) = max(l, 0) + log(1 + e^-|l|)       sigmoid(l) = (1 + tanh(l / 2)) / 2
 
-**Continuous Bernoulli**, for pixels anywhere in [0, 1]. Bernoulli's formula is a density of grey
-pixels only when it is divided by its integral, which is that of e^xl over [0, 1] [2]:
+**Continuous Bernoulli**, for pixels in [0, 1]. Bernoulli's formula becomes a density of grey pixels
+only when e^xl is divided by its integral over [0, 1] [2]:
 
     -log p(x|z) = Σ_d [A(l) - x l],     A(l) = log ∫ e^xl dx = log((eˡ - 1) / l)
                                              = l/2 + log(sinh h / h)        with h = l/2
     ∂/∂l = A'(l) - x                    A'(l) = (1 + coth h - 1/h) / 2, which is the mean E[x|z]
     ∂/∂x = -l
 
-It is Bernoulli's family with another normaliser, A in place of softplus, and with another mean:
-coth h - 1/h (Langevin's function) in place of tanh h. Both lose their digits near l = 0, where the
-density is flat and p is 1/2; there the series of sinh and the continued fraction of coth are used,
+It differs from Bernoulli in the normaliser, A for softplus, and in the mean, with Langevin's
+function coth h - 1/h for tanh h. Both lose digits near l = 0, where the density is flat and the
+mean is 1/2; there the series of sinh and the continued fraction of coth are used,
 
     sinh h / h = 1 + h²/6 (1 + h²/20 (1 + ...))
     coth h - 1/h = h / (3 + h² / (5 + h² / (7 + ...)))
@@ -48,9 +46,9 @@ parameter like any weight, the block ``likelihood.logvar``:
 
     ∂/∂s = Σ_d (1 - (x - l)² / v) / 2
 
-On average that is zero just where v is the mean of (x - l)² over pixels and images: under the ELBO
-the best v of any decoder is its mean squared error (under the importance-weighted bound, the mean
-with the weights of that), and there is no weight between the two terms to choose.
+Its mean over images is zero if and only if v is the mean of (x - l)² over pixels and images. So
+under the ELBO the best v of any decoder is its mean squared error (under the importance-weighted
+bound, the weighted one), and there is no weight to choose between the two terms.
 
 To add a likelihood, derive a frozen dataclass from `Likelihood` and hand an instance to
 `VAE(likelihood=...)`: docs/likelihoods.md does it in 30 lines, with the check of its gradient.
@@ -82,41 +80,40 @@ if TYPE_CHECKING:
 
 
 class Likelihood(ABC):
-    """What the model asks of p(x | z). x has shape (B, D), l has (B, D) or (K, B, D).
+    """The interface of p(x | z). x is (B, D), l is (B, D) or (K, B, D).
 
-    One that is built in, or yours, is a frozen dataclass. A field that is an array is a parameter,
-    and what it holds at first its initial value: the model trains it as the block
-    ``likelihood.NAME``. The other fields are settings.
+    Subclasses are frozen dataclasses. An array field is a parameter, with its initial value: the
+    model trains it as the block ``likelihood.NAME``. The other fields are settings.
     """
 
     name: ClassVar[str]
-    support: ClassVar[tuple[float, float]]  # the smallest and the largest x that it accepts
+    support: ClassVar[tuple[float, float]]  # the smallest and the largest valid x
 
     @abstractmethod
     def nll(self, x: Array, l: Array) -> Array:
-        """-log p(x | z), summed over D: shape (B,) or (K, B), in nats per example."""
+        """-log p(x | z), summed over D: (B,) or (K, B), in nats per example."""
 
     @abstractmethod
     def nll_backward(self, x: Array, l: Array, dnll: Array) -> Array:
-        """dl, of the shape of l, from dnll of the shape of `nll`."""
+        """dl, shaped like l, from dnll, shaped like `nll`."""
 
     @abstractmethod
     def nll_backward_x(self, x: Array, l: Array, dnll: Array) -> Array:
-        """dx as far as x is what is to be explained, of the shape of l."""
+        """dx of x as the target, without the encoder's part; shaped like l."""
 
     @abstractmethod
     def mean(self, l: Array) -> Array:
-        """E[x | z], of the shape of l: what pictures show."""
+        """E[x | z], shaped like l: what pictures show."""
 
     @abstractmethod
     def sample(self, l: Array, rng: np.random.Generator) -> Array:
-        """x ~ p(x | z), of the shape of l."""
+        """x ~ p(x | z), shaped like l."""
 
     def nll_backward_params(self, x: Array, l: Array, dnll: Array, grad: Self) -> None:  # noqa: B027
-        """Assign the gradient of each parameter to its array in `grad`: most have none."""
+        """Assign the gradient of each parameter to its array in `grad`; most have none."""
 
     def link(self, mean: Array) -> Array:
-        """The l within ±1000 whose mean this is, by bisection: for every mean that grows with l."""
+        """The l within ±1000 with this mean, by bisection; the mean must increase with l."""
         low, high = np.full_like(mean, -1e3), np.full_like(mean, 1e3)
         for _ in range(70):
             l = (low + high) / 2
@@ -126,17 +123,17 @@ class Likelihood(ABC):
         return l
 
     def parameters(self) -> dict[str, Array]:
-        """The fields that are arrays, by the name of their block."""
+        """The array fields, by block name."""
         pairs = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
         return {f"likelihood.{name}": v for name, v in pairs if isinstance(v, np.ndarray)}
 
     def settings(self) -> dict[str, Any]:
-        """The name and the fields that are no arrays: what `make_likelihood` builds it from."""
+        """The name and the other fields, from which `make_likelihood` builds it."""
         pairs = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
         return {"name": self.name} | {n: v for n, v in pairs if not isinstance(v, np.ndarray)}
 
     def over(self, params: Params) -> Self:
-        """The same likelihood with views into `params` for its arrays; over a gradient, its own."""
+        """The same likelihood with views into `params`, or into a gradient, as its arrays."""
         views = {block.split(".")[-1]: params[block] for block in self.parameters()}
         return replace(self, **views) if views else self  # type: ignore[type-var]
 
@@ -145,37 +142,37 @@ class Likelihood(ABC):
 class Bernoulli(Likelihood):
     """Independent pixels, x = 1 with probability sigmoid(l).
 
-    For x between 0 and 1 (grey pixels) the same formula is a cross-entropy: a common training
-    objective, and not the likelihood of anything.
+    For grey pixels, x between 0 and 1, the same formula is a cross-entropy: a common training
+    objective, but not a likelihood.
     """
 
     name: ClassVar[str] = "bernoulli"
     support: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def nll(self, x: Array, l: Array) -> Array:
-        """Σ_d [softplus(l) - x l], shape of l without its last axis, nats per example."""
+        """Σ_d [softplus(l) - x l]."""
         positive = l * (l.real > 0)  # max(l, 0), so that l - 2 positive = -|l|
         softplus = positive + np.log1p(np.exp(l - 2 * positive))
         return (softplus - x * l).sum(axis=-1)
 
     def nll_backward(self, x: Array, l: Array, dnll: Array) -> Array:
-        """dl = dnll (p - x), shape of l."""
+        """dl = dnll (p - x)."""
         return dnll[..., np.newaxis] * (self.mean(l) - x)
 
     def nll_backward_x(self, x: Array, l: Array, dnll: Array) -> Array:
-        """dx = -dnll l, shape of l."""
+        """dx = -dnll l."""
         return -dnll[..., np.newaxis] * l
 
     def mean(self, l: Array) -> Array:
-        """p = sigmoid(l) = (1 + tanh(l / 2)) / 2, shape of l."""
+        """p = sigmoid(l) = (1 + tanh(l / 2)) / 2."""
         return (1 + np.tanh(l / 2)) / 2
 
     def sample(self, l: Array, rng: np.random.Generator) -> Array:
-        """1 with probability p, else 0, shape and dtype of l."""
+        """1 with probability p, else 0, in the dtype of l."""
         return (rng.random(l.shape) < self.mean(l)).astype(l.dtype)
 
     def link(self, mean: Array) -> Array:
-        """The log-odds log(p / (1 - p)), shape of `mean`."""
+        """The log-odds log(p / (1 - p))."""
         return np.log(mean) - np.log1p(-mean)
 
 
@@ -183,22 +180,22 @@ class Bernoulli(Likelihood):
 class ContinuousBernoulli(Bernoulli):
     """Independent grey pixels with the density e^(xl - A(l)) on [0, 1].
 
-    Bernoulli's family with another normaliser: the gradients are those of Bernoulli with the mean
-    of this. A nat here is one of a density of x in [0, 1], and -log p(x | z) may be negative.
+    The gradients are Bernoulli's, with this mean. p(x | z) is a density over [0, 1]^D, so
+    -log p(x | z) may be negative.
     """
 
     name: ClassVar[str] = "continuous_bernoulli"
 
     def nll(self, x: Array, l: Array) -> Array:
-        """Σ_d [A(l) - x l], shape of l without its last axis, nats per example."""
+        """Σ_d [A(l) - x l]."""
         return (log_integral(l) - x * l).sum(axis=-1)
 
     def mean(self, l: Array) -> Array:
-        """A'(l) = (1 + coth h - 1/h) / 2 with h = l/2, shape of l. It is not sigmoid(l)."""
+        """A'(l) = (1 + coth h - 1/h) / 2 with h = l/2. It is not sigmoid(l)."""
         return (1 + langevin(l / 2)) / 2
 
     def sample(self, l: Array, rng: np.random.Generator) -> Array:
-        """The quantile of a uniform u, shape and dtype of l: F(x) = (e^xl - 1) / (e^l - 1) = u.
+        """The quantile x of a uniform u, where F(x) = (e^xl - 1) / (e^l - 1) = u.
 
         For l > 0 it is 1 - x with the x of -l, which has the same distribution.
         """
@@ -208,12 +205,12 @@ class ContinuousBernoulli(Bernoulli):
         return np.where(l > 0, 1 - x, x)
 
     def link(self, mean: Array) -> Array:
-        """The l with A'(l) = mean, by bisection; a mean below 0.001 asks for less than -1000."""
+        """The l with A'(l) = mean, by bisection; a mean below 0.001 would need l < -1000."""
         return Likelihood.link(self, mean)
 
 
 def log_integral(l: Array) -> Array:
-    """A(l) = log ∫ e^xl dx over [0, 1], shape of l."""
+    """A(l) = log ∫ e^xl dx over [0, 1]."""
     near = np.abs(l.real) < 1
     s = np.where(near, l * l, 0) / 4  # h²
     series = s / 6 * (1 + s / 20 * (1 + s / 42 * (1 + s / 72 * (1 + s / 110 * (1 + s / 156)))))
@@ -223,7 +220,7 @@ def log_integral(l: Array) -> Array:
 
 
 def langevin(h: Array) -> Array:
-    """coth h - 1/h, shape of h."""
+    """coth h - 1/h."""
     near = np.abs(h.real) < 0.5
     s, t = np.where(near, h * h, 0), np.where(near, 1, h)
     fraction = h / (3 + s / (5 + s / (7 + s / (9 + s / (11 + s / (13 + s / 15))))))
@@ -232,10 +229,10 @@ def langevin(h: Array) -> Array:
 
 @dataclass(frozen=True)
 class Gaussian(Likelihood):
-    """Independent pixels, x ~ N(l, v) with one given variance v, in squared pixel values.
+    """Independent pixels, x ~ N(l, v) with a given variance v, in squared pixel values.
 
-    0.1 is about the variance of the MNIST pixels themselves; a smaller v asks for sharper
-    reconstructions and gives the divergence less weight.
+    0.1 is about the variance of MNIST's pixels. A smaller v demands sharper reconstructions and
+    gives the divergence less weight.
     """
 
     variance: float = 0.1
@@ -247,16 +244,16 @@ class Gaussian(Likelihood):
         object.__setattr__(self, "variance", variance)  # np.float64 would widen float32 arrays
 
     def nll(self, x: Array, l: Array) -> Array:
-        """Σ_d ((x - l)² / v + log(2πv)) / 2, shape of l without its last axis, nats per example."""
+        """Σ_d ((x - l)² / v + log(2πv)) / 2."""
         constant = l.shape[-1] * math.log(2 * math.pi * self.variance) / 2
         return ((x - l) * (x - l)).sum(axis=-1) / (2 * self.variance) + constant
 
     def nll_backward(self, x: Array, l: Array, dnll: Array) -> Array:
-        """dl = dnll (l - x) / v, shape of l."""
+        """dl = dnll (l - x) / v."""
         return dnll[..., np.newaxis] * (l - x) / self.variance
 
     def nll_backward_x(self, x: Array, l: Array, dnll: Array) -> Array:
-        """dx = dnll (x - l) / v, shape of l."""
+        """dx = dnll (x - l) / v."""
         return dnll[..., np.newaxis] * (x - l) / self.variance
 
     def mean(self, l: Array) -> Array:
@@ -264,7 +261,7 @@ class Gaussian(Likelihood):
         return l
 
     def sample(self, l: Array, rng: np.random.Generator) -> Array:
-        """l + sqrt(v) n with n ~ N(0, I), shape and dtype of l."""
+        """l + sqrt(v) n with n ~ N(0, I), in the dtype of l."""
         noise = rng.standard_normal(l.shape).astype(l.dtype)
         return l + math.sqrt(self.variance) * noise
 
@@ -277,7 +274,7 @@ class Gaussian(Likelihood):
 class LearnedGaussian(Likelihood):
     """Independent pixels, x ~ N(l, v) with one variance v = exp(logvar), learned with the weights.
 
-    `logvar` is log v where training starts; in a model, the block ``likelihood.logvar``.
+    `logvar` is the initial log v; in a model, it is the block ``likelihood.logvar``.
     """
 
     logvar: Array = field(default_factory=lambda: np.log([0.1]))  # (1,)
@@ -287,16 +284,16 @@ class LearnedGaussian(Likelihood):
     def __post_init__(self) -> None:
         if not isinstance(self.logvar, np.ndarray) or self.logvar.shape != (1,):
             raise ValueError(
-                f"logvar is {self.logvar!r}, must be an array of shape (1,): np.log([variance])"
+                f"logvar is {self.logvar!r}, must be an array of shape (1,), as np.log([0.1])"
             )
 
     def nll(self, x: Array, l: Array) -> Array:
-        """Σ_d ((x - l)² / v + log(2πv)) / 2, shape of l without its last axis, nats per example."""
+        """Σ_d ((x - l)² / v + log(2πv)) / 2."""
         constant = l.shape[-1] * (math.log(2 * math.pi) + self.logvar) / 2
         return ((x - l) * (x - l)).sum(axis=-1) * (np.exp(-self.logvar) / 2) + constant
 
     def nll_backward(self, x: Array, l: Array, dnll: Array) -> Array:
-        """dl = dnll (l - x) / v, shape of l."""
+        """dl = dnll (l - x) / v."""
         return dnll[..., np.newaxis] * ((l - x) * np.exp(-self.logvar))
 
     def nll_backward_params(self, x: Array, l: Array, dnll: Array, grad: Self) -> None:
@@ -305,7 +302,7 @@ class LearnedGaussian(Likelihood):
         grad.logvar[:] = (dnll * of_each).sum() / 2
 
     def nll_backward_x(self, x: Array, l: Array, dnll: Array) -> Array:
-        """dx = dnll (x - l) / v, shape of l."""
+        """dx = dnll (x - l) / v."""
         return dnll[..., np.newaxis] * ((x - l) * np.exp(-self.logvar))
 
     def mean(self, l: Array) -> Array:
@@ -313,7 +310,7 @@ class LearnedGaussian(Likelihood):
         return l
 
     def sample(self, l: Array, rng: np.random.Generator) -> Array:
-        """l + sqrt(v) n with n ~ N(0, I), shape and dtype of l."""
+        """l + sqrt(v) n with n ~ N(0, I), in the dtype of l."""
         noise = rng.standard_normal(l.shape)
         return (l + np.exp(self.logvar / 2) * noise).astype(l.dtype)
 
@@ -328,10 +325,7 @@ LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
 
 
 def make_likelihood(kind: str | Mapping[str, Any] | Likelihood) -> Likelihood:
-    """Return a likelihood from its name, from its name and settings, or as it is given.
-
-    ValueError for a name that is not in `LIKELIHOODS`, or for anything else.
-    """
+    """Return a likelihood from its name in `LIKELIHOODS`, its name and settings, or itself."""
     if isinstance(kind, str):
         kind = {"name": kind}
     if isinstance(kind, Mapping):
@@ -344,16 +338,16 @@ def make_likelihood(kind: str | Mapping[str, Any] | Likelihood) -> Likelihood:
 
 
 def check_values(likelihood: Likelihood, images: Images, what: str) -> None:
-    """Raise ValueError for images (N, D), called `what`, that `likelihood` does not accept.
+    """Raise ValueError for images (N, D), called `what`, outside the support of `likelihood`.
 
-    uint8 pixels stand for value / 255 and are within [0, 1] whatever they are.
+    uint8 pixels mean value / 255, so they are always within [0, 1].
     """
     if images.dtype == np.uint8:
         return
     low, high = likelihood.support
     least, most = images.min(), images.max()
     if not (math.isfinite(least) and math.isfinite(most)):
-        raise ValueError(f"the values of {what} must be finite, and some are not")
+        raise ValueError(f"some values of {what} are not finite, all must be")
     if least < low or most > high:
         raise ValueError(
             f"the values of {what} run from {least:g} to {most:g}, must be within [{low:g},"

@@ -1,6 +1,6 @@
 """The variational autoencoder on one page: the forward pass, and the backward pass read upwards.
 
-Letters of this page: B examples, D pixels, H hidden, Z latent, K samples. dy stands for ∂L/∂y.
+Axes: B examples, D pixels, H hidden, Z latent, K samples. dy is ∂L/∂y.
 
     forward                                     backward, read upwards
     h      = encoder(x)                (B, H)   dh      = dmu W_muᵀ + dlogvar W_logvarᵀ
@@ -14,11 +14,11 @@ Letters of this page: B examples, D pixels, H hidden, Z latent, K samples. dy st
     kl     = Σ_z (mu² + sigma² - 1 - logvar)/2  dkl     = beta/B,   (B,)
     L      = 1/B Σ_b (nll + beta kl)
 
-Each affine map y = x W + b also gives dW = xᵀ dy and db = Σ_b dy; encoder and decoder are affine
-maps with a relu after each, h = max(a, 0) and da = dh [h > 0] (see `layers`). The nll above is the
-Bernoulli one; `likelihood` has others. With beta = 1, L is minus the ELBO with one draw of eps for
-each example (Kingma and Welling, arXiv:1312.6114, equation 10). With K draws it averages over them:
-dnll is 1/(K B), (K, B), and dmu, dlogvar, dx sum over K; `bounds` has a second L. What is read
+Each affine map y = x W + b also gives dW = xᵀ dy and db = Σ_b dy. Encoder and decoder are affine
+maps, each followed by a relu: h = max(a, 0), da = dh [h > 0] (see `layers`). The nll above is
+Bernoulli's; `likelihood` has others. With beta = 1, L is minus the ELBO with one draw of eps per
+example (Kingma and Welling, arXiv:1312.6114, equation 10). With K draws it averages over them: dnll
+is 1/(K B), (K, B), and dmu, dlogvar, dx sum over K. `bounds` has a second L. A value that is read
 twice gets two gradients, which add: h (two heads), mu and logvar (sample, kl), x (encoder, nll).
 """
 
@@ -36,7 +36,7 @@ from .params import Array, Params
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What one forward pass computed, named as in the derivation; backward reads it.
+    """The values of one forward pass, named as above; backward reads them.
 
     With K samples of each example, `eps`, `z`, `decoder` and `logits` have a leading axis K.
     """
@@ -101,7 +101,7 @@ class Network:
     def backward(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
         """Assign ∂L/∂θ of all blocks to `grad`, these layers over a gradient; return dh and deps.
 
-        `dterms` holds dnll, dkl and dratio, the last for the log ratio, None where L reads none.
+        `dterms` holds dnll, dkl and dratio, which is None if L does not read the log ratio.
         """
         t, (dnll, dkl, dratio) = trace, dterms
         self.likelihood.nll_backward_params(t.x, t.logits, dnll, grad.likelihood)
@@ -121,7 +121,7 @@ class Network:
         return dh, deps
 
     def backward_inputs(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
-        """Run `backward`, go on from dh to x, and return dx, (B, D), and deps, shaped like eps."""
+        """Run `backward`, continue from dh to x, and return dx, (B, D), and deps."""
         t, (dnll, _, _) = trace, dterms
         dh, deps = self.backward(t, dterms, grad)
         # x is read twice, by the encoder and by the likelihood: its gradients add.

@@ -1,43 +1,41 @@
-"""Adam, in place, on one flat vector; its step size over time; the average of its path.
+"""Adam, in place on one flat vector; schedules of its step size; the average of its path.
 
 For each parameter θ with gradient g, at step t = 1, 2, ... [1, algorithm 1]:
 
     m ← β₁ m + (1 - β₁) g            v ← β₂ v + (1 - β₂) g²
     θ ← θ - lr m̂ / (√v̂ + ε)          m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ)
 
-m and v start at zero, so after t steps of a constant g they are (1 - βᵗ) times g and g²: the
-hats divide that out. Said otherwise, m̂ and v̂ are means of all g and g² so far, in which one that is
-i steps old has the weight βⁱ. It suffices to sum with these weights and divide by their sum:
+m and v start at zero, so after t steps of a constant g they are (1 - βᵗ) times g and g², which the
+hats divide out. Equivalently, m̂ and v̂ are means of all g and g² so far, where one that is i steps
+old has weight βⁱ. It suffices to sum with these weights and divide by their sum:
 
     M ← β₁ M + g                     V ← β₂ V + g²
     m̂ = M / n₁                       v̂ = V / n₂           nᵢ = 1 + βᵢ + ... = (1 - βᵢᵗ) / (1 - βᵢ)
 
     θ ← θ - lr √n₂/n₁ M / (√V + ε √n₂)
 
-The optimiser knows vectors, neither layers nor names.
+The optimiser sees vectors, not layers or names.
 
-Two facts of the machine shape the loop. The step is memory traffic, ten passes over five vectors
-(twelve with m and v in place of their sums), so it goes block by block, each small enough to stay
-in the cache for all the passes. And where a gradient has become zero (a dark pixel, a dead unit), M
-decays by β₁ a step down to the denormal numbers, on which a processor takes many times longer; sums
-too small to matter are set to zero before they get there.
+Memory traffic dominates a step: ten passes over five vectors (twelve with m and v in place of the
+sums). So it goes block by block, each small enough to stay in the cache for all passes. Where a
+gradient has become zero (a dark pixel, a dead unit), M decays by β₁ per step into the denormal
+numbers, which are many times slower. Sums too small to matter are set to zero before that.
 
-**Schedules** multiply lr by a factor that depends on the share of the training done, 0 to 1:
+**Schedules** multiply lr by a factor of the share of the training done, 0 to 1:
 
     constant    1
     cosine      (1 + cos(π share)) / 2
     burda       10^(-i/7) for 3^i epochs of 3280, i = 0 ... 7 [2, section 5]: the last two thirds
                 of the time at a tenth of lr
 
-**The average.** Steps of a fixed size never settle: θ keeps wandering around the minimum. The mean
-of its path is nearer to it, if what was far away in the beginning is forgotten. With n θs seen,
+**The average.** With a fixed step size θ never settles but wanders around the minimum. The mean of
+its path is closer, if the distant start is forgotten. With the n-th value of θ,
 
     θ̄ ← θ̄ + (η + 1) / (n + η) (θ - θ̄)
 
-gives the i-th a weight that grows like i^η [3]: for η = 0 all are alike; for η = 30 the last tenth
-of a long path counts for 96 %, however long. It belongs to the path from its start. Every tenth θ
-is taken, since those between differ little from it. θ̄ is what is evaluated; training goes on from
-θ.
+gives the i-th a weight that grows like i^η [3]. For η = 0 all weights are equal; for η = 30 the
+last tenth of a long path, however long, has 96 % of the weight. It starts with the path and takes
+every tenth θ, since those between differ little. θ̄ is evaluated; training continues from θ.
 
 References
 ----------
@@ -58,36 +56,30 @@ from .checks import check_real
 from .memory import keep_freed_memory
 from .params import Params
 
-# Entries: 2 MiB of float32. Five blocks in use fit the last cache; smaller ones need more calls,
-# and the calls of threads wait for one another.
+# Entries: 2 MiB of float32. Five blocks fit the last-level cache; smaller ones need more calls, and
+# threads wait for each other's calls.
 BLOCK = 1 << 19
-MAX_LR = 1.0  # Adam moves a parameter by about lr a step, whatever the size of its gradient
+MAX_LR = 1.0  # Adam moves a parameter by about lr per step, whatever the size of its gradient
 MIN_EPS = 1e-12
 FLUSH_EVERY = 100  # steps between two flushes of denormals
-AVERAGE_EVERY = 10  # steps between two members of the average
+AVERAGE_EVERY = 10  # steps between two values in the average
 
 
 class Adam:
-    """The Adam optimiser over the vector of a `Params`.
+    """The Adam optimiser over the vector of a `Params`, in place.
 
     Parameters
     ----------
     params : Params
-        What is optimised, in place.
     lr, beta1, beta2, eps : float
-        lr, β₁, β₂ and ε of the equations above.
+        lr, β₁, β₂ and ε of the equations above; ValueError if out of range.
 
     Attributes
     ----------
     M, V : Params
-        The sums of the equations above, of the layout of `params`.
+        The sums of the equations above, in the layout of `params`.
     t : int
         Steps taken.
-
-    Raises
-    ------
-    ValueError
-        If a setting is out of its range.
     """
 
     def __init__(
@@ -102,17 +94,17 @@ class Adam:
         self.beta2 = check_real("beta2", beta2, 0, 0.999_999, open_below=False)
         self.eps = check_real("eps", eps, MIN_EPS, 1, open_below=False)
         self.params = params
-        self.M, self.V = params.zeros_like(), params.zeros_like()  # the sums of the equations
-        self.t = 0  # steps taken
+        self.M, self.V = params.zeros_like(), params.zeros_like()
+        self.t = 0
         # A sum above this is not denormal before the next flush if β₁ >= 0.84 (0.84¹⁰⁰ = 3e-8).
-        # In float32 it is 1.2e-30. An M below it moves θ by less than lr 2e-18 a step, and the √V
-        # of a V below it is less than 1.1e-15: at most about a thousandth of ε √n₂ >= MIN_EPS √n₂.
+        # In float32 it is 1.2e-30. An M below it moves θ by less than lr 2e-18 per step. A V below
+        # it has √V < 1.1e-15: at most about a thousandth of ε √n₂ >= MIN_EPS √n₂.
         self._tiny = np.finfo(params.dtype).tiny * 1e8
 
     def step(self, grads: Params, factor: float = 1.0) -> None:
         """Take one step down the gradient, with step size factor * lr.
 
-        If a value overflows and `np.errstate` raises, some parameters have moved, and `t` has not.
+        If `np.errstate` raises on an overflow, some parameters have moved, but `t` has not.
         """
         if self.t == 0:
             keep_freed_memory()  # for the steps to come
@@ -122,7 +114,7 @@ class Adam:
     def update(self, share: slice, grads: Params, factor: float = 1.0) -> None:
         """Apply the step to the entries in `share` only, with step size factor * lr.
 
-        Once every entry has been updated, count the step: ``adam.t += 1``.
+        After the last entry, count the step: ``adam.t += 1``.
         """
         t = self.t + 1
         n1 = (1 - self.beta1**t) / (1 - self.beta1)
@@ -152,7 +144,7 @@ class Adam:
 
 
 def constant(share: float) -> float:
-    """1, whatever share of the training is behind."""
+    """1 throughout."""
     return 1.0
 
 
@@ -163,7 +155,7 @@ def cosine(share: float) -> float:
 
 def burda(share: float) -> float:
     """10^(-i/7) in stage i = 0 ... 7, each three times as long as the one before."""
-    # Of 1 + 3 + 9 + ... + 3^7 = 3280. 1e-6: a share that was rounded down still starts its stage.
+    # Of 1 + 3 + 9 + ... + 3^7 = 3280. 1e-6, so that a share rounded down still starts its stage.
     epoch = 3280 * share + 1e-6
     stage = sum(epoch >= (3**i - 1) / 2 for i in range(1, 8))
     return float(10 ** (-stage / 7))
@@ -173,31 +165,30 @@ SCHEDULES = {"constant": constant, "cosine": cosine, "burda": burda}
 
 
 class Average:
-    """The average of the parameters over their path, the late ones with more weight.
+    """The average of the parameters over their path, with more weight on late ones.
 
     Parameters
     ----------
     params : Params
-        What is averaged; `update` reads it.
+        θ, which `update` reads.
     eta : float
-        η of the equation above, at least 0; else ValueError.
+        η of the equation above; ValueError if negative.
 
     Attributes
     ----------
     mean : Params
-        θ̄, of the layout of `params`; θ itself before the first update.
+        θ̄, in the layout of `params`; θ itself before the first update.
     """
 
     def __init__(self, params: Params, eta: float = 30.0) -> None:
         self.params = params
         self.eta = check_real("eta", eta, 0, 1e6, open_below=False)
-        self.mean = params.copy()  # θ̄; θ itself before the first update
+        self.mean = params.copy()
 
     def update(self, t: int) -> None:
-        """Take the parameters after step t into the average, if t is one of `AVERAGE_EVERY`.
+        """Add the parameters after step t to the average, if t is a multiple of `AVERAGE_EVERY`.
 
-        Until the first that is, the average is θ itself. n follows from t, so that a checkpoint
-        has only θ̄ to keep.
+        Before the first multiple the average is θ. n follows from t: a checkpoint keeps only θ̄.
         """
         if t % AVERAGE_EVERY == 0 or t < AVERAGE_EVERY:
             n = max(1, t // AVERAGE_EVERY)

@@ -1,14 +1,13 @@
-"""All parameters of a model in one vector, and names for its parts.
+"""All parameters of a model in one vector, with names for its parts.
 
-θ is one contiguous vector `flat` of P numbers. A *block* such as ``"mu.W"`` is a view into it: the
-same memory, another shape. So what treats all parameters alike is one line on the vector (an Adam
-step, a checkpoint, a finite difference in coordinate i, the norm of a gradient), and what has a
-meaning of its own is read by name. A gradient, and each of Adam's moments, is a second vector of
-the same layout.
+θ is one contiguous vector `flat` of P numbers. A *block* such as ``"mu.W"`` is a view into it with
+a shape of its own. An operation on all parameters is one line on the vector: an Adam step, a
+checkpoint, a finite difference in coordinate i, the norm of a gradient. The layers read their
+weights by name. A gradient, and each of Adam's moments, is another vector of the same layout.
 
-The vector and its views must never part, or a model trains one copy and evaluates the other.
-NumPy's own copy of a view *is* parted from its base; therefore the mapping is read-only, and
-copying, pickling and casting a `Params` build the views anew on the new vector.
+If the views lost the vector, a model would train one copy and evaluate the other, and NumPy's copy
+of a view *does* lose its base. So the mapping is read-only, and copying, pickling and casting a
+`Params` rebuild the views on the new vector.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ class Params(Mapping[str, Array]):
     Parameters
     ----------
     shapes : mapping of str to tuple of int
-        Name and shape of each block, in the order in which they lie in the vector.
+        Name and shape of each block, in the order of the vector.
     dtype : dtype, default float32
-        float32 trains, float64 checks, complex128 lets the complex step through. It is chosen here
-        and nowhere else: every other array takes its dtype from the parameters.
+        float32 for training, float64 for checks, complex128 for the complex step. Every other array
+        takes its dtype from the parameters.
     flat : ndarray, shape (P,), optional
-        The vector to name the parts of. It is used as it is, without a copy; zeros by default.
+        The vector, used without a copy; zeros by default.
 
     Examples
     --------
@@ -95,8 +94,7 @@ class Params(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
-    # Two vectors are compared with numpy.array_equal(p.flat, q.flat); a mapping's == would ask an
-    # array for its truth value.
+    # Compare by numpy.array_equal(p.flat, q.flat): a mapping's == takes the truth value of arrays.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
@@ -109,13 +107,13 @@ class Params(Mapping[str, Array]):
         return Params(self.shapes, flat=np.zeros_like(self._flat))
 
     def copy(self) -> Params:
-        """Return the same values in memory of their own."""
+        """Return a copy with its own memory."""
         return Params(self.shapes, flat=self._flat.copy())
 
     def astype(self, dtype: DTypeLike) -> Params:
-        """Return the same values in memory of their own, as `dtype`."""
+        """Return a copy as `dtype`, with its own memory."""
         return Params(self.shapes, flat=self._flat.astype(dtype))
 
-    # What copy, deepcopy and pickle go through.
+    # copy, deepcopy and pickle use this.
     def __reduce__(self) -> tuple[Any, ...]:
         return Params, (self.shapes, self.dtype, self._flat)

@@ -1,10 +1,10 @@
 """The approximate posterior q(z | x) = N(mu, diag(sigma²)): the one module that uses logvar.
 
-Letters of this module: B examples, Z latent dimensions, K samples.
+Axes: B examples, Z latent dimensions, K samples.
 
-Two heads read the same hidden layer h and give, each with weights of its own, mu and logvar, the
-logarithm of sigma². Any real number is a valid logvar (in float32, any below some 80: sigma², and
-with it z², overflow at 88). sigma comes from it in one place,
+Two heads, each with its own weights, read the same hidden layer h and give mu and logvar, the
+logarithm of sigma². Any real number is a valid logvar (in float32, any below about 80: sigma² and
+z² overflow at 88). sigma is computed in one place,
 
     sigma = exp(logvar / 2)                      ∂sigma/∂logvar = sigma / 2
 
@@ -23,18 +23,18 @@ eps, which no parameter touches, so z is a smooth function of mu and logvar [1, 
 
     dmu = dkl mu                                 dlogvar = dkl (sigma² - 1) / 2
 
-**The log ratio** log q(z | x) - log p(z) at one sample, whose expectation is the divergence. The
-importance-weighted bound needs it, sample by sample. With (z - mu) / sigma = eps,
+**The log ratio** log q(z | x) - log p(z) at one sample. Its expectation is the divergence, and the
+importance-weighted bound needs it for each sample. With (z - mu) / sigma = eps,
 
     r = Σ_z [-(log 2π + logvar + eps²) / 2 + (log 2π + z²) / 2] = Σ_z (z² - eps² - logvar) / 2
 
-where z moves with mu and logvar, as in the sample, and eps does not:
+where z depends on mu and logvar, as in the sample, and eps does not:
 
     dmu = dratio z                               dlogvar = dratio (z sigma eps - 1) / 2
 
-The sampler and the divergence live in one file and take the same sigma. Where they are kept apart,
-one takes exp(logvar) for the standard deviation, the other for the variance, and no gradient
-check sees it: each is the true derivative of a wrong function.
+The sampler and the divergence share sigma, in one file. Kept apart, one may take exp(logvar) for
+the standard deviation and the other for the variance. No gradient check sees this, since each
+gradient is the true derivative of a wrong function.
 
 References
 ----------
@@ -61,10 +61,7 @@ def sample(mu: Array, sigma: Array, eps: Array) -> Array:
 def sample_backward(eps: Array, sigma: Array, dz: Array) -> tuple[Array, Array, Array]:
     """dmu = dz, dlogvar = dz eps sigma / 2, both (B, Z), summed over K; and deps = dz sigma.
 
-    Parameters
-    ----------
-    eps, dz : ndarray, shape (B, Z) or (K, B, Z)
-    sigma : ndarray, shape (B, Z)
+    eps, dz and deps are (B, Z) or (K, B, Z), sigma is (B, Z).
     """
     dmu, dlogvar, deps = dz, dz * eps * (sigma / 2), dz * sigma
     if dz.ndim > sigma.ndim:  # all K samples read the same mu and logvar
@@ -98,16 +95,8 @@ def log_ratio_backward(
 ) -> tuple[Array, Array, Array]:
     """dmu = dratio z, dlogvar = dratio (z sigma eps - 1) / 2, deps = dratio (z sigma - eps).
 
-    Parameters
-    ----------
-    eps, z : ndarray, shape (B, Z) or (K, B, Z)
-    sigma : ndarray, shape (B, Z)
-    dratio : ndarray, shape (B,) or (K, B)
-
-    Returns
-    -------
-    dmu, dlogvar : ndarray, shape (B, Z), summed over K
-    deps : ndarray, shape of `eps`
+    dratio is (B,) or (K, B), eps and z are (B, Z) or (K, B, Z), sigma is (B, Z). dmu and dlogvar
+    are (B, Z), summed over K, and deps has the shape of eps.
     """
     dratio = dratio[..., np.newaxis]
     dmu, dlogvar = dratio * z, dratio * (z * sigma * eps - 1) / 2

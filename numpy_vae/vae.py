@@ -1,6 +1,6 @@
-"""`VAE`: the parameters of a model, with checks, copies and files. The mathematics: `network`.
+"""`VAE`: a model's parameters, with checks, copies and files. `network` has the mathematics.
 
-Letters of this module: B examples, D pixels, H hidden, Z latent, K samples.
+Axes: B examples, D pixels, Z latent, K samples, n codes.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ class VAE:
     Parameters
     ----------
     data_dim, latent_dim : int
-        D, the number of pixels of an image, and Z, by default 20.
-    hidden : sequence of int, default (400,)
-        Widths of the encoder's hidden layers; the decoder mirrors them. () is the linear model.
+        D and Z.
+    hidden : sequence of int
+        Widths of the encoder's hidden layers; the decoder mirrors them. () is a linear model.
     activation : {"relu", "tanh"}
     likelihood : str or Likelihood
-        A name in `LIKELIHOODS`, or an instance. Its array fields become parameters: the model
-        keeps a copy whose arrays are views into `params`, and your instance is not changed.
-    dtype : dtype, default float32
-        float32 or float64, or complex128 for the complex step.
+        A name in `LIKELIHOODS`, or an instance, of which the model keeps a copy: its array fields
+        become views into `params`.
+    dtype : {float32, float64, complex128}
+        complex128 is for the complex step.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         Draws the initial weights (see `numpy_vae.blocks.initialise`).
     params : Params, or ndarray of shape (P,), optional
-        Existing parameters, used in place of drawn ones and not copied; they set the dtype.
+        Existing parameters, used without a copy; they set the dtype.
     network_type : type of Network
         The layers and their gradients; a subclass may have other heads (`numpy_vae.study.tied`).
 
-    ValueError if a setting is none of the above, or the model would be too large.
+    ValueError if a setting is invalid or the model too large.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class VAE:
         if params is not None and not isinstance(params, Params):
             params = Params(shapes, flat=np.asarray(params))
         dtype = dtype if params is None else params.dtype
-        with suppress(TypeError):  # what is no dtype is refused in the next line
+        with suppress(TypeError):  # not a dtype: the next line refuses it
             dtype = np.dtype(dtype).name
         check_choice("dtype", dtype, ("float32", "float64", "complex128"))
         if params is None:
@@ -78,7 +78,7 @@ class VAE:
             initialise(params, activation, np.random.default_rng(rng))
             for block, value in likelihood.parameters().items():
                 params[block][:] = value
-        # Another network may read blocks of its own, behind the others.
+        # Another network may have blocks of its own after these.
         read = None if network_type is Network else len(shapes)
         if list(params.shapes.items())[:read] != list(shapes.items()):
             raise ValueError(f"params has blocks {params.shapes}, must be {shapes}")
@@ -87,7 +87,7 @@ class VAE:
 
     @property
     def params(self) -> Params:
-        """All parameters; write into them in place, they cannot be replaced."""
+        """All parameters; write into them, they cannot be replaced."""
         return self._params
 
     @property
@@ -97,7 +97,7 @@ class VAE:
 
     @property
     def likelihood(self) -> Likelihood:
-        """p(x | z), with the parameters that it may have."""
+        """p(x | z), with its parameters if it has any."""
         return self._network.likelihood
 
     def forward(self, x: ArrayLike, eps: ArrayLike) -> Trace:
@@ -106,20 +106,17 @@ class VAE:
         Parameters
         ----------
         x : array_like, shape (B, D)
-            Images as floats that the likelihood accepts.
+            Images as floats that the likelihood accepts; `to_float` converts uint8.
         eps : array_like, shape (B, Z) or (K, B, Z)
-            Noise, drawn from N(0, I) by the caller. eps = 0 gives the posterior mean. The trace
-            may hold x and eps themselves, not copies: do not overwrite them before `backward`.
+            Noise from N(0, I); eps = 0 gives the posterior mean.
 
-        Raises
-        ------
-        ValueError
-            If a shape does not match, or x holds integers (divide uint8 by 255: `to_float`).
+        The trace may hold x and eps without a copy: do not overwrite them before `backward`.
+        ValueError if a shape or dtype does not match.
         """
         return self._network.forward(*self._inputs(x, eps))
 
     def resample(self, trace: Trace, eps: ArrayLike) -> Trace:
-        """Return the trace of the same images with other noise; the encoder need not run again."""
+        """Return the trace of the same images with other noise, without running the encoder."""
         net, (_, eps) = self._network, self._inputs(trace.x, eps)
         z = posterior.sample(trace.mu, trace.sigma, eps)
         decoder = net.decoder.forward(z)
@@ -127,67 +124,59 @@ class VAE:
         return replace(trace, eps=eps, z=z, decoder=decoder, logits=logits)
 
     def terms(self, trace: Trace) -> Terms:
-        """What a bound is made of: reconstruction, KL and log ratio, in nats per example."""
+        """Return the terms of a bound: reconstruction, KL and log ratio, in nats per example."""
         return self._network.terms(trace)
 
     def loss(self, trace: Trace) -> tuple[Array, Array]:
-        """Return -log p(x | z), (B,) or (K, B), and KL(q || p), (B,), in nats per example."""
+        """Return the first two terms: -log p(x | z), (B,) or (K, B), and KL(q || p), (B,)."""
         return self._network.terms(trace)[:2]
 
     def objective(self, trace: Trace, beta: float = 1.0) -> Any:
-        """Mean over batch and samples of reconstruction + beta KL: `backward` differentiates it."""
+        """Mean over batch and samples of reconstruction + beta KL; for its gradient, `backward`."""
         return elbo_loss(self._network.terms(trace), beta)
 
     def backward(self, trace: Trace, beta: float = 1.0, out: Params | None = None) -> Params:
         """Gradient of `objective` with respect to every parameter.
 
-        Parameters
-        ----------
-        trace : Trace
-            What `forward` returned for the parameters as they are now.
-        beta : float
-            Coefficient of the KL.
-        out : Params, optional
-            Where the gradient goes, of the layout of `params`; what it held is overwritten.
+        `trace` must come from the current parameters. The gradient overwrites `out`, if given.
         """
         dterms = elbo_weights(trace.logits.shape[:-1], trace.logits.dtype, beta)
         return self.terms_backward(trace, dterms, out)
 
     def terms_backward(self, trace: Trace, dterms: Terms, out: Params | None = None) -> Params:
-        """Gradient of a loss with respect to every parameter, given `dterms`.
+        """Like `backward`, for any loss, given its derivatives with respect to `terms`.
 
-        These are the derivatives of the loss with respect to `terms`, in their shapes and dtype, as
-        the bounds of `numpy_vae.bounds` return them; dratio may be None.
+        They have the shapes and dtype of the terms (see `numpy_vae.bounds`); dratio may be None.
         """
         grads = self._params.zeros_like() if out is None else out
         self._network.backward(trace, _check_terms(trace, dterms), self._network.over(grads))
         return grads
 
     def backward_inputs(self, trace: Trace, dterms: Terms) -> tuple[Array, Array]:
-        """Like `terms_backward`, with respect to x, (B, D), and eps, in its shape."""
+        """Like `terms_backward`, with respect to x and eps."""
         grad = self._network.over(self._params.zeros_like())
         return self._network.backward_inputs(trace, _check_terms(trace, dterms), grad)
 
     def encode(self, x: ArrayLike) -> tuple[Array, Array]:
-        """Return (mu, logvar) of q(z | x), each of shape (B, Z)."""
+        """Return mu and logvar of q(z | x), each (B, Z)."""
         h = self._network.encoder.forward(self._array("x", x, self.data_dim))[-1]
         return self._network.heads(h)
 
     def decode(self, z: ArrayLike) -> Array:
-        """Return the mean of p(x | z), shape (n, D) or (K, n, D), from z, (n, Z) or (K, n, Z)."""
+        """Return the mean of p(x | z), (n, D) or (K, n, D), from z, (n, Z) or (K, n, Z)."""
         h = self._network.decoder.forward(self._array("z", z, self.latent_dim))[-1]
         return self.likelihood.mean(self._network.output.forward(h))
 
     def reconstruct(self, x: ArrayLike) -> Array:
-        """Return the mean of p(x | z) at z = mu(x), the posterior mean, shape (B, D)."""
+        """Return the mean of p(x | z), (B, D), at the posterior mean z = mu(x)."""
         return self.decode(self.encode(x)[0])
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> Array:
-        """Return the means of p(x | z), shape (n, D), for n draws of z from the prior N(0, I)."""
+        """Return the means of p(x | z), (n, D), for n draws of z from the prior N(0, I)."""
         return self.decode(np.random.default_rng(rng).standard_normal((n, self.latent_dim)))
 
     def _inputs(self, x: ArrayLike, eps: ArrayLike) -> tuple[Array, Array]:
-        """Return images and noise that belong together, or refuse them."""
+        """Return images and noise of matching shapes, or refuse them."""
         x, eps = self._array("x", x, self.data_dim), self._array("eps", eps, self.latent_dim)
         if x.ndim != 2 or eps.ndim not in (2, 3) or eps.shape[-2] != len(x):
             raise ValueError(
@@ -204,21 +193,21 @@ class VAE:
             raise ValueError(f"{name} has dtype {array.dtype}, must be a floating type")
         return array.astype(self._params.dtype, copy=False)
 
-    # A VAE is its settings and its vector. Copying, casting, pickling and loading all build a new
-    # one from the two, so its layers are always views into its own parameters.
+    # Copying, casting, pickling and loading all build a new VAE from its settings and its vector,
+    # so the layers are always views into its own parameters.
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments that build a VAE like this one, parameters and dtype apart."""
+        """The arguments that build a VAE like this one, except parameters and dtype."""
         own = {"network_type": type(self._network)}
         return {name: getattr(self, name) for name in SETTINGS} | own
 
     @classmethod
     def _build(cls, settings: Mapping[str, Any], params: Params | Array) -> Self:
-        if missing := set(SETTINGS) - settings.keys():  # of a file, perhaps: no default is its own
+        if missing := set(SETTINGS) - settings.keys():  # a file must hold all
             raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
         vae = cls.__new__(cls)
-        VAE.__init__(vae, **settings, params=params)  # a subclass may have an __init__ of its own
+        VAE.__init__(vae, **settings, params=params)  # a subclass may have its own __init__
         return vae
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -229,11 +218,11 @@ class VAE:
         return self.astype(self._params.dtype)
 
     def over(self, params: Params) -> Self:
-        """Return the same model over other parameters, which it shares."""
+        """Return the same model over other parameters, without a copy."""
         return self._build(self.settings, params)
 
     def astype(self, dtype: DTypeLike) -> Self:
-        """Return the same model in another dtype, in memory of its own."""
+        """Return a copy of the model in another dtype."""
         return self._build(self.settings, self._params.astype(dtype))
 
     def __str__(self) -> str:
@@ -244,20 +233,20 @@ class VAE:
     def save(
         self, path: str | os.PathLike[str], extra: Mapping[str, Array] = MappingProxyType({})
     ) -> None:
-        """Write the model to a `.npz` file, whole or not at all; `extra` arrays beside it.
+        """Write the model, and `extra` arrays, to a `.npz` file, whole or not at all.
 
-        ValueError if the likelihood or the network is not the package's, which `load` would need.
+        ValueError if the likelihood or the network is not the package's: `load` could not build it.
         """
         settings = self.settings | {"likelihood": self.likelihood.settings()}
         if settings.pop("network_type") is not Network:
             name = type(self._network).__name__
-            raise ValueError(f"network_type is {name}, must be Network for the model to be saved")
+            raise ValueError(f"network_type is {name}, must be Network to be saved")
         check_choice("the likelihood to save", self.likelihood.name, LIKELIHOODS)
         write_model(path, settings, {"params": self._params.flat, **extra})
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> VAE:
-        """Read what `save` or a run of ``numpy-vae train`` has written; ValueError otherwise."""
+        """Read a file of `save`, or a run of ``numpy-vae train``; ValueError otherwise."""
         settings, arrays = read_model(path)
         try:
             return VAE._build(settings, arrays["params"])
@@ -266,7 +255,7 @@ class VAE:
 
 
 def _check_terms(trace: Trace, dterms: Terms) -> Terms:
-    """Return the derivatives of the terms of this trace, or refuse them."""
+    """Return `dterms` if their shapes match the trace, or refuse them."""
     shape = trace.logits.shape[:-1]
     names = "dnll", "dkl", "dratio"
     for name, d, must in zip(names, dterms, (shape, shape[-1:], shape), strict=True):

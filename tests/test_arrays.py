@@ -132,7 +132,7 @@ BAD_ARRAY = {
     "4-D": (np.zeros((9, 4, 4, 3), np.uint8), r"images have shape \(9, 4, 4, 3\), must be"),
     "no images": (np.zeros((0, 4), np.uint8), r"images have shape \(0, 4\), must be"),
     "no width": (np.zeros((9, 4, 0), np.uint8), r"images have shape \(9, 4, 0\), must be"),
-    "one image": (np.zeros((1, 4), np.uint8), "there is 1 image, must be 2 or more"),
+    "one image": (np.zeros((1, 4), np.uint8), "holds 1 image, must hold 2 or more"),
     "NaN": (with_values({3: np.nan, 7: np.nan}), r"hold 2 values .* first \(nan\) in row 3"),
     "NaN in a square": (SQUARES, r"hold 1 values .* first \(nan\) in row 4"),
     "infinity": (with_values({5: -np.inf}, np.float16), r"1 values .* first \(-inf\) in row 5"),

@@ -249,7 +249,7 @@ def test_a_packed_checkpoint_is_refused_before_memory_is_taken(run, tmp_path):
         content = dict(arrays)
     np.savez_compressed(tmp_path / "bomb.npz", **content, more=np.zeros(30_000_000))
     tracemalloc.start()
-    with pytest.raises(ValueError, match=r"it holds packed arrays, must hold plain ones"):
+    with pytest.raises(ValueError, match=r"its arrays are compressed, must be uncompressed"):
         load_checkpoint(tmp_path / "bomb.npz")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -17,6 +17,7 @@ def small(name, holds=True, images=True, error=None):
 
     def run(setting):
         ran.append((name, setting.quick, setting.seed, setting.data.name))
+        setting.say("training 7 models")
         if error is not None:
             raise error
         return FOUND[name]
@@ -25,12 +26,13 @@ def small(name, holds=True, images=True, error=None):
     return Study(
         name,
         f"Question {name}?",
+        "It is so.",
         run,
-        (Table("Nats", (Column("what"), Column("value", ".2f")), lambda found: [(name, found)]),),
+        (Table("Nats", (Column("what"), Column("value", ".2f")), lambda found: [(name, found)],
+               images=images),),
         (Claim("Above zero.", lambda found: found > 0), Claim("Right.", lambda found: holds)),
         lambda figure, found: figure.subplots().plot([found]),
-        images=images,
-    )
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -59,9 +61,10 @@ def test_a_study_prints_its_tables_and_its_claims_and_writes_its_figure(studies,
     assert main(["study", "two", "--seed", "3"]) == 0
     out = capsys.readouterr().out
     assert small.ran == [("two", True, 3, "digits")]
-    assert out.startswith("Question two?\ndigits, seed 3; docs/study/02-two.md\n\nNats\n")
-    assert "two    7.25\n" in out
-    assert "\n1. holds  Above zero.\n2. holds  Right.\n\nwritten: study/two.png; " in out
+    head = "Question two?\nsynthetic digits, seed 3; docs/study/02-two.md\n\n"
+    assert out.startswith(head + "training 7 models ...\n\nNats\n")
+    assert "two    7.25\n\n1. holds  Above zero.\n2. holds  Right.\n\nIt is so.\n\n" in out
+    assert "\n2 of 2 claims hold; written: study/two.png; " in out
     assert (tmp_path / "study" / "two.png").read_bytes().startswith(PNG)
 
 
@@ -76,13 +79,26 @@ def test_a_claim_that_fails_ends_the_command_with_1_after_all_have_run(studies, 
     studies["one"] = small("one", holds=False)
     assert main(["study", "all"]) == 1
     out = capsys.readouterr().out
-    assert "1. holds  Above zero.\n2. FAILS  Right.\n" in out and "written: study/two.png" in out
+    assert (
+        "1. holds  Above zero.\n2. FAILS  Right.\n\n1 of 2 claims hold; written: study/one" in out
+    )
+    assert "It is so.\n\n2 of 2 claims hold; written: study/two.png" in out
+
+
+def test_a_long_claim_is_wrapped_at_the_width_of_the_terminal(studies, monkeypatch, capsys):
+    claim = Claim("This is a sentence of the page that goes on and on and on.", lambda found: True)
+    studies["one"] = small("one")._replace(claims=(claim,))
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["study", "one"]) == 0
+    wrapped = "1. holds  This is a sentence of the page\n          that goes on and on and on.\n"
+    assert wrapped in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["three"], "NAME is 'three', must be one of one, two, or all"),
+        (["tow"], "must be one of one, two, or all (did you mean two?)"),
         (["one", "--out", "file"], "--out file is a file, must be a folder"),
         (["one", "--out", "taken"], "taken/one.png is a folder, must be free for a figure"),
         (["one", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data digits"),
@@ -99,7 +115,7 @@ def test_a_study_without_a_figure_says_so_and_writes_nothing(studies, tmp_path, 
     studies["one"] = studies["one"]._replace(draw=None)
     assert main(["study", "one"]) == 0
     out = capsys.readouterr().out
-    assert "\n2. holds  Right.\n\nno figure to draw; " in out and "written" not in out
+    assert "\n2 of 2 claims hold; 0" in out and "written" not in out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,7 +129,7 @@ def test_mnist_is_the_full_size(studies, monkeypatch, capsys):
     monkeypatch.setattr(command, "load_mnist", load_mnist)
     assert main(["study", "one", "--data", "mnist", "--data-dir", "there"]) == 0
     assert small.ran == [("one", False, 0, "digits")] and asked == ["there"]
-    assert "\nmnist, seed 0;" in capsys.readouterr().out
+    assert "\nMNIST, seed 0;" in capsys.readouterr().out
 
 
 def test_what_looks_at_no_images_needs_none(studies, capsys):
@@ -173,7 +189,7 @@ def test_a_figure_that_appears_meanwhile_is_kept(studies, tmp_path, capsys, monk
     assert (tmp_path / "study/one.png").read_text() == "mine"
 
 
-def test_the_drawn_digits_of_the_quick_size_are_always_the_same():
+def test_the_synthetic_digits_of_the_quick_size_are_always_the_same():
     first, second = command.setting_of("digits", 0), command.setting_of("digits", 5)
     np.testing.assert_array_equal(first.data.train, second.data.train)
     assert (len(first.data.train), len(first.data.test)) == (2500, 500)

@@ -126,7 +126,7 @@ def test_an_elbo_that_is_not_finite_is_no_result(vae, rng):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((0, 12)), "images are empty, must be at least one"),
+        (np.zeros((0, 12)), "there are no images, must be at least one"),
         (np.full((2, 12), 7.0), r"the images run from 7 to 7, must be within \[0, 1\]"),
     ],
     ids=["empty", "range"],
@@ -516,7 +516,7 @@ def test_an_overflow_is_no_result(vae, rng):
 @pytest.mark.parametrize(
     ("images", "settings", "message"),
     [
-        (np.zeros((0, 12)), {}, "^images are empty, must be at least one$"),
+        (np.zeros((0, 12)), {}, "^there are no images, must be at least one$"),
         (np.full((2, 12), 7.0), {}, r"^the values of the images run from 7 to 7, must be within"),
         (np.zeros((2, 12)), {"samples": 0}, "^samples is 0, must be .* from 1 to 10000000$"),
         (np.zeros((2, 12)), {"samples": 2.5}, r"^samples is 2\.5, must be a whole number from 1"),

@@ -499,13 +499,13 @@ def test_an_average_and_a_best_of_another_training_are_refused(digits):
         fit(vae, digits, average=True)
     with pytest.raises(ValueError, match=r"^average is None, must be an Average\(vae.params\)"):
         train_epochs(vae, digits, Recipe(average=True))
-    with pytest.raises(ValueError, match=r"^best is of another training, must be a new Best\(vae"):
+    with pytest.raises(ValueError, match=r"^best is used or does not match the model"):
         fit(vae, digits, validation=100, best=Best(small(hidden=(5,)).params))
     best = Best(vae.params)
     split = split_validation(digits, 100)  # already, of which the recipe need not know
     list(train_epochs(vae, split, Recipe(epochs=1), best=best, rng=0))
     assert best.epoch == 1
-    with pytest.raises(ValueError, match=r"^best is of another training, must be a new Best\(vae"):
+    with pytest.raises(ValueError, match=r"^best is used or does not match the model"):
         fit(vae, digits, epochs=1, validation=100, best=best, rng=0)
 
 
@@ -853,11 +853,11 @@ def test_fit_stops_early_and_reports(digits, scripted, aside):
 
 def test_a_best_epoch_and_patience_need_a_validation_set(digits):
     vae, data = small(), split_validation(digits, 100)
-    with pytest.raises(ValueError, match=r"^best is given, and needs a validation set"):
+    with pytest.raises(ValueError, match=r"^best is given, must be None without a validation set"):
         fit(vae, digits, epochs=1, best=Best(vae.params))
     with pytest.raises(ValueError, match=r"^patience is 3, must be None where validation is 0"):
         fit(vae, digits, epochs=1, patience=3)
-    with pytest.raises(ValueError, match=r"^validation is 99, must be 100, as the data are split"):
+    with pytest.raises(ValueError, match=r"^validation is 99, must be 100: the data already have"):
         fit(vae, data, epochs=1, validation=99)
     with pytest.raises(ValueError, match=r"^patience is 0, must be a whole number from 1 to"):
         fit(vae, data, epochs=1, patience=0, best=Best(vae.params))

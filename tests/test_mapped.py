@@ -136,7 +136,7 @@ def test_numpy_takes_rows_for_an_array(both):
     assert on_disk.test.__array__(np.float64).dtype == np.float64
     assert_same(np.asarray(on_disk.test[:0]), in_memory.test[:0])
     assert np.asarray(subset(on_disk.test, slice(0))).shape == (0, 35)
-    with pytest.raises(ValueError, match="rows of a file are copied when they are read"):
+    with pytest.raises(ValueError, match="copy is False, must be True or None: rows"):
         np.array(on_disk.test, copy=False)
 
 
@@ -255,7 +255,7 @@ BAD = {
     "int64": (spoilt("i8"), "images are int64, must be uint8, bool or float16, 32 or 64"),
     "objects": (spoilt("O"), "it holds pickled objects, must hold numbers"),
     "1-D": (np.zeros(9, np.uint8), r"images have shape \(9,\), must be"),
-    "one image": (np.zeros((1, 9), np.uint8), "there is 1 image, must be 2 or more"),
+    "one image": (np.zeros((1, 9), np.uint8), "holds 1 image, must hold 2 or more"),
     "no images": (np.zeros((0, 9), np.uint8), r"images have shape \(0, 9\), must be"),
 }
 
@@ -346,7 +346,7 @@ def test_a_static_draw_of_a_file_on_the_disk_is_refused_before_anything_is_writt
     words = ["train", "--data", "small.npy", "--binarize", "static", "--out", "run"]
     assert refusal(capsys, *words) == (
         "numpy-vae train: error: small: binarize is 'static', must be none, threshold or dynamic"
-        " for a .npy of 256 MiB or more, which stays on the disk (or save it as .npz)"
+        " for a .npy of 256 MiB or more, which stays on disk (or save it as .npz)"
     )
     assert not Path("run").exists()
     np.savez("small.npz", np.load("small.npy"))

@@ -22,6 +22,7 @@ ORDER = [
     "study.drawing", "study.pictures", "study.training", "study.tied",
     "study.concatenated", "study.logvar", "study.sampling", "study.kl", "study.reductions",
     "study.logits", "study.bounds", "study.collapse", "study.checking", "study.backward",
+    "study.slips", "study.exercise",
     "commands.arguments", "commands.inputs",
     "commands.plot", "commands.train", "commands.evaluate", "commands.sample", "commands.encode",
     "commands.explore", "commands.gradcheck", "commands.study", "__main__",
@@ -41,6 +42,13 @@ def test_neither_the_package_nor_its_command_line_imports_what_it_may_not_need()
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout == "[]\nFalse\n"
+
+
+def test_a_folder_of_its_name_does_not_hide_the_package(tmp_path):
+    # Such as the clone, seen from the folder that holds it: see package_dir in setup.cfg.
+    (tmp_path / "numpy_vae").mkdir()
+    code = "from numpy_vae import VAE"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
 def test_the_public_contract():

@@ -155,10 +155,10 @@ def test_an_interrupt_while_the_context_ends_leaves_nothing_behind(monkeypatch):
 
 def test_a_team_works_only_inside_its_context_and_once():
     members = Team(2)
-    with pytest.raises(RuntimeError, match="the team of 2 threads is not at work, must be entered"):
+    with pytest.raises(RuntimeError, match="the team of 2 threads is not running, must be entered"):
         members.run(lambda member: member)
     with members:
-        with pytest.raises(RuntimeError, match="is at work, must be entered once"):
+        with pytest.raises(RuntimeError, match="is running, must be entered once"):
             members.__enter__()
         assert members.run(lambda member: member) == [0, 1]
     with members:  # and again
@@ -540,7 +540,7 @@ def test_all_have_ended_wherever_the_interrupt_came():
 
 def test_a_member_must_not_ask_its_team():
     with Team(2) as members:
-        with pytest.raises(RuntimeError, match="runs something, must not be asked for more by it"):
+        with pytest.raises(RuntimeError, match="is working, must not be run by its own work"):
             members.run(lambda member: members.run(lambda member: None))
         assert members.run(lambda member: member) == [0, 1]
 
@@ -554,7 +554,7 @@ def test_a_child_that_is_forked_at_work_leaves_the_context_and_refuses_the_team(
         if child == 0:
             try:
                 signal.alarm(10)
-                with pytest.raises(RuntimeError, match="is not at work"):
+                with pytest.raises(RuntimeError, match="is not running"):
                     members.run(lambda member: None)
                 members.__exit__()
                 code = 0

@@ -3,7 +3,7 @@
 The model is written twice more, from the definitions: the densities and the divergence are the
 framework's own or an integral, so is the logarithm of a sum of weights, and the gradients are its
 automatic ones. From the same weights and noise, in float64, every number must agree to 1e-10 of the
-largest in its array. A gradient check proves that backward is the derivative of forward; a witness,
+largest in its array. A gradient check shows that backward is the derivative of forward; a witness,
 that forward is the model.
 
 To add a likelihood, add log p(x | l) of each pixel to `log_pixels` of both witnesses, and its

@@ -41,7 +41,7 @@ def measure(text: str) -> Prose:
     bare = re.sub(r"`[^`]*`|\$[^$]*\$", "Code", bare)
     bare = re.sub(r"^>|\*\*|\*", "", bare, flags=re.MULTILINE)
     bare = ABBREVIATION.sub(r"\1", bare)
-    blocks = re.split(r"\n\s*\n|\n\s*(?:[-+]|\d+\.)\s", "\n" + bare)
+    blocks = re.split(r"\n\s*(?:[-+]|\d+\.)\s|\n\s*\n", "\n" + bare)
     parts = [part for block in blocks for part in FULL_STOP.split(" ".join(block.split()))]
     return Prose(len(text.split()), [part for part in parts if len(part.split()) > 1])
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import shutil
+import textwrap
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -20,18 +23,21 @@ from .inputs import check_drawing, one_line, refusals
 if TYPE_CHECKING:
     from ..study import Setting, Study
 
-DIGITS = 3_000  # drawn, of the quick size
+DIGITS = 3_000  # synthetic, of the quick size
+NAMES = {"digits": "synthetic digits", "mnist": "MNIST"}
+WIDTH = 100  # columns, of a wider terminal
 
 STUDY = """\
-Run the experiment of a page of docs/study/: print its tables, check whether the claims of the
-page hold, and write its figure, if it draws one. Without a name, list the questions.
+Run the experiment of a page of docs/study/: print its tables, check the claims of the page and
+draw its figure. Without a name, list the questions.
 
   numpy-vae study                         the questions
-  numpy-vae study tied                    Is log sigma = mu? In seconds, on drawn digits
-  numpy-vae study tied --data mnist       on the real MNIST, in up to a minute
+  numpy-vae study tied                    Is log sigma = mu? In seconds, on synthetic digits
+  numpy-vae study tied --data mnist       on MNIST, in up to a minute
   numpy-vae study all                     all of them
+  numpy-vae study backward --mine my.py   check the backward lines that you wrote
 
-Exit status 1 means that a claim does not hold, or that an experiment did not finish.
+Exit status 1: a claim or one of your lines is wrong, or an experiment did not finish.
 """
 
 
@@ -45,14 +51,14 @@ def add_arguments(commands: Subparsers) -> None:
         nargs="*",
         type=path,
         metavar="NAME",
-        help="which experiments; all of them: all (default: list them)",
+        help="which experiments, or all (default: list them)",
     )
     command.add_argument(
         "--data",
         choices=NAMED,
         default="digits",
-        help="drawn digits, in a quick size (default), or the real MNIST; some experiments look "
-        "at no images",
+        help="digits: synthetic digits and a quick size (default); mnist: the real ones. Some "
+        "experiments need no images",
     )
     add_data_dir(command)
     command.add_argument(
@@ -60,24 +66,38 @@ def add_arguments(commands: Subparsers) -> None:
         type=path,
         default="study",
         metavar="DIR",
-        help="the folder that the figures NAME.png go to (default: study)",
+        help="the folder of the figures NAME.png (default: study)",
     )
+    command.add_argument("--overwrite", action="store_true", help="replace existing figures")
     command.add_argument(
-        "--overwrite", action="store_true", help="replace the figures that are there"
+        "--mine",
+        type=path,
+        metavar="FILE",
+        help="with backward: check your own lines, written in a copy of examples/backward_blank.py",
     )
-    add_seed(command, "seed of all that is drawn")
+    add_seed(command, "seed of every random number")
 
 
 def run(args: argparse.Namespace) -> int:
     """``numpy-vae study``; return its exit status."""
-    from ..study import STUDIES  # the experiments take longer to import than other commands to run
+    # The experiments take longer to import than other commands to run.
+    from ..study import STUDIES, exercise
 
-    if not args.names:
+    if not args.names and args.mine is None:
         width = max(map(len, STUDIES))
         for number, study in enumerate(STUDIES.values(), start=1):
             say_result(f"{number:2}. {study.name:{width}}  {study.question}")
         say_result("\nnumpy-vae study NAME runs one; its page is docs/study/NUMBER-NAME.md")
         return 0
+    if args.mine is not None:
+        with refusals():
+            if args.names != ["backward"]:
+                raise ValueError("--mine applies to numpy-vae study backward alone")
+            if not Path(args.mine).is_file():
+                raise ValueError(f"--mine {args.mine} is not a file")
+            text, right = exercise.answer(args.mine, terminal_width())
+        say_result(text)
+        return 0 if right else 1
     with refusals():
         studies = choose_studies(args.names)
         figures = figure_paths(Path(args.out), studies, overwrite=args.overwrite)
@@ -99,18 +119,20 @@ def run(args: argparse.Namespace) -> int:
 def answer(
     study: Study, setting: Setting, data: str, figure: Path | None, *, overwrite: bool
 ) -> bool:
-    """Run one experiment and say what it found; return whether all its claims hold."""
+    """Run one experiment and print its tables and claims; return whether all claims hold."""
     from ..study import page_of
 
-    start = time.perf_counter()
-    on = data if study.images else "no images"
+    start, width = time.perf_counter(), terminal_width()
+    on = NAMES[data] if study.images else "no images"
     say_result(f"{study.question}\n{on}, seed {setting.seed}; docs/study/{page_of(study)}\n")
-    found = study.run(setting)
+    found = study.run(setting._replace(say=lambda line: say_result(f"{line} ...")))
     for table in study.tables:
-        say_result(table.text(found) + "\n")
+        say_result("\n" + table.text(found, width))
+    say_result("")
     held = [claim.holds(found) for claim in study.claims]
     for number, (claim, holds) in enumerate(zip(study.claims, held, strict=True), start=1):
-        say_result(f"{number}. {'holds' if holds else 'FAILS'}  {claim.text}")
+        verdict = f"{number}. {'holds' if holds else 'FAILS'}  "
+        say_result(textwrap.fill(verdict + claim.text, width, subsequent_indent=" " * len(verdict)))
 
     def write(path: Path) -> AbstractContextManager[IO[bytes]]:
         return atomic_write(path, lambda digest: None if overwrite else check_absent(path))
@@ -119,23 +141,33 @@ def answer(
         from ..study.drawing import save_study
 
         save_study(figure, study, found, write)
-    done = "no figure to draw" if figure is None else f"written: {figure}"
-    say_result(f"\n{done}; {time.perf_counter() - start:.1f} s\n")
+    if all(held):
+        say_result("\n" + textwrap.fill(study.conclusion, width))
+    done = "" if figure is None else f"; written: {figure}"
+    seconds = time.perf_counter() - start
+    say_result(f"\n{sum(held)} of {len(held)} claims hold{done}; {seconds:.1f} s\n")
     return all(held)
 
 
+def terminal_width() -> int:
+    """Columns to write in."""
+    return min(shutil.get_terminal_size().columns, WIDTH)
+
+
 def choose_studies(names: Sequence[str]) -> list[Study]:
-    """Return the studies of these names, each once, in the order of the pages."""
+    """Return the studies with these names, each once, in the order of the pages."""
     from ..study import STUDIES
 
     for name in names:
         if name not in STUDIES and name != "all":
-            raise ValueError(f"NAME is {name!r}, must be one of {', '.join(STUDIES)}, or all")
+            near = difflib.get_close_matches(name, STUDIES, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"NAME is {name!r}, must be one of {', '.join(STUDIES)}, or all{hint}")
     return [study for study in STUDIES.values() if study.name in names or "all" in names]
 
 
 def figure_paths(folder: Path, studies: Sequence[Study], *, overwrite: bool) -> dict[str, Path]:
-    """Return the figure of each study that draws one, in a folder that need not be there yet."""
+    """Return where each study that draws will write; the folder need not exist yet."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file, must be a folder")
     paths = {study.name: folder / f"{study.name}.png" for study in studies if study.draw}
@@ -151,10 +183,7 @@ def figure_paths(folder: Path, studies: Sequence[Study], *, overwrite: bool) -> 
 def setting_of(
     name: str, seed: int, data_dir: str | None = None, studies: Sequence[Study] | None = None
 ) -> Setting:
-    """Return the quick setting, on drawn digits, or that on MNIST if any of `studies` looks at it.
-
-    What looks at no images has one size.
-    """
+    """Return the quick setting, or the one on MNIST if any of `studies` needs images."""
     from ..study import Setting
 
     if data_dir is not None and name != "mnist":

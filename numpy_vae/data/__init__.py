@@ -1,12 +1,12 @@
 """Images in, minibatches out.
 
 dataset    a data set, its validation images, and the hash that identifies it
-mnist      the MNIST files: found, downloaded, read
+mnist      find, download and read the MNIST files
 arrays     your own arrays, from a .npy or .npz file
-digits     synthetic digits, drawn by NumPy
+digits     synthetic digits
 binarize   four binarisations; minibatches
-load       any of them, by the name or file that --data takes
-mapped     images that stay on the disk
+load       any of them, by the name or file of --data
+mapped     images that stay on disk
 """
 
 from .arrays import load_array, read_images

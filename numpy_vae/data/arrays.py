@@ -1,4 +1,4 @@
-"""A user's own arrays: images, perhaps with labels, from a `.npy` or `.npz` file."""
+"""Your own arrays: images, with or without labels, from a `.npy` or `.npz` file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..seeds import split_order
 from .dataset import Dataset
 from .mapped import Convert, Images, MappedFile, Rows, chunks, subset
 
-MAPPED = 256 << 20  # bytes; a `.npy` file of as many or more stays on the disk
+MAPPED = 256 << 20  # bytes; a `.npy` file of this size or more stays on disk
 
 Part = tuple[Images, NDArray[Any] | None]  # images and labels
 Shape = tuple[int, int] | None  # height and width of an image
@@ -24,28 +24,28 @@ Shape = tuple[int, int] | None  # height and width of an image
 def load_array(path: str | os.PathLike[str]) -> Dataset:
     """Load images from a `.npy` or `.npz` file.
 
-    An `.npz` holds `x_train` and `x_test`, perhaps `y_train` and `y_test`; or `train` and `test`,
-    perhaps `train_labels` and `test_labels`; or one array of images of any name, perhaps one called
-    `labels`, `label` or `y`. A given split is kept. A single array is shuffled, alike for every
-    run, and its last N // 6 images (at least 1) are the test set.
+    A `.npz` holds `x_train` and `x_test`, with optional `y_train` and `y_test`; or `train` and
+    `test`, with optional `train_labels` and `test_labels`; or one array of images of any name, with
+    optional `labels`, `label` or `y`. A given split is kept. A single array is shuffled in the same
+    way for every run, and its last N // 6 images (at least 1) are the test set.
 
-    Images are (N, D) or (N, height, width). uint8 pixels stand for value / 255; floats (16, 32, 64
-    bits) stand for themselves and are kept as float32. Binary images, which are bool, or uint8 with
-    no value but 0 and 1, are kept as uint8 0 and 255, because `to_float` would make 1 / 255, nearly
-    black, of a uint8 1. Labels are integers (N,).
+    Images are (N, D) or (N, height, width). uint8 pixels mean value / 255; floats of 16, 32 or 64
+    bits are kept as float32. Binary images (bool, or uint8 with no value but 0 and 1) are kept as
+    uint8 0 and 255, since `to_float` maps a uint8 1 to 1 / 255, nearly black. Labels are integers
+    (N,).
 
-    A `.npy` file of `MAPPED` bytes or more in C order is checked from end to end and then stays on
-    the disk: the images are `Rows` of it, and it must not be changed while they are used. Results
-    are the same to the bit as with an array in memory; static binarisation refuses `Rows`.
+    A `.npy` file of `MAPPED` bytes or more in C order is checked completely, then stays on disk:
+    the images are `Rows` of it, and it must not change while they are used. Results are the same to
+    the bit as with an array in memory, but static binarisation refuses `Rows`.
 
-    ValueError if the file is damaged, laid out otherwise, or holds arrays that are not images.
+    ValueError if the file is damaged, has another layout, or holds arrays that are not images.
     """
     parts, image_shape = read_images(path)
     if "" in parts:
         x, y = parts[""]
         if len(x) < 2:
             raise ValueError(
-                f"{path}: there is 1 image, must be 2 or more: one for training and one for testing"
+                f"{path}: holds 1 image, must hold 2 or more: one for training, one for testing"
             )
         train, test = np.split(split_order(len(x)), [-max(1, len(x) // 6)])
         x_train, x_test = subset(x, train), subset(x, test)
@@ -57,9 +57,9 @@ def load_array(path: str | os.PathLike[str]) -> Dataset:
 
 
 def read_images(path: str | os.PathLike[str]) -> tuple[dict[str, Part], Shape]:
-    """Return what a file that `load_array` takes holds, in its order, and the shape of an image.
+    """Return the contents of a file of `load_array`, in file order, and the shape of an image.
 
-    Images (N, D) and labels (N,): under "train" and "test" if the file holds a split, else "".
+    Images (N, D) and labels (N,) are under "train" and "test" if the file holds a split, else "".
     """
     arrays = read_arrays(path, mapped=MAPPED)
     try:
@@ -75,7 +75,7 @@ def read_images(path: str | os.PathLike[str]) -> tuple[dict[str, Part], Shape]:
 
 
 def _names_of_parts(arrays: dict[str, NDArray[Any]]) -> dict[str, tuple[str, str | None]]:
-    """Return, by part, which array holds the images and which the labels, if any."""
+    """Return, for each part, which array holds the images and which the labels, if any."""
     for x, x_test, y, y_test in (
         ("x_train", "x_test", "y_train", "y_test"),
         ("train", "test", "train_labels", "test_labels"),
@@ -95,7 +95,7 @@ def _names_of_parts(arrays: dict[str, NDArray[Any]]) -> dict[str, tuple[str, str
 def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[Images], Shape]:
     """Check the images of each part, by name; return them as rows, and the shape of an image.
 
-    The parts are judged together: a blank test set is not binary where the training set is grey.
+    The parts are judged together: a blank test set is not binary if the training set is grey.
     """
     first, like = next(iter(arrays.items()))
     for what, x in arrays.items():
@@ -112,7 +112,7 @@ def _images(arrays: dict[str, NDArray[Any]]) -> tuple[list[Images], Shape]:
                 f"{what} are {x.dtype} {x.shape[1:]}, must be {like.dtype} {like.shape[1:]}"
                 f" like {first}"
             )
-    # Mapped files are looked at before they are read for the first time.
+    # `MappedFile` notes the state of the file before the first read.
     parts = {k: MappedFile(x) if isinstance(x, np.memmap) else x for k, x in arrays.items()}
     image_shape = (like.shape[1], like.shape[2]) if like.ndim == 3 else None
     kept: type[np.uint8 | np.float32]

@@ -1,4 +1,4 @@
-"""A data set: images for training and for testing, one flattened image a row, perhaps with labels.
+"""A data set: training and test images, one flattened image per row, with or without labels.
 
 Axes: N images of a data set, D pixels of an image.
 """
@@ -21,25 +21,25 @@ from .mapped import Images, chunks, subset
 class Dataset:
     """Images split into a training and a test set."""
 
-    name: str  # what the data are, for titles and result files
-    train: Images  # (N, D), uint8, which stands for value / 255, or float32
+    name: str  # for titles and result files
+    train: Images  # (N, D), uint8, which means value / 255, or float32
     test: Images
     train_labels: NDArray[Any] | None = None  # (N,), integers
     test_labels: NDArray[Any] | None = None
     train_factors: NDArray[Any] | None = None  # (N,), structured: what each image was drawn from,
-    test_factors: NDArray[Any] | None = None  # where that is known (`load_digits`)
-    image_shape: tuple[int, int] | None = None  # height and width, when the rows are images
-    validation: Images | None = None  # what `split_validation` has taken from `train`
+    test_factors: NDArray[Any] | None = None  # if known (`load_digits`)
+    image_shape: tuple[int, int] | None = None  # height and width, if the rows are images
+    validation: Images | None = None  # what `split_validation` took from `train`
     validation_labels: NDArray[Any] | None = None
-    source: str | None = None  # what loads it again: "digits", "mnist", the absolute path of a file
-    data_dir: str | None = None  # absolute, the argument of `load_mnist` where one was given
+    source: str | None = None  # loads it again: "digits", "mnist" or the absolute path of a file
+    data_dir: str | None = None  # absolute, the argument of `load_mnist` if given
 
 
 def split_validation(data: Dataset, size: int) -> Dataset:
-    """Set `size` of the training images aside, to compare settings on; the test set is not touched.
+    """Set `size` of the training images aside for validation; the test set is not touched.
 
-    The choice is the same for every run, whatever its seed. The others keep their order. ValueError
-    if `size` is not a whole number that leaves a training image.
+    The choice is the same for every seed, and the other images keep their order. ValueError if no
+    training image is left.
     """
     check_whole("the number of validation images", size, 0, len(data.train) - 1)
     if size == 0:
@@ -56,11 +56,11 @@ def split_validation(data: Dataset, size: int) -> Dataset:
 
 
 def fingerprint(data: Dataset) -> str:
-    """Return a SHA-256 of the training and the test images, by which a run knows its data.
+    """Return a SHA-256 of the training and the test images, by which a run recognises its data.
 
-    It covers pixels, order, dtype and split, before binarisation. So a run is resumed on the images
-    that it began with, training images are never used as held-out ones, and a file may be moved,
-    renamed or converted (`.npy` to `.npz`).
+    It covers pixels, order, dtype and split, before binarisation. So a run is resumed on its own
+    images, training images are never used as held-out ones, and the file may be moved, renamed or
+    converted (`.npy` to `.npz`).
     """
     import hashlib
 
@@ -79,7 +79,7 @@ def guess_image_shape(d: int) -> tuple[int, int]:
 
 
 def value_range(x: Images) -> tuple[float, float]:
-    """Return what is black and what is white in pictures of x: 0 and 1, if they hold all of it."""
+    """Return the values of black and white in pictures of x: 0 and 1 if x is within them."""
     if x.dtype == np.uint8:
         return 0.0, 1.0
     low, high = float(x.min()), float(x.max())

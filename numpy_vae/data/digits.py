@@ -1,34 +1,33 @@
 """Synthetic handwritten digits: a data set that needs no network and no files.
 
-A digit is a few strokes, and a stroke is a smooth curve through control points c (C, 2). An image
-is drawn from its factors (slant, width, ...) and from noise in four steps:
+A digit is a few strokes, smooth curves through control points c (C, 2). An image is computed from
+its factors (slant, width, ...) and from noise in four steps:
 
 1. Wobble. c <- c + J A e with A_ij proportional to exp(-|c_i - c_j|² / 2 L²) and rows of unit
    length. e is nearly N(0, I): each entry is a centred sum of twelve uniform numbers. Every point
-   moves by the same standard deviation J, neighbours move together, and points that coincide stay
-   together: the hand shakes, but corners and junctions hold.
+   moves with standard deviation J, neighbours move together, and points that coincide stay
+   together, so corners and junctions hold.
 2. Curve. x = S c. The rows of S (P, C) evaluate a cubic Hermite spline, whose slope at a point is
    that of the parabola through the point and its two neighbours (Catmull-Rom with chord lengths as
    knots). S depends on the template alone, so one product draws a whole block of images.
 3. Affine map. x <- R(rotation) [[aspect, -tan(slant)], [0, 1]] x. Then, as in MNIST, the digit is
-   enlarged until the longer side of its bounding box is `scale`; the box is centred and shifted.
+   scaled so that the longer side of its bounding box is `scale`; the box is centred and shifted.
 4. Ink. A pixel y at distance d from the curve has the grey level clip((width + 1) / 2 - d, 0, 1),
-   an edge one pixel soft. The distance is a soft minimum over pieces of the curve, of lengths l_p,
+   with an edge one pixel soft. d is a soft minimum over pieces of the curve, of lengths l_p,
 
        d² = -T log sum_p l_p / √(πT) exp(-|y - x_p|² / T),
 
    exact for a straight line, since ∫ exp(-t²/T) dt = √(πT). Ink spreads a little where strokes
    meet and thins out where they end, as on paper. Each exponential is a factor for the row times
-   one for the column: all pixels of an image are one matrix product, (28, P) by (P, 28).
+   one for the column, so an image is one matrix product, (28, P) by (P, 28).
 
-One rule ensures that a seed gives the same images on every machine whose float64 arithmetic is that
-of IEEE 754. Fractions go only through + - * / sqrt, rint and rounding to float32, element by
-element, and comparisons: their results are fixed to the last bit. All sums, matrix products
-included, are sums of integers below 2^53, which float64 holds exactly in any order. np.exp, log,
-sin, hypot or power would break the rule. Random numbers are the low halves of raw words of PCG64,
-whose stream NumPy guarantees.
+A seed gives the same images on every machine with IEEE 754 float64 arithmetic, by one rule.
+Fractions go only through elementwise + - * / sqrt, rint, rounding to float32, and comparisons,
+whose results are fixed to the last bit. All sums, matrix products included, are of integers below
+2^53, which float64 holds exactly in any order. np.exp, log, sin, hypot or power would break the
+rule. Random numbers are the low halves of raw words of PCG64, whose stream NumPy guarantees.
 
-Letters of the axes: B images of a block, C control points, P pieces of the curve.
+Axes: B images of a block, C control points, P pieces of the curve.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ from numpy.typing import NDArray
 from ..checks import check_whole
 from .dataset import Dataset
 
-# By class, then by style: strokes of points x,y in percent of the height, y downwards. At "|" the
-# pen is lifted; where the next stroke starts at the same point, it turns a corner.
+# By class, then by style: strokes of points x,y in percent of the height, y downwards. "|" lifts
+# the pen; a next stroke that starts at the same point is a corner.
 TEMPLATES: tuple[tuple[str, ...], ...] = (
     # 0: round; begun and ended inside
     ("56,5 37,0 15,14 3,48 11,86 37,100 63,86 73,50 63,16 43,2 28,6",
@@ -84,12 +83,12 @@ TEMPLATES: tuple[tuple[str, ...], ...] = (
      "56,14 40,0 14,6 4,30 20,48 44,40 56,14 58,44 54,76 38,98 12,94"),
 )  # fmt: skip
 
-# The factors, each drawn as centre + reach * t, where (1 + t) / 2 ~ Beta(3, 3): a bell with ends.
+# The factors, each drawn as centre + reach * t, where (1 + t) / 2 ~ Beta(3, 3): a bounded bell.
 FACTORS = {
     "slant": (0.15, 0.5),  # radians, leaning to the right
     "rotation": (0.0, 0.25),  # radians, clockwise
     "scale": (17.3, 2.0),  # pixels, longer side of the box around the curve
-    "aspect": (1.1, 0.4),  # width of the digit, before slant and rotation, over its template's
+    "aspect": (1.1, 0.4),  # width over the template's, before slant and rotation
     "width": (2.5, 1.4),  # pixels, across the stroke at half the full grey
     "shift_x": (0.0, 1.0),  # pixels, to the right
     "shift_y": (0.0, 1.0),  # pixels, downwards
@@ -100,14 +99,14 @@ J, L = 0.06, 0.3  # of the wobble, in heights of the digit
 SPACING = 1 / 36  # length of a piece in heights, about half a pixel
 # pixels²; the sum over pieces h apart ripples by 2 exp(-π² T / h²): 2e-6 at h = 0.6, 1 % at 1
 T = 0.5
-BLOCK = 128  # images drawn at once, in some 20 MB
+BLOCK = 128  # images drawn at once, in about 20 MB
 ONE = 2**22  # fixed-point numbers are integers in units of 1 / ONE
 CAP = 4  # of the weight of a piece
-GRID = 1024  # steps per pixel; the pieces of the curve are placed in whole steps
+GRID = 1024  # steps per pixel; pieces of the curve lie at whole steps
 
 
 class Pen(NamedTuple):
-    """What is known of a template before any image is drawn: integers, in units of 1 / ONE."""
+    """The matrices of a template: integers, in units of 1 / ONE."""
 
     control: NDArray[np.float64]  # (C, 2) in heights
     wobble: NDArray[np.float64]  # (C, C) is J A
@@ -143,7 +142,7 @@ FALL = np.rint(ONE * decay(np.arange(3 * GRID) * np.arange(3 * GRID) / (GRID * G
 
 
 def read_template(template: str) -> Pen:
-    """Read a template, and work out its matrices."""
+    """Read a template and compute its matrices."""
     strokes = [
         np.array([xy.split(",") for xy in stroke.split()], dtype=float) / 100
         for stroke in template.split("|")
@@ -183,8 +182,8 @@ def spline(knots: NDArray[Any], t: NDArray[Any]) -> NDArray[Any]:
 def draw(pen: Pen, factors: NDArray[Any], noise: NDArray[Any]) -> NDArray[np.uint8]:
     """Draw images of one template, (B, 784).
 
-    `factors`, (B,), has the fields of `FACTORS`. `noise`, (B, C, 2), is the e of the wobble times
-    2^16, whole numbers below 2^20; zeros give the template's own shape.
+    `factors`, (B,), has the fields of `FACTORS`. `noise`, (B, C, 2), is the wobble's e times 2^16,
+    in integers below 2^20; zeros give the template's own shape.
     """
     f = {name: factors[name].astype(np.float64)[:, None] for name in FACTORS}
     x, y = np.moveaxis(pen.control + pen.wobble @ noise.astype(np.float64) / 2**16, 2, 0)
@@ -203,7 +202,7 @@ def draw(pen: Pen, factors: NDArray[Any], noise: NDArray[Any]) -> NDArray[np.uin
 
     steps = GRID * np.arange(SIDE)[:, None] - x.astype(np.int64)[:, :, None]
     column, row = FALL.take(np.abs(steps, out=steps), mode="clip")  # (B, 28, P)
-    # A piece weighs about 0.4. Capped, sums are below CAP P ONE² < 2^53 however long it is.
+    # A piece weighs about 0.4. The cap keeps sums below CAP P ONE² < 2^53, however long it is.
     row *= np.minimum(length / math.sqrt(math.pi * T), CAP)[:, None]
     total = np.rint(row, out=row) @ np.swapaxes(column, 1, 2)  # (B, 28, 28)
     square = -T * log(np.maximum(total, 1) / ONE**2)  # far pixels sum to 0
@@ -212,18 +211,18 @@ def draw(pen: Pen, factors: NDArray[Any], noise: NDArray[Any]) -> NDArray[np.uin
 
 
 def words(rng: np.random.Generator, *shape: int) -> NDArray[np.uint32]:
-    """Draw whole numbers below 2^32, the low halves of the bit generator's raw words."""
+    """Draw integers below 2^32, the low halves of the bit generator's raw words."""
     return rng.bit_generator.random_raw(shape).astype(np.uint32)
 
 
 def load_digits(n: int = 12_000, *, rng: np.random.Generator | int | None = 0) -> Dataset:
-    """Draw n digits, from 60 to 1 000 000, the last n // 6 of them for the test set.
+    """Draw n synthetic digits, from 60 to 1 000 000; the last n // 6 are the test set.
 
     `rng` is a generator, or a seed for `numpy.random.PCG64`. The same seed draws the same images.
 
-    Images (N, 784) and labels (N,) are uint8, shuffled; in each set as many of each class, or one
-    less. The factors have the float32 fields of `FACTORS` and the int32 field style, an index into
-    ``TEMPLATES[label]``. Only the wobble of the hand is not recorded.
+    Images (N, 784) and labels (N,) are uint8, shuffled; in each set the classes differ by at most
+    one image. The factors have the float32 fields of `FACTORS` and the int32 field style, an index
+    into ``TEMPLATES[label]``. Only the wobble is not recorded.
     """
     n = check_whole("n", n, 60, 1_000_000)
     source = "digits" if isinstance(rng, int) and (n, rng) == (12_000, 0) else None

@@ -1,4 +1,4 @@
-"""A data set by its name, or from a file: what ``--data`` takes."""
+"""A data set by its name or from a file, as ``--data`` takes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMED = ("digits", "mnist")  # the built-in data sets
 
 
 def load_data(name: str, data_dir: str | None = None) -> Dataset:
-    """Return the data set of this name, or of this file; `data_dir` is that of `load_mnist`."""
+    """Return the data set of this name or file; `data_dir` is that of `load_mnist`."""
     if data_dir is not None and name != "mnist":
         raise ValueError(f"--data-dir applies to --data mnist, not to --data {name}")
     if name == "digits":

@@ -1,17 +1,17 @@
-"""Images that stay on the disk: which rows of a file, and what becomes of them when they are read.
+"""Images that stay on disk: selected rows of a file, converted when they are read.
 
 Axes: M rows of a file, N rows of a data set, B rows that are read, D pixels.
 
-A mapped file takes no memory, but a shuffle, a split or a conversion of it would. `Rows` only notes
-them, `index` the rows and their order, `convert` what becomes of the pixels, and does them to the B
-rows that are asked for. The D pixels of a row are side by side in the file (C order), so no other
-rows are read. Code that uses `Images` need not know where they are: `subset`, `gather` and `chunks`
-take either kind, and what goes over all of a data set goes over `chunks` of it.
+A mapped file takes no memory, but shuffling, splitting or converting it would. `Rows` only records
+this, the rows and their order in `index` and the conversion in `convert`, and applies it to the B
+rows that are read. The D pixels of a row are adjacent in the file (C order), so no other rows are
+read. Code that uses `Images` need not know where they are: `subset`, `gather` and `chunks` take
+either kind, and passes over a whole data set go by `chunks`.
 
-A file may be changed while it is mapped. So each read checks its size and modification time before
-and after, and that the values are finite. A change within the resolution of the file system's clock
-goes unnoticed, and so does one through another mapping of the file. A file that is truncated in the
-microseconds between check and read still kills the process (SIGBUS).
+A mapped file may change. So each read checks its size and modification time before and after, and
+that the values are finite. A change within the resolution of the file system's clock, or through
+another mapping, goes unnoticed. A file that is truncated in the microseconds between check and read
+still kills the process (SIGBUS).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from numpy.typing import DTypeLike, NDArray
 Which = slice | NDArray[np.intp] | NDArray[np.bool_]
 Convert = Callable[[NDArray[Any]], NDArray[Any]]
 
-# What is worked on at once. More would only take more memory: of 2^20 pixels it is some 10 MB.
+# Limits of one chunk. More would only take more memory; 2^20 pixels take about 10 MB.
 ROWS_AT_ONCE, PIXELS_AT_ONCE = 500, 1 << 20
 
 
 class MappedFile:
-    """An array, (M, D) or (M, height, width), that stays in its file, which must not change."""
+    """An array, (M, D) or (M, height, width), in a file, which must not change."""
 
     def __init__(self, array: np.memmap[Any, Any]) -> None:
         assert array.filename is not None
@@ -46,16 +46,16 @@ class MappedFile:
         return len(self.array)
 
     def __getitem__(self, which: NDArray[np.intp] | slice) -> NDArray[Any]:
-        """Return the rows at these places, copied; raise OSError if the file has changed."""
+        """Return a copy of these rows; raise OSError if the file has changed."""
         self._check()
         rows: NDArray[Any] = self.array[which]
-        rows = rows.copy() if isinstance(which, slice) else rows  # others are a copy already
+        rows = rows.copy() if isinstance(which, slice) else rows  # an index array copies
         self._check()
         return rows
 
     def _check(self) -> None:
         now = self._look()
-        # A file that was removed or replaced is another one: the mapping keeps what it had.
+        # If the file was removed or replaced, the mapping keeps the old contents.
         if now and self._seen and now[:2] == self._seen[:2] and now != self._seen:
             raise OSError(f"{self.path}: changed while it was in use, must not change")
 
@@ -68,17 +68,17 @@ class MappedFile:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Some rows of an array on the disk, in the place of an array of images (N, D).
+    """Some rows of an array on disk, in place of an array of images (N, D).
 
-    They have an array's `shape`, `ndim`, `dtype`, `len`, `min` and `max`, and an index of rows,
-    which reads those rows. None of these takes memory for the others. There is no arithmetic and no
-    index of pixels. NumPy's own functions take them for an array, and read them all.
+    They have an array's `shape`, `ndim`, `dtype`, `len`, `min` and `max`. Indexing reads the
+    selected rows and takes memory for those only. There is no arithmetic and no indexing of pixels.
+    NumPy's functions treat them as an array, and read all of them.
     """
 
     source: MappedFile | Rows
     index: NDArray[np.intp]  # (N,) which rows of it, in which order
-    dtype: np.dtype[Any]  # of what is read
-    convert: Convert  # from rows of the source, (B, D), to what is read, (B, D)
+    dtype: np.dtype[Any]  # after conversion
+    convert: Convert  # of rows of the source, (B, D) to (B, D)
 
     ndim = 2
 
@@ -101,9 +101,9 @@ class Rows:
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
-            raise ValueError("rows of a file are copied when they are read")
+            raise ValueError("copy is False, must be True or None: rows of a file are copied")
         result = np.empty(self.shape, self.dtype if dtype is None else dtype)
-        for chunk in chunks(self):  # no memory but that of the result
+        for chunk in chunks(self):  # no memory beyond the result
             result[chunk] = self[chunk]
         return result
 
@@ -117,7 +117,7 @@ class Rows:
 
     @cached_property
     def _ends(self) -> tuple[Any, Any]:
-        in_order = subset(self, np.argsort(self.index))  # a disk reads them faster than at random
+        in_order = subset(self, np.argsort(self.index))  # faster on disk than random order
         ends = [(x.min(), x.max()) for x in (in_order[rows] for rows in chunks(in_order))]
         return min(low for low, _ in ends), max(high for _, high in ends)
 
@@ -126,20 +126,20 @@ Images: TypeAlias = NDArray[Any] | Rows  # (N, D), uint8 or float32
 
 
 def subset(images: Images, which: Which) -> Images:
-    """Return some of the rows of images; of those on the disk none is read."""
+    """Return some rows of images, without reading those on disk."""
     if isinstance(images, Rows):
         return replace(images, index=images.index[which])
     return images[which]
 
 
 def gather(images: Images, which: NDArray[np.intp] | slice) -> NDArray[Any]:
-    """Return some of the rows of images, read and in memory."""
+    """Return some rows of images, in memory."""
     if isinstance(images, Rows) or isinstance(which, slice):
         return images[which]
     return images.take(which, axis=0)  # faster than images[which]
 
 
 def chunks(images: Images | MappedFile) -> Iterator[slice]:
-    """Return slices of rows, one after another, that memory is sure to hold at once."""
+    """Return consecutive slices of rows that are small enough for memory."""
     step = min(ROWS_AT_ONCE, max(1, PIXELS_AT_ONCE // math.prod(images.shape[1:])))
     return (slice(start, start + step) for start in range(0, len(images), step))

@@ -1,6 +1,6 @@
-"""MNIST (LeCun, Bottou, Bengio, Haffner, 1998): four IDX files, which are found or downloaded.
+"""MNIST (LeCun, Bottou, Bengio, Haffner, 1998): four IDX files, local or downloaded.
 
-A download gets its name only after its size and SHA-256 match `MNIST_FILES`.
+A download gets its name only if its size and SHA-256 match `MNIST_FILES`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..files import atomic_write, open_file, remove_torn
 from .dataset import Dataset
 
-# gzip, hashlib, http and urllib take longer to import than the package: only where they are used.
+# gzip, hashlib, http and urllib take longer to import than the package: import where used.
 
 # Name: bytes and SHA-256. Training images and labels, test images and labels.
 MNIST_FILES = {
@@ -35,18 +35,18 @@ MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
 )
-MNIST_CRC = 0xE4CA5F57  # CRC-32 of the pixels of the test images, by which MNIST is known
+MNIST_CRC = 0xE4CA5F57  # CRC-32 of the pixels of the test images, which identifies MNIST
 Bytes = NDArray[np.uint8]
 
 
 def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Load MNIST: from `data_dir`, else `$NUMPY_VAE_DATA`, else the cache, else the network.
+    """Load MNIST from `data_dir`, else `$NUMPY_VAE_DATA`, else the cache, else the network.
 
     ``train`` is (60000, 784) and ``test`` (10000, 784), uint8, with labels 0 to 9.
 
     A folder given by `data_dir` or `$NUMPY_VAE_DATA` must hold all four of `MNIST_FILES`, gzipped
-    or (without `.gz`) not. They may be another data set of the same form, such as Fashion-MNIST,
-    which is then called after the folder. OSError if the files are not there and not to be had,
+    or, without `.gz`, plain. They may be another data set of this format, such as Fashion-MNIST,
+    which is then named after the folder. OSError if the files are neither there nor downloadable,
     ValueError if they are damaged.
     """
     given = os.environ.get("NUMPY_VAE_DATA") or None if data_dir is None else data_dir
@@ -67,12 +67,12 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     test, y_test, other = _read_pair(test_images, test_labels)
     if other != image_shape:
         raise ValueError(
-            f"{test_images}: images of {other}, must be {image_shape} like the training images"
+            f"{test_images}: images are {other}, must be {image_shape} like the training images"
         )
     name = "mnist"
     if given is not None and zlib.crc32(test.data) != MNIST_CRC:
-        name = Path(given).resolve().name or name  # that of "/" is empty
-    # Not $NUMPY_VAE_DATA, which says where the files are on this machine: it is asked again.
+        name = Path(given).resolve().name or name  # "/" has none
+    # Not $NUMPY_VAE_DATA, which is read again: it says where the files are on this machine.
     place = None if data_dir is None else os.path.abspath(data_dir)
     return Dataset(
         name, train, test, y_train, y_test, image_shape=image_shape, source="mnist", data_dir=place
@@ -80,7 +80,7 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def cache_folder() -> Path | None:
-    """Return the cache folder that MNIST is downloaded into, or None if there is none."""
+    """Return the cache folder for MNIST, or None if there is none."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
@@ -88,28 +88,28 @@ def cache_folder() -> Path | None:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     base = os.path.expanduser(base if os.path.isabs(base) or base[0] == "~" else "~/.cache")
-    # Without HOME and a password entry (as in some containers) ~ is not expanded.
+    # Without HOME and a password entry, as in some containers, ~ is not expanded.
     return Path(base, "numpy_vae") if os.path.isabs(base) else None
 
 
 def _find(folder: Path) -> dict[str, Path]:
-    """Return the paths of those of `MNIST_FILES` that are in a folder, by name, in their order."""
+    """Return the paths of the `MNIST_FILES` that are in a folder, by name, in their order."""
     found: dict[str, Path] = {}
     for name in MNIST_FILES:
-        for path in folder / name.removesuffix(".gz"), folder / name:  # of both, the gzipped one
+        for path in folder / name.removesuffix(".gz"), folder / name:  # if both, the gzipped one
             if path.is_file():
                 found[name] = path
     return found
 
 
 def _download(folder: Path | None) -> dict[str, Path]:
-    """Fetch the four files into the cache folder, from the first mirror that works."""
+    """Download the four files into the cache folder, from the first mirror that works."""
     from http.client import HTTPException
 
     names = ", ".join(MNIST_FILES)
     advice = f"put {names} in a folder and pass --data-dir or set NUMPY_VAE_DATA"
     if folder is None:
-        raise OSError(f"there is no home folder that MNIST could be downloaded to; {advice}")
+        raise OSError(f"there is no home folder to download MNIST to; {advice}")
     pending, failures = list(MNIST_FILES), []
     folder.mkdir(parents=True, exist_ok=True)
     remove_torn(folder)
@@ -126,7 +126,7 @@ def _download(folder: Path | None) -> dict[str, Path]:
 
 
 def _fetch(url: str, path: Path) -> None:
-    """Download one of `MNIST_FILES`; it takes its name only if size and SHA-256 are right."""
+    """Download one of `MNIST_FILES`, and keep it only if its size and SHA-256 match."""
     import hashlib
     from urllib.request import urlopen
 
@@ -149,7 +149,7 @@ def _read_pair(images: Path, labels: Path) -> tuple[Bytes, Bytes, tuple[int, int
     x, y = read_idx(images), read_idx(labels)
     if x.ndim != 3 or y.shape != x.shape[:1]:
         raise ValueError(
-            f"{images} of {x.shape} and {labels.name} of {y.shape} must be images"
+            f"{images} is {x.shape} and {labels.name} {y.shape}, must be images"
             " (N, rows, columns) and as many labels (N,)"
         )
     _, rows, columns = x.shape
@@ -159,8 +159,8 @@ def _read_pair(images: Path, labels: Path) -> tuple[Bytes, Bytes, tuple[int, int
 def read_idx(path: str | os.PathLike[str]) -> Bytes:
     """Read an IDX file of bytes, plain or gzipped: images (N, rows, columns) or labels (N,).
 
-    Its content tells which, not its name. Memory grows with what the file holds, never with what
-    its header promises. ValueError if it is damaged, or neither images nor labels.
+    The content decides which, not the name. Memory grows with the size of the file, not with the
+    size in its header. ValueError if it is damaged, or neither images nor labels.
     """
     import gzip
 
@@ -170,7 +170,7 @@ def read_idx(path: str | os.PathLike[str]) -> Bytes:
         try:
             return _parse_idx(gzip.GzipFile(fileobj=raw) if gzipped else raw)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path}: damaged ({error}), must be a whole gzip file") from None
+            raise ValueError(f"{path}: damaged ({error}), must be a complete gzip file") from None
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
@@ -187,15 +187,15 @@ def _parse_idx(stream: io.BufferedIOBase) -> Bytes:
         )
     header = stream.read(4 * axes)
     if len(header) < 4 * axes:
-        raise ValueError(f"its header is cut at byte {4 + len(header)}, must be {4 + 4 * axes}")
+        raise ValueError(f"its header ends at byte {4 + len(header)}, must be {4 + 4 * axes}")
     shape = tuple(np.frombuffer(header, ">u4").tolist())
     if shape[0] == 0 or not all(0 < side < 65536 for side in shape[1:]):
-        raise ValueError(f"holds {shape}, must be 1 or more, of 1 to 65535 rows and columns")
+        raise ValueError(f"holds {shape}, must be 1 or more of 1 to 65535 rows and columns")
     promised, data = math.prod(shape), bytearray()
-    # One byte more than promised finds what follows, and lets gzip compare its checksum.
+    # One byte more than promised detects excess data, and lets gzip compare its checksum.
     while chunk := stream.read(min(promised + 1 - len(data), 1 << 20)):
         data += chunk
     if len(data) != promised:
         held = len(data) if len(data) < promised else "more"
-        raise ValueError(f"its header promises {promised} bytes, {shape}, and it holds {held}")
+        raise ValueError(f"its header promises {promised} bytes, {shape}, but it holds {held}")
     return np.frombuffer(data, np.uint8).reshape(shape)

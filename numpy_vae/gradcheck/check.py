@@ -1,13 +1,13 @@
-"""Is this the gradient of that function? Analytic against numeric, a row for each named block.
+"""Compare an analytic gradient with a numeric one, with a row for each named block.
 
-For a scalar function f of named arrays θ, an analytic gradient g and a direction v (mostly a unit
-vector, which asks for one entry), g·v is compared with what central differences or the complex step
-make of f (`differences`), or judged by the order in h of what it leaves over (`taylor`).
+For a scalar function f of named arrays θ, an analytic gradient g and a direction v (usually the
+unit vector of one entry), g·v is compared with central differences or the complex step
+(`differences`), or judged by the order in h of its Taylor remainder (`taylor`).
 
-An error is relative to the largest entry of its block. Of a larger block than `max_entries` a
-seeded sample is checked, its largest entry among it, and random directions through all of it. A
-block that f does not read must have a gradient of exact zeros. More than one entry in a hundred at
-a kink fail the check.
+Errors are relative to the largest entry of the block. A block of more than `max_entries` is checked
+on a seeded sample, which includes its largest entry, and along random directions through all of it.
+A block that f does not read must have a gradient of exact zeros. The check fails if more than one
+entry in a hundred is at a kink.
 """
 
 from __future__ import annotations
@@ -39,30 +39,28 @@ def gradcheck(
     Parameters
     ----------
     f : callable
-        Scalar function of a mapping of names to arrays. It must not draw random numbers; it may
-        close over data, settings and noise.
+        Scalar function of a mapping of names to arrays. Data, settings and noise must be fixed.
     gradient : mapping of str to ndarray
-        ∂f/∂(array), of the array's shape, for every array that is to be checked.
+        ∂f/∂(array), in the array's shape, for every array to check.
     arrays : mapping of str to ndarray of float64
         The point. It is not written to.
     method : {"central", "complex", "taylor"}
-        Where f has kinks, central differences also need an f that accepts complex128.
+        At kinks, central differences also need an f that accepts complex128.
     tolerance : float, optional
         Largest error, relative to the largest entry of the block: 1e-6 for central differences
-        (besides the rounding of f), 1e-12 for the complex step. Taylor is judged by its order.
+        (plus the rounding of f), 1e-12 for the complex step. Taylor is judged by its order.
     step : float
         h of the central difference, relative to max(1, |θ_i|).
     max_entries, directions : int
-        A larger block is checked in a sample of so many entries, and along so many directions.
+        In a larger block, the number of entries and of directions that are checked.
     rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
         Draws the sample and the directions; the same at each call by default.
 
     Raises
     ------
     ValueError
-        If an array is not float64, a name or a shape does not match, a block is empty, or f is not
-        finite, not a float64 scalar, not the same twice, writes to its arrays, or is not analytic
-        where the complex step is asked for.
+        If an array is not float64, a name or shape does not match, a block is empty, or f is not
+        finite, a float64 scalar, deterministic, pure and, for the complex step, analytic.
 
     Examples
     --------
@@ -82,7 +80,7 @@ def gradcheck(
     blocks = [Block(probe, name, g) for name, g in gradient.items()]
     rng = np.random.default_rng(rng)
     rows = []
-    with np.errstate(all="ignore"):  # beside the point f may be infinite, or not defined
+    with np.errstate(all="ignore"):  # near the point f may be infinite or undefined
         for block in blocks:
             block.check_precision()
         for block in blocks:

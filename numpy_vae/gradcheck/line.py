@@ -1,6 +1,6 @@
-"""f along a line through the point θ, t -> f(θ + t v), where v moves an entry of a block or all.
+"""f along a line through the point θ, t -> f(θ + t v), where v moves one entry or a whole block.
 
-The complex step [1], of an f that is made of analytic functions and accepts complex arrays, is
+The complex step [1], for an f that is analytic and accepts complex arrays, is
 
     Im f(θ + i h v) / h  =  ∂f/∂v + O(h²)        with h = 1e-30, so exact to rounding
 
@@ -32,28 +32,28 @@ DROWNS = "rounding drowns the difference"
 
 
 class Probe:
-    """f near one point θ: its values beside it, real and imaginary, and their rounding."""
+    """f near a point θ: its values, real and imaginary, and their rounding."""
 
     def __init__(self, f: Function, arrays: Arrays) -> None:
         self.f = f
         self.point = {name: np.array(value) for name, value in arrays.items()}
         self.last = math.nan, math.nan  # the values of the last two calls
         self.f0 = self(self.point)
-        self.trouble = ""  # what f last had to say to complex arrays
+        self.trouble = ""  # why f last failed on complex arrays
         if not math.isfinite(self.f0):
             raise ValueError(f"f is {self.f0} at the point, must be finite")
         for name, value in self.point.items():
             if not np.array_equal(value, arrays[name], equal_nan=value.dtype.kind in "fc"):
                 raise ValueError(f"f wrote to {name}, must leave its arrays as they are")
         self.ask_again()
-        # Arrays that are not of real numbers (labels, masks) stay what they are.
+        # Arrays of integers and booleans (labels, masks) stay as they are.
         self.complex_point = {
             name: value.astype(complex) if value.dtype.kind == "f" else value
             for name, value in self.point.items()
         }
 
     def __call__(self, arrays: Arrays) -> float:
-        """f(arrays), which must be a number of float64."""
+        """f(arrays), which must be a float64 number."""
         value = np.asarray(self.f(arrays))
         if value.shape != () or value.dtype.kind not in "fiu":
             what = f"f gave {value.dtype} of shape {value.shape}"
@@ -64,19 +64,19 @@ class Probe:
         return float(value)
 
     def ask_again(self) -> None:
-        """Refuse an f that has another value than before."""
+        """Refuse an f whose value has changed."""
         if self.f0 != self(self.point):
             what = "f gave two values at one point"
             raise ValueError(f"{what}, must be deterministic: pass its noise in")
 
     def imaginary(self, arrays: Arrays) -> float:
-        """Im f(arrays); NaN when f does not accept complex arrays."""
+        """Im f(arrays); NaN if f does not accept complex arrays."""
         self.trouble = "it is nan on them"
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
                 return float(np.imag(self.f(arrays)))
-        except Exception as error:  # whatever an f of real numbers has to say to complex ones
+        except Exception as error:  # an f for real numbers may raise anything
             self.trouble = " ".join(f"{type(error).__name__}: {error}".split())
             return math.nan
 
@@ -86,16 +86,16 @@ class Probe:
 
 
 class Line:
-    """f along a line, t -> f(θ + t v), where v moves all of a block."""
+    """f along a line, t -> f(θ + t v), where v moves a whole block."""
 
-    where: Index | EllipsisType = ...  # what v moves of the block's array
+    where: Index | EllipsisType = ...  # the part of the block's array that v moves
     index: Index | None = None  # the same, if it is one entry
 
     def __init__(self, block: Block, v: Array) -> None:
         self.f, self.name, self.v = block.f, block.name, v
         self.slope = float((block.gradient * v).sum())  # g·v
         self.scale = max(1.0, root_mean_square(block.point))  # of θ along v
-        self.size = block.rms  # of g along such lines, which an error is measured against
+        self.size = block.rms  # of g along such lines: the unit of errors
 
     def move(self, point: Arrays, t: complex) -> Arrays:
         """θ + t v."""
@@ -112,16 +112,16 @@ class Line:
         return self.f(self.move(self.f.point, t))
 
     def along(self, arrays: Arrays) -> float:
-        """The same, as a function of the array t."""
+        """f(θ + t v), as a function of the array t."""
         return self.at(float(arrays["t"]))
 
     def complex_derivative(self, point: Arrays | None = None) -> float:
-        """Im f(θ + i h v) / h; NaN when f does not accept complex arrays."""
+        """Im f(θ + i h v) / h; NaN if f does not accept complex arrays."""
         moved = self.move(point or self.f.complex_point, 1j * COMPLEX_STEP)
         return self.f.imaginary(moved) / COMPLEX_STEP
 
     def complex_scatter(self) -> float:
-        """Return how much the complex derivative changes when all of θ is rounded otherwise."""
+        """Return how much the complex derivative changes when θ is rounded differently."""
         rng = np.random.default_rng(0)
         here, point, there = self.complex_derivative(), {**self.f.complex_point}, []
         for _ in range(8):
@@ -135,7 +135,7 @@ class Line:
     def scatter(self, h: float) -> float:
         """Return how much f scatters over steps so short that it must be a straight line.
 
-        Where what is seen shrinks like the square of the steps, it was a curve yet: closer.
+        A scatter that shrinks like the square of the steps is still curvature: look closer.
         """
         noise = self._bends(h)
         for _ in range(6):
@@ -147,9 +147,9 @@ class Line:
         return noise
 
     def _bends(self, h: float) -> float:
-        """Return how far f lies above the straight line through a point's two neighbours.
+        """Return how far f lies from the straight line through a point's two neighbours.
 
-        The two largest are left out: a jump makes as many, and it is no rounding.
+        The two largest distances are left out: a jump causes two, and is not rounding.
         """
         ts = h / 2000 * np.sort(np.random.default_rng(0).uniform(-1, 1, 13))  # at odd distances
         values = np.array([self.at(float(t)) for t in ts])
@@ -186,32 +186,32 @@ class Block:
 
     def draw(self, rng: np.random.Generator) -> Line:
         """Return a random direction of length 1."""
-        v = rng.standard_normal(self.point.shape)  # of unequal sizes: equal errors do not cancel
+        v = rng.standard_normal(self.point.shape)  # unequal entries: equal errors do not cancel
         return Line(self, v / math.sqrt(float((v * v).sum())))
 
     def choose(self, most: int, directions: int, rng: np.random.Generator) -> list[Line]:
-        """Return all entries; or, of a large block, a sample of them and random directions."""
+        """Return all entries or, for a large block, a sample of them and random directions."""
         if self.point.size <= most:
             return [self.entry(i) for i in range(self.point.size)]
         sample = rng.choice(self.point.size, most, replace=False)
-        sample[0] = np.argmax(np.abs(self.gradient))  # of a NaN, if there is one
+        sample[0] = np.argmax(np.abs(self.gradient))  # a NaN, if there is one
         entries = [self.entry(i) for i in np.unique(sample)]
         return [*entries, *(self.draw(rng) for _ in range(directions))]
 
     def check_precision(self) -> None:
-        """Refuse an f that computes in float32 inside: its values are numbers of float32."""
-        # Towards zero, where f is more likely to be defined than beyond the point.
+        """Refuse an f that computes in float32: all its values are float32 numbers."""
+        # Towards zero, where f is more likely to be defined than away from it.
         share = np.random.default_rng(0).random(self.point.shape)
         nearer = Line(self, -1e-3 * share * self.point)
         values = {self.f.f0, nearer.at(1.0), nearer.at(0.7)}
         single = len(values) == 3 and all(float(np.float32(value)) == value for value in values)
-        # Where f has cancelled, a few units of float64 are left, which float32 can hold, too.
+        # After cancellation only a few units of float64 remain, which float32 can hold too.
         if single and abs(self.f.f0) > 1e-9:
             what = "f has no more digits than float32, must be computed in float64 throughout"
             raise ValueError(f"{what}: {DROWNS}")
 
     def is_read(self) -> bool:
-        """Whether f changes by a bit when the block is moved far, or has a slope there."""
+        """Whether f changes at all when the block is moved far, or has a slope there."""
         ones = Line(self, np.ones(self.point.shape))
         if any(ones.at(t) != self.f.f0 for t in (-1.0, 0.5, 3.0, -30.0, 30.0)):
             return True
@@ -220,7 +220,7 @@ class Block:
 
 
 def root_mean_square(array: Array) -> float:
-    """Of the finite entries, without overflow."""
+    """Return that of the finite entries, without overflow."""
     finite = np.abs(array[np.isfinite(array)])
     largest = float(finite.max(initial=0)) or 1.0
     return largest * math.sqrt(float(((finite / largest) ** 2).sum()) / array.size)

@@ -1,24 +1,24 @@
-"""The gradient check of this model: four points, each term of its objective alone and together.
+"""The gradient check of this package's model: four points, each term alone and the objective.
 
-- *initial*: the initial weights. The log-variance head starts at zero, which would hide the branch
-  from it into h, so it is drawn; so are the biases, since a relu unit whose inputs are all zero
-  would lie at its kink.
-- *trained*: some steps of Adam later, with activations and gradients of the sizes of training.
-- *saturated*: logits from 10⁴ to -10⁴, and log-variances from 70 to 80, or from -80 to -70. There a
-  KL of e⁸⁰ / 2 drowns every difference, and the complex step alone can tell. The weights that read
-  z shrink as sigma grows, so that the logits stay where they are put. The two ends are two points,
-  for an error is relative to the largest entry of its block.
+- *initial*: the initial weights. The log-variance head starts at zero, which would hide its branch
+  into h, so it is drawn. So are the biases: a relu unit whose inputs are all zero would be at its
+  kink.
+- *trained*: some steps of Adam later, with activations and gradients as in training.
+- *saturated*: logits from 10⁴ to -10⁴, and log-variances from 70 to 80 or from -80 to -70. A KL of
+  e⁸⁰ / 2 drowns every difference there, so only the complex step is used. The weights that read z
+  shrink as sigma grows, which keeps the logits in place. The two ends are two points, because
+  errors are relative to the largest entry of a block.
 
-The gradient is that of every block, and of x and eps. A term alone has a weight of its own for each
-example (with equal ones a gradient in the row of another example is right); both together are the
-objective, a bound of `bounds`. With the ELBO the trained point has three samples of each example,
-the others one; with the importance-weighted bound all have three, as a single one has the weight 1.
+The gradient covers every block, x and eps. A term alone weighs each example differently: with equal
+weights a gradient in the wrong example's row would pass. The objective is a bound of `bounds`. With
+the ELBO the trained point has three samples of each example and the others one; with the
+importance-weighted bound all have three, since a single sample always has weight 1.
 
-With that bound the saturated points are milder, so that no single weight w is all that counts.
-log w is known to u |log w| (u the rounding of 1), so the logits run from 40 to -40, where sigmoid
-is 0 or 1 as well; a Gaussian's logits, which cannot saturate, are left alone. eps is shrunk so that
-z stays where the prior is: otherwise log w would differ by e⁸⁰ / 2. The weights that read z shrink
-only until the samples explain x about equally well.
+With that bound the saturated points are milder, so that no weight w dominates. The rounding of
+log w is u |log w| (u the rounding of 1), so the logits run from 40 to -40, where sigmoid is 0 or 1
+too; a Gaussian's logits, which cannot saturate, are left alone. eps shrinks so that z stays within
+the prior: otherwise log w would differ by e⁸⁰ / 2. The weights that read z shrink only until the
+samples explain x about equally well.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .report import Report
 
 EXAMPLES, SAMPLES = 4, 3
 STEPS = 50  # of Adam, to the trained point
-CLEARANCE = 5e-5  # of a relu unit from its kink: more than a difference moves it
+CLEARANCE = 5e-5  # of a relu unit from its kink: more than a difference can move it
 TERMS = {
     "elbo": ("reconstruction", "KL", "objective"),
     "iwae": ("reconstruction", "log ratio", "objective"),
@@ -73,18 +73,10 @@ def check_model(
     max_entries: int = 256,
     rng: np.random.Generator | int | None = 0,
 ) -> Iterator[Check]:
-    """Check the gradient of a freshly made model: each term at each point by each method.
+    """Check the gradient of a new model, which is not written to: each term, point and method.
 
-    Parameters
-    ----------
-    vae : VAE
-        It is not written to.
-    beta : float
-        Coefficient of the KL, or of the log ratio.
-    bound : {"elbo", "iwae"}
-        What the objective is: see `numpy_vae.bounds`.
-    max_entries, rng : int, numpy.random.Generator or what `numpy.random.default_rng` accepts
-        As of `gradcheck`; `rng` also draws images, noise, and what the points need.
+    `beta` weighs the KL, or the log ratio. `max_entries` and `rng` are those of `gradcheck`; `rng`
+    also draws images, noise, and what the points need.
     """
     check_choice("bound", bound, BOUNDS)
     rng = np.random.default_rng(rng)
@@ -101,7 +93,7 @@ def check_model(
 def points(
     vae: VAE, beta: float, bound: str, rng: np.random.Generator
 ) -> Iterator[tuple[str, VAE, Array, Array]]:
-    """Move the model to the four points in turn; yield their names, the model, x and eps."""
+    """Move the model to the four points in turn; yield name, model, x and eps."""
     one, several = (EXAMPLES, vae.latent_dim), (SAMPLES, EXAMPLES, vae.latent_dim)
     shape = one if bound == "elbo" else several
     randomise(vae, rng)
@@ -119,12 +111,12 @@ def points(
 
 
 def draw(vae: VAE, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Array, Array]:
-    """Draw images that the likelihood accepts, and noise of this shape, off the kinks of relu."""
+    """Draw images that the likelihood accepts, and noise of this shape, away from relu's kinks."""
     low, high = vae.likelihood.support
-    for _ in range(100):  # a very large model has some unit close to its kink, whatever is drawn
+    for _ in range(100):  # in a very large model some unit is always near its kink
         size = EXAMPLES, vae.data_dim
         x = rng.uniform(low, high, size) if math.isfinite(high - low) else rng.standard_normal(size)
-        if math.isfinite(low) != math.isfinite(high):  # counts, and what has one sign
+        if math.isfinite(low) != math.isfinite(high):  # counts, or values of one sign
             x = low + np.abs(x) if math.isfinite(low) else high - np.abs(x)
         eps = rng.standard_normal(shape)
         if vae.activation != "relu" or clearance(vae, x, eps) > CLEARANCE:
@@ -172,7 +164,7 @@ def gradient_of(
 
 
 def weights_of(term: str, shape: tuple[int, ...]) -> Terms:
-    """Return dnll, dkl, (B,), and dratio, of this shape (B,) or (K, B): unequal, or zero."""
+    """Return unequal or zero dnll, dkl, (B,), and dratio; `shape` is (B,) or (K, B)."""
     rng = np.random.default_rng(0)
     dnll, dratio = rng.uniform(0.5, 1.5, (2, *shape)) / math.prod(shape)
     dkl = rng.uniform(0.5, 1.5, shape[-1]) / shape[-1]
@@ -190,10 +182,7 @@ def randomise(vae: VAE, rng: np.random.Generator) -> None:
 
 
 def saturate(vae: VAE, x: Array, eps: Array, most: float, bound: str = "elbo") -> None:
-    """Stretch the log-variances over [70, 80], or [-80, -70], and the logits over ±`LOGITS`.
-
-    As derived above; eps shrinks in place.
-    """
+    """Stretch log-variances to 70...80 or -80...-70, logits to ±`LOGITS`; with iwae, shrink eps."""
     params = vae.params
     params["logvar.W"][:] *= 0.1  # log-variances within 10 of one another
     stretch(params["logvar.b"], vae.encode(x)[1], most, math.copysign(70.0, most))
@@ -211,7 +200,7 @@ def saturate(vae: VAE, x: Array, eps: Array, most: float, bound: str = "elbo") -
 
 
 def stretch(bias: Array, values: Array, first: float, last: float) -> None:
-    """Set the bias of a layer with these values so that they run from `first` to `last`."""
+    """Set the bias of a layer so that its values run from `first` to `last`."""
     spread = min(float(np.abs(values - bias).max()), abs(first - last) / 2)
     inwards = math.copysign(spread, last - first)
     bias[:] = np.linspace(first + inwards, last - inwards, len(bias))

@@ -1,4 +1,4 @@
-"""What a check found: a row for each block, and the verdict."""
+"""The report of a check: a row for each block, and the verdict."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ Index = tuple[int, ...]
 
 # The largest error that passes, by method; Taylor is judged by its order.
 TOLERANCE = {"central": 1e-6, "complex": 1e-12, "taylor": 0.0}
-BLIND = 0.01  # an error of this share of a block must not be hidden by rounding
-MOST_KINKS = 0.01  # of all entries that are looked at
+BLIND = 0.01  # rounding must not hide an error of this share of a block
+MOST_KINKS = 0.01  # share of all checked entries
 
 NOT_READ = "f does not read this block: its gradient must be exactly zero"
 HIDDEN = (
@@ -22,20 +22,19 @@ HIDDEN = (
 
 @dataclass(frozen=True)
 class Row:
-    """What the check found in one block: where it agrees worst, and the verdict."""
+    """The result for one block: where it agrees worst, and the verdict."""
 
     name: str
     shape: tuple[int, ...]
-    index: Index | None  # the worst entry; None where it is a direction through all of the block
+    index: Index | None  # the worst entry; None for a direction through the whole block
     analytic: float  # its analytic derivative
     numeric: float  # and its numeric one
-    # |analytic - numeric| over the largest entry of the block; of a direction, over the rms
-    error: float
+    error: float  # |analytic - numeric| / largest entry of the block, or / rms for a direction
     method: str
     ok: bool
     order: float | None = None  # of the Taylor remainder; infinite where f is linear
     kinks: tuple[Index, ...] = ()  # the entries at a kink, confirmed by the complex step
-    entries: int = 0  # how many were looked at, one by one
+    entries: int = 0  # how many were checked one by one
     note: str = ""
 
     @property
@@ -45,7 +44,7 @@ class Row:
 
     @property
     def kinks_named(self) -> str:
-        """How many entries lie at a kink, and which."""
+        """How many entries are at a kink, and which."""
         return f"{len(self.kinks)} at a kink: {', '.join(str(list(i)) for i in self.kinks)}"
 
     def __str__(self) -> str:
@@ -59,15 +58,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """One row for each block; the check has passed when `ok`."""
+    """One row for each block; `ok` if the check has passed."""
 
     rows: tuple[Row, ...]
     ok: bool
-    note: str = ""  # why the check failed though every row is right
+    note: str = ""  # why the check failed although every row is ok
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Self:
-        """Return the report of these rows: all must be ok, and few entries at a kink."""
+        """Return the report of these rows: ok if all are ok and few entries are at a kink."""
         entries, kinks = sum(row.entries for row in rows), sum(len(row.kinks) for row in rows)
         note = ""
         if kinks > MOST_KINKS * entries:

@@ -2,11 +2,11 @@
 
     R(h) = f(θ + h v) - f(θ) - h g·v  =  h (∂f/∂v - g·v) + h² v·∇²f v / 2 + ...
 
-It shrinks like h² when g is right and like h when it is not: log₂ (R(h) / R(h/2)) must be 1.95 or
-more at the smallest h whose remainder is a thousand times its rounding, along three directions
-through all of the block, there and back, as the two terms may cancel one way. Where the second
-difference f(θ + h v) - 2 f(θ + h v / 2) + f(θ), which knows nothing of g, does not shrink like h²
-either, there is a kink (relu at 0) on the way, and another direction is drawn.
+It shrinks like h² if g is right and like h if not. So log₂ (R(h) / R(h/2)) must be at least 1.95 at
+the smallest h whose remainder is a thousand times its rounding, along three directions through the
+whole block and back, since the two terms may cancel one way. If the second difference
+f(θ + h v) - 2 f(θ + h v / 2) + f(θ), which does not depend on g, does not shrink like h² either,
+there is a kink (relu at 0) on the way, and another direction is drawn.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from .report import BLIND, HIDDEN, NOT_READ, TOLERANCE, Row
 
 LEAST_ORDER = 1.95
 READABLE = 1000  # a remainder is read where it is this many times its rounding
-LEVELS = 18  # the remainder is looked at from h = 1e-7 up to 1e-2, doubled each time
-READ, DRAWN = 3, 20  # directions that the order is read along, and most that are drawn for it
+LEVELS = 18  # of h, from 1e-7 up to 1e-2, doubled each time
+READ, DRAWN = 3, 20  # directions along which the order is read, and the most that are drawn
 
 
 def taylor_row(block: Block, rng: np.random.Generator) -> Row:
-    """Read the order along three directions and back; the worst of them stands in the row."""
+    """Read the order along three directions and back; return a row with the worst."""
     v = block.draw(rng)
     noise = v.scatter(STEP * v.scale)
-    readings: list[list[Derivative]] = []  # along each direction: two, or one, or none
+    readings: list[list[Derivative]] = []  # for each direction: two, one or none
     while len(readings) < DRAWN and sum(len(ways) == 2 for ways in readings) < READ:
         v = block.draw(rng)
         ways = [read_order(way, noise) for way in (v, Line(block, -v.v))]
@@ -57,28 +57,28 @@ def taylor_row(block: Block, rng: np.random.Generator) -> Row:
 
 
 def read_order(v: Line, noise: float, smallest: float = STEP / 64) -> Derivative | None:
-    """Return the order at the smallest h where it can be read, and the forward difference over it.
+    """Return the order at the smallest h where it is readable, and the forward difference over h.
 
-    None where a kink comes first. The floor is the smallest error that could have been read there.
+    None if a kink comes first. The floor is the smallest error that is readable there.
     """
     f, hs = v.f, [smallest * v.scale * 2**k for k in range(LEVELS)]
     values: list[float] = []
-    last = LEVELS - 3  # beyond this no second difference has been looked at
+    last = LEVELS - 3  # no second difference is known beyond
     for k, h in enumerate(hs):
         values.append(v.at(h))
         rounding = max(f.rounding(values[k]), noise)
         if k < 3:
             continue
-        # Over h/4, h/2 and h: they know nothing of the slope.
+        # Over h/4, h/2 and h; they do not depend on the slope.
         bends = [abs(values[j] - 2 * values[j - 1] + f.f0) for j in (k - 2, k - 1, k)]
         if not bends[0] <= READABLE * rounding:
             lower, upper = map(order_of, bends[1:], bends)
-            if lower >= 1.97 and abs(upper - lower) <= 0.05:  # one power of h, and no sum of two
+            if lower >= 1.97 and abs(upper - lower) <= 0.05:  # one power of h, not a sum of two
                 last = k
-            elif k == 3 and smallest > 1e-15:  # the first that could be read: begin lower
+            elif k == 3 and smallest > 1e-15:  # readable from the first: begin lower
                 return read_order(v, noise, smallest / 1024)
             else:
-                last = k - 3  # up to here no bend was to be seen
+                last = k - 3  # no bend was visible up to here
             break
     if last < 1:
         return None
@@ -94,7 +94,7 @@ def read_order(v: Line, noise: float, smallest: float = STEP / 64) -> Derivative
 
 
 def order_of(coarse: float, fine: float) -> float:
-    """log₂ of what is left over h by what is left over h/2."""
+    """log₂ of the remainder over h divided by that over h/2."""
     if not (math.isfinite(coarse) and coarse > 0 and math.isfinite(fine) and fine > 0):
         return -math.inf
     return math.log2(coarse) - math.log2(fine)

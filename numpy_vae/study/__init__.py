@@ -24,6 +24,7 @@ from . import (
     logvar,
     reductions,
     sampling,
+    slips,
     tied,
 )
 from .report import Claim, Column, Setting, Study, Table
@@ -31,7 +32,7 @@ from .report import Claim, Column, Setting, Study, Table
 # In the order in which they are read.
 _MODULES = (
     *(tied, concatenated, logvar, sampling, kl, reductions),
-    *(logits, bounds, collapse, checking, backward),
+    *(logits, bounds, collapse, checking, backward, slips),
 )
 
 STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in _MODULES}

@@ -1,8 +1,9 @@
-"""One backward pass, line by line: the gradient of the ELBO of the two-layer model, by hand.
+"""Backpropagation through a VAE, line by line: the gradient of the ELBO, by hand.
 
-Letters of this module: B images, D pixels, H hidden, Z latent. One hidden relu layer in the
-encoder, one in the decoder, a Bernoulli likelihood, the loss L = 1/B Σ_b (nll_b + kl_b). dy is
-∂L/∂y, an array of the shape of y. Whatever is read twice gets the sum of two gradients.
+Letters of this module: B images, D pixels, H hidden, Z latent; n is an image. One hidden relu layer
+in the encoder, one in the decoder, Bernoulli pixels with mean m, and the loss
+L = 1/B Σ_n (nll_n + kl_n). dy is ∂L/∂y, an array of the shape of y. What is read twice gets the sum
+of two gradients.
 
     forward                                      backward, read upwards
     a      = x W + b, encoder.0      (B, H)      da      = dh [h > 0]
@@ -13,15 +14,14 @@ encoder, one in the decoder, a Bernoulli likelihood, the loss L = 1/B Σ_b (nll_
     z      = mu + sigma eps          (B, Z)      dz      = da_dec Wᵀ, decoder.0
     a_dec  = z W + b, decoder.0      (B, H)      da_dec  = dh_dec [h_dec > 0]
     h_dec  = max(a_dec, 0)           (B, H)      dh_dec  = dlogits Wᵀ, output
-    logits = h_dec W + b, output     (B, D)      dlogits = dnll (p - x)
+    logits = h_dec W + b, output     (B, D)      dlogits = dnll (m - x)
     nll    = Σ_d softplus(l) - x l   (B,)        dnll    = 1 / B
-    kl     = Σ_z (mu² + sigma² - 1 - logvar) / 2 dkl     = 1 / B
+    kl     = Σ_j (mu² + sigma² - 1 - logvar) / 2 dkl     = 1 / B
 
-and dW = (input)ᵀ d(output), db = Σ_b d(output) for each of the five affine maps. `EXAMPLE` is so
-small that all of it fits on a sheet of paper. `forward_by_hand` and `backward_by_hand` compute it
-as the derivation says it in indices, with loops over Python floats; `forward_of_the_package` and
-`backward_of_the_package` do so with its functions, in the order of `Network.forward` and
-`Network.backward`.
+and dW = (input)ᵀ d(output), db = Σ_n d(output) for each of the five affine maps. `EXAMPLE` fits on
+a sheet of paper. `forward_by_hand` and `backward_by_hand` compute it in indices, with loops over
+Python floats; `forward_of_the_package` and `backward_of_the_package` with the package's functions,
+in the order of `Network.forward` and `Network.backward`.
 """
 
 from __future__ import annotations
@@ -68,21 +68,21 @@ FORWARD: tuple[Line, ...] = (
     ("a_dec", "(B, H)", "z W + b with decoder.0"),
     ("h_dec", "(B, H)", "max(a_dec, 0)"),
     ("logits", "(B, D)", "h_dec W + b with output"),
-    ("p", "(B, D)", "1 / (1 + exp(-logits))"),
+    ("m", "(B, D)", "1 / (1 + exp(-logits))"),
     ("nll", "(B,)", "Σ_d log(1 + exp(logits)) - x logits"),
-    ("kl", "(B,)", "Σ_z (mu² + sigma² - 1 - logvar) / 2"),
-    ("loss", "()", "1/B Σ_b (nll + kl)"),
+    ("kl", "(B,)", "Σ_j (mu² + sigma² - 1 - logvar) / 2"),
+    ("loss", "()", "1/B Σ_n (nll + kl)"),
 )
 BACKWARD: tuple[Line, ...] = (  # a gradient of parameters has the name of their block
     ("dnll", "(B,)", "1 / B"),
     ("dkl", "(B,)", "1 / B"),
-    ("dlogits", "(B, D)", "dnll (p - x)"),
+    ("dlogits", "(B, D)", "dnll (m - x)"),
     ("output.W", "(H, D)", "h_decᵀ dlogits"),
-    ("output.b", "(D,)", "Σ_b dlogits"),
+    ("output.b", "(D,)", "Σ_n dlogits"),
     ("dh_dec", "(B, H)", "dlogits Wᵀ with output"),
     ("da_dec", "(B, H)", "dh_dec [h_dec > 0]"),
     ("decoder.0.W", "(Z, H)", "zᵀ da_dec"),
-    ("decoder.0.b", "(H,)", "Σ_b da_dec"),
+    ("decoder.0.b", "(H,)", "Σ_n da_dec"),
     ("dz", "(B, Z)", "da_dec Wᵀ with decoder.0"),
     ("dmu_sample", "(B, Z)", "dz"),
     ("dlogvar_sample", "(B, Z)", "dz eps sigma / 2"),
@@ -91,22 +91,22 @@ BACKWARD: tuple[Line, ...] = (  # a gradient of parameters has the name of their
     ("dmu", "(B, Z)", "dmu_sample + dmu_kl"),
     ("dlogvar", "(B, Z)", "dlogvar_sample + dlogvar_kl"),
     ("mu.W", "(H, Z)", "hᵀ dmu"),
-    ("mu.b", "(Z,)", "Σ_b dmu"),
+    ("mu.b", "(Z,)", "Σ_n dmu"),
     ("dh_mu", "(B, H)", "dmu Wᵀ with mu"),
     ("logvar.W", "(H, Z)", "hᵀ dlogvar"),
-    ("logvar.b", "(Z,)", "Σ_b dlogvar"),
+    ("logvar.b", "(Z,)", "Σ_n dlogvar"),
     ("dh_logvar", "(B, H)", "dlogvar Wᵀ with logvar"),
     ("dh", "(B, H)", "dh_mu + dh_logvar"),
     ("da", "(B, H)", "dh [h > 0]"),
     ("encoder.0.W", "(D, H)", "xᵀ da"),
-    ("encoder.0.b", "(H,)", "Σ_b da"),
+    ("encoder.0.b", "(H,)", "Σ_n da"),
 )
 NOTHING = "nothing"  # left out
 SUMMANDS = "dmu_sample", "dmu_kl", "dlogvar_sample", "dlogvar_kl", "dh_mu", "dh_logvar"
 
 
 def forward_by_hand(given: Mapping[str, Numbers]) -> dict[str, Numbers]:
-    """Compute each line of `FORWARD`, index by index, from what has the names of `EXAMPLE`."""
+    """Compute each line of `FORWARD` index by index; `given` has the names of `EXAMPLE`."""
     x, eps = given["x"], given["eps"]
     B, D, H, Z = (range(len(rows)) for rows in (x, x[0], given["mu.W"], eps[0]))
     W, c = given["encoder.0.W"], given["encoder.0.b"]
@@ -123,24 +123,24 @@ def forward_by_hand(given: Mapping[str, Numbers]) -> dict[str, Numbers]:
     h_dec = [[max(a_dec[b][j], 0.0) for j in H] for b in B]
     W, c = given["output.W"], given["output.b"]
     l = [[sum(h_dec[b][i] * W[i][j] for i in H) + c[j] for j in D] for b in B]
-    p = [[1 / (1 + math.exp(-l[b][j])) for j in D] for b in B]
+    m = [[1 / (1 + math.exp(-l[b][j])) for j in D] for b in B]
     nll = [sum(math.log(1 + math.exp(l[b][j])) - x[b][j] * l[b][j] for j in D) for b in B]
     kl = [sum(mu[b][j] ** 2 + sigma[b][j] ** 2 - 1 - logvar[b][j] for j in Z) / 2 for b in B]
     loss = sum(nll[b] + kl[b] for b in B) / len(B)
-    values = a, h, mu, logvar, sigma, z, a_dec, h_dec, l, p, nll, kl, loss
+    values = a, h, mu, logvar, sigma, z, a_dec, h_dec, l, m, nll, kl, loss
     return dict(zip(names(FORWARD), values, strict=True))
 
 
 def backward_by_hand(
     given: Mapping[str, Numbers], forward: Mapping[str, Numbers]
 ) -> dict[str, Numbers]:
-    """Compute each line of `BACKWARD`, index by index, from what `forward_by_hand` returned."""
+    """Compute each line of `BACKWARD` index by index; `forward` is of `forward_by_hand`."""
     x, eps = given["x"], given["eps"]
     B, D, H, Z = (range(len(rows)) for rows in (x, x[0], given["mu.W"], eps[0]))
-    _, h, mu, _, sigma, z, _, h_dec, _, p, *_ = forward.values()
+    _, h, mu, _, sigma, z, _, h_dec, _, m, *_ = forward.values()
     dnll = [1 / len(B) for b in B]
     dkl = [1 / len(B) for b in B]
-    dl = [[dnll[b] * (p[b][j] - x[b][j]) for j in D] for b in B]
+    dl = [[dnll[b] * (m[b][j] - x[b][j]) for j in D] for b in B]
     W = given["output.W"]
     dW_output = [[sum(h_dec[b][i] * dl[b][j] for b in B) for j in D] for i in H]
     dc_output = [sum(dl[b][j] for b in B) for j in D]
@@ -182,7 +182,7 @@ def names(lines: tuple[Line, ...]) -> list[str]:
 
 
 def model(given: Mapping[str, Numbers]) -> VAE:
-    """Return the `VAE` of the example, its `Params` filled by hand."""
+    """Return the `VAE` of the example."""
     sizes = len(given["x"][0]), (len(given["mu.W"]),), len(given["eps"][0])
     vae = VAE(*sizes, dtype=np.float64, rng=0)
     for name, block in vae.params.items():
@@ -191,17 +191,17 @@ def model(given: Mapping[str, Numbers]) -> VAE:
 
 
 def forward_of_the_package(vae: VAE, trace: Trace) -> dict[str, Array]:
-    """`FORWARD` as `VAE` has it: its trace, and what that leaves out."""
+    """Compute `FORWARD` with the package: the trace, and what that leaves out."""
     t, net = trace, vae.network
     a, a_dec = net.encoder.layers[0].forward(t.x), net.decoder.layers[0].forward(t.z)
-    p, (nll, kl) = vae.likelihood.mean(t.logits), vae.loss(t)
+    m, (nll, kl) = vae.likelihood.mean(t.logits), vae.loss(t)
     loss = np.asarray(vae.objective(t))
-    values = (a, t.h, t.mu, t.logvar, t.sigma, t.z, a_dec, t.decoder[-1], t.logits, p, nll, kl)
+    values = (a, t.h, t.mu, t.logvar, t.sigma, t.z, a_dec, t.decoder[-1], t.logits, m, nll, kl)
     return dict(zip(names(FORWARD), (*values, loss), strict=True))
 
 
 def backward_of_the_package(vae: VAE, trace: Trace, without: str = "") -> dict[str, Array]:
-    """`BACKWARD`, line by line as `Network.backward` does it; one of `SUMMANDS` may be left out."""
+    """Compute `BACKWARD` as `Network.backward` does; one of `SUMMANDS` may be left out."""
 
     def kept(name: str, value: Array) -> Array:
         found[name] = value * (name != without)
@@ -232,17 +232,17 @@ def backward_of_the_package(vae: VAE, trace: Trace, without: str = "") -> dict[s
 class Found(NamedTuple):
     """The numbers of the page."""
 
-    by_hand: dict[str, Array]  # what is computed forward, from float lists
-    gradients_by_hand: dict[str, Array]  # and backward
+    by_hand: dict[str, Array]  # the forward pass in float lists
+    gradients_by_hand: dict[str, Array]  # and the backward pass
     package: dict[str, Array]
     gradients: dict[str, Array]
-    whole: dict[str, Array]  # what `VAE.backward` returns, by block
+    whole: dict[str, Array]  # of `VAE.backward`, by block
     central: Report
     complex_step: Report
-    refused: dict[str, list[str]]  # the blocks of which the check fails, by the summand left out
+    refused: dict[str, list[str]]  # the blocks that fail the check, by the summand left out
 
     def distances(self) -> dict[str, float]:
-        """The largest differences from what is computed by hand."""
+        """The largest differences from the numbers by hand."""
         return {
             "forward, each line": largest(self.by_hand, self.package),
             "backward, each line": largest(self.gradients_by_hand, self.gradients),
@@ -251,7 +251,7 @@ class Found(NamedTuple):
 
 
 def largest(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
-    """The largest difference of any two numbers, of all arrays that the first has."""
+    """The largest difference between two numbers, over all arrays of the first."""
     if any(array.shape != np.shape(other[name]) for name, array in one.items()):
         return math.inf
     # NumPy's max, unlike Python's, is NaN where one of them is.
@@ -284,7 +284,7 @@ def run(setting: Setting) -> Found:
 
 
 def shown(shape: str, array: Array) -> tuple[str, str]:
-    """Return the two rows of an array to four digits: of (B, ...) those of the two images."""
+    """Return the two rows of an array to four digits; a shape (B, ...) has a row per image."""
     by_row = shape.startswith("(B") or array.ndim == 2
     rows = array.reshape(len(array) if by_row else 1, -1)
     texts = [", ".join(f"{round(float(v), 4) + 0.0:.4f}" for v in row) for row in rows]  # no -0
@@ -305,49 +305,55 @@ TABLES = (
     Table("Given: two images of two pixels, the noise, and 22 parameters",
           tuple(map(Column, ("name", "shape", "row 1", "row 2"))),
           lambda _: [(name, shape, *shown(shape, np.array(EXAMPLE[name])))
-                     for name, shape in SHAPES.items()]),
-    Table("Forward; row b belongs to image b where the shape begins with B",
-          LINE, lambda found: numbers(FORWARD, found.by_hand)),
+                     for name, shape in SHAPES.items()], images=False),
+    Table("Forward; where the shape begins with B, row n belongs to image n",
+          LINE, lambda found: numbers(FORWARD, found.by_hand), images=False),
     Table("Backward, from the loss to the image",
-          LINE, lambda found: numbers(BACKWARD, found.gradients_by_hand)),
-    Table("By hand in Python floats against the package: the largest difference of two numbers",
+          LINE, lambda found: numbers(BACKWARD, found.gradients_by_hand), images=False),
+    Table("By hand in Python floats and by the package: the largest difference between two numbers",
           (Column("of"), Column("difference", ".0e", within=1e-14)),
-          lambda found: list(found.distances().items())),
-    Table("The gradient against the function: the largest error over the largest entry of the "
-          "block",
+          lambda found: list(found.distances().items()), images=False),
+    Table("The gradient checked: the largest error, relative to the largest entry of the block",
           (Column("block"), Column("derivatives", "d"),
            Column("central differences", ".0e", within=1e-8),
            Column("complex step", ".0e", within=1e-13), Column("verdict")),
           lambda found: [(one.name, one.entries, one.error, other.error, one.verdict)
-                         for one, other in zip(found.central, found.complex_step, strict=True)]),
+                         for one, other in zip(found.central, found.complex_step, strict=True)],
+          images=False),
     Table("One summand of a fork left out",
-          (Column("left out"), Column("gradients that the check then refuses")),
+          (Column("left out"), Column("gradients that then fail the check")),
           lambda found: [(name, ", ".join(blocks) or "none")
-                         for name, blocks in found.refused.items()]),
+                         for name, blocks in found.refused.items()], images=False),
 )  # fmt: skip
 
 CLAIMS = (
-    Claim("Computed by hand, index by index in Python floats, every number of the forward pass, of "
-          "the backward pass and of the gradient is that of the package, within 1e-14.",
+    Claim("Every number of the forward pass, the backward pass and the gradient is the same by "
+          "hand, index by index in Python floats, and by the package, to within 1e-14.",
           lambda found: bool((np.array(list(found.distances().values())) < 1e-14).all())),
-    Claim("Central differences and the complex step confirm all 22 derivatives; the complex step "
-          "to 1e-13 of the largest in the block.",
+    Claim("Central differences and the complex step confirm all 22 derivatives. The complex step "
+          "agrees to 1e-13 of the largest entry in the block.",
           lambda found: (found.central.ok and found.complex_step.ok
                          and sum(row.entries for row in found.complex_step) == 22
                          and all(row.error < 1e-13 for row in found.complex_step))),
-    Claim("The example is no special case: in the encoder and in the decoder the relu stops one "
-          "number and passes three, none of them nearer than 0.4 to the kink; and no derivative is "
-          "smaller than 0.01 in size.",
+    Claim("The example is not a special case. In the encoder and in the decoder the relu stops one "
+          "number and passes three, all more than 0.4 from the kink, and every derivative is above "
+          "0.01 in absolute value.",
           lambda found: (all((found.by_hand[a] < 0).sum() == 1
                              and np.abs(found.by_hand[a]).min() > 0.4
                              for a in ("a", "a_dec"))
                          and min(np.abs(block).min() for block in found.whole.values()) > 0.01)),
-    Claim("At each fork both summands count: with any one of the six left out, the check refuses "
-          "the gradient, and with nothing left out it does not.",
+    Claim("At each fork both summands count. With any one of the six left out the gradient fails "
+          "the check, and with nothing left out it passes.",
           lambda found: (set(found.refused) == {NOTHING, *SUMMANDS}
                          and not found.refused[NOTHING]
                          and all(found.refused[name] for name in SUMMANDS))),
 )  # fmt: skip
 
 
-STUDY = Study("backward", "One backward pass, line by line", run, TABLES, CLAIMS, images=False)
+CONCLUSION = (
+    "The forward pass is twelve lines: go through them from the last to the first and write the "
+    "derivative of each."
+)
+STUDY = Study(
+    "backward", "Backpropagation through a VAE, line by line", CONCLUSION, run, TABLES, CLAIMS
+)

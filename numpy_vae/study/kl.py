@@ -252,20 +252,21 @@ TABLES = (
            *columns("closed form", "quadrature", form=".6f", within=1e-6),
            *columns("mean of log q - log p", "its standard error", form=".4f", within=2e-4),
            Column("draws below zero, %", ".1f", within=0.1)),
-          lambda found: [(*each[:-1], 100 * each.negative) for each in found.points]),
+          lambda found: [(*each[:-1], 100 * each.negative) for each in found.points],
+          images=False),
     Table(f"Error of the mean of n draws at mu = {PLACE[0]:g}, logvar = {PLACE[1]:g}, in nats, "
           f"root mean square of {REPEATS}",
           (Column("n", "d"), Column("error", ".4f", within=2e-4),
            Column("deviation of one draw / sqrt(n)", ".4f", within=1e-4)),
           lambda found: [(n, error, deviation(*PLACE) / math.sqrt(n))
-                         for n, error in zip(SIZES, found.errors, strict=True)]),
+                         for n, error in zip(SIZES, found.errors, strict=True)], images=False),
     Table("What is copied, in nats, s = sigma²; mu from -3 to 3, logvar from -4 to 4",
           (Column("form"),
            *columns("at mu = 1, logvar = 1", "least on the grid", form="z.4f", within=1e-4),
            *columns("mu of the least", "logvar of the least", form="g")),
           lambda found: [(name, *kl[(MU == 1) & (LOGVAR == 1)], kl.min(),
                           *(axis.flat[kl.argmin()] for axis in GRID))
-                         for name, kl in found.forms.items()]),
+                         for name, kl in found.forms.items()], images=False),
     Table("Deviation over draws of one estimate of -ELBO, median over images (and dimensions)",
           (*columns("model", "KL"), Column("value, nats", ".3g", within=1e-9, factor=1.2),
            *columns("derivative by mu", "derivative by logvar", form=".3g", factor=1.2)),
@@ -344,4 +345,8 @@ def draw(figure: Figure, found: Found) -> None:
 
 
 QUESTION = "The KL: where does it come from, and what is its sign?"
-STUDY = Study("kl", QUESTION, run, TABLES, CLAIMS, draw)
+CONCLUSION = (
+    "The KL is the mean of log q - log p under q; for two normal distributions it has a closed "
+    "form, it is never negative, and it is added to the loss."
+)
+STUDY = Study("kl", QUESTION, CONCLUSION, run, TABLES, CLAIMS, draw)

@@ -246,11 +246,13 @@ def prices(found: Found, what: str) -> list[tuple[Any, ...]]:
 
 
 TABLES = (
-    Table("What a pixel costs, nats, in float32", PRICES, lambda found: prices(found, "cost")),
-    Table("The derivative of that by its logit", PRICES, lambda found: prices(found, "slope")),
+    Table("What a pixel costs, nats, in float32", PRICES, lambda found: prices(found, "cost"),
+          images=False),
+    Table("The derivative of that by its logit", PRICES, lambda found: prices(found, "slope"),
+          images=False),
     Table("From logits, |l| up to 10 000: the largest error in float32",
           columns("of cost / (1 + |l|)", "of slope", form=".0e", factor=10),
-          lambda found: [found.worst]),
+          lambda found: [found.worst], images=False),
     Table("Cross-entropy of the grey test images, nats per image",
           columns("at p = x, the floor", "the logits 1/2 beside", form=".2f", within=0.01),
           lambda found: [(found.floor, found.beside)]),
@@ -258,7 +260,7 @@ TABLES = (
           (Column("l", "d"),
            *columns("of e^-cross-entropy", "of the continuous Bernoulli", form=".5f", within=1e-5),
            *columns("of x times that", "its mean A'(l)", "sigmoid(l)", form=".5f", within=1e-5)),
-          lambda found: found.densities),
+          lambda found: found.densities, images=False),
     Table("Gaussian models of the grey images; test images, nats (of a density) per image",
           (Column("variance"), Column("v", ".4f", factor=1.05),
            *columns("ELBO", "reconstruction", form=".1f", within=20),
@@ -349,4 +351,8 @@ def draw(figure: Figure, found: Found) -> None:
 
 
 QUESTION = "Why logits, and what is cross-entropy on grey pixels?"
-STUDY = Study("logits", QUESTION, run, TABLES, CLAIMS, draw)
+CONCLUSION = (
+    "Use logits, because a probability near 1 has no digits left in float32 and its pixel would "
+    "get no gradient."
+)
+STUDY = Study("logits", QUESTION, CONCLUSION, run, TABLES, CLAIMS, draw)

@@ -219,10 +219,11 @@ TABLES = (
            Column("weight", ".5g"), Column("beta", ".2f"),
            Column("beta, by the derivative of its loss", ".2f", within=0.01)),
           lambda found: [(code.name, code.values, *code.terms, code.weight, code.beta, beta)
-                         for code, beta in zip(CODES, found.measured, strict=True)]),
+                         for code, beta in zip(CODES, found.measured, strict=True)], images=False),
     Table("A squared error averaged over its values, KL weight 0.00025, on images of other sizes",
           (Column("image"), Column("values", "d"), Column("beta", ".2f")),
-          lambda _: [(size, code.values, code.beta) for size, code in LARGER.items()]),
+          lambda _: [(size, code.values, code.beta) for size, code in LARGER.items()],
+          images=False),
     Table("One model, trained with each beta; test images, nats per image",
           (Column("beta", ".2f"), *columns("ELBO", "reconstruction", form=".2f", within=2.0),
            Column("KL", ".3f", within=0.02, factor=1.15),
@@ -300,4 +301,7 @@ def draw(figure: Figure, found: Found) -> None:
     right.set_ylabel("beta")
 
 
-STUDY = Study("reductions", "Sum or mean?", run, TABLES, CLAIMS, draw, 3.6)
+CONCLUSION = (
+    "Sum over pixels and over latent dimensions, and average over images: any other mean changes β."
+)
+STUDY = Study("reductions", "Sum or mean?", CONCLUSION, run, TABLES, CLAIMS, draw, 3.6)

@@ -5,15 +5,16 @@ it by an experiment:
 
     run(setting)          the numbers, as a named tuple: what it trains, draws and counts
     TABLES                the tables of the page, made of them
-    CLAIMS                the sentences of the page that the numbers must bear out
+    CLAIMS                the sentences of the page that must be true of them
     draw(figure, found)   its figure, if it draws one
 
-The tests run each in its quick size, hold the tables against those of the page and ask each claim;
-``numpy-vae study`` does the same before a reader's eyes.
+The tests run each experiment in its quick size, compare its tables with the page and check each
+claim. ``numpy-vae study NAME`` prints the same.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,16 +30,19 @@ class Setting(NamedTuple):
     Attributes
     ----------
     data : Dataset
-        Digits, drawn or real; experiments without images leave them alone.
+        Synthetic digits or MNIST; some experiments need no images.
     quick : bool
-        Seconds on the drawn digits, or up to a minute on MNIST.
+        Seconds on the synthetic digits, or up to a minute on MNIST.
     seed : int
-        Of all that is drawn.
+        Of every random number.
+    say : callable
+        Told what is computed next, in a line without a full stop; prints nothing by default.
     """
 
     data: Dataset
     quick: bool
     seed: int = 0
+    say: Callable[[str], object] = lambda line: None
 
     def images(self, train: int, test: int) -> Dataset:
         """Return the first so many training and test images, without their labels."""
@@ -47,14 +51,14 @@ class Setting(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of a table, and how far its numbers may be off on another machine.
+    """A column of a table, and how much its numbers may differ on another machine.
 
     Training amplifies the rounding of the matrix products, which differs between processors.
-    A number agrees with another if they are `within` of each other, or differ by at most `factor`.
+    Two numbers agree if they are `within` of each other, or differ by at most `factor`.
     """
 
     name: str
-    form: str = ""  # format of a number, such as ".2f"; none for text
+    form: str = ""  # format of a number, such as ".2f"; empty for text
     within: float = 0.0
     factor: float = 1.0
 
@@ -66,7 +70,7 @@ class Column(NamedTuple):
 def columns(
     *names: str, form: str = "", within: float = 0.0, factor: float = 1.0
 ) -> tuple[Column, ...]:
-    """Return columns that have all but their names in common."""
+    """Return columns that differ in their names alone."""
     return tuple(Column(name, form, within, factor) for name in names)
 
 
@@ -80,29 +84,50 @@ class Table(NamedTuple):
     columns : tuple of Column
     rows : callable
         The numbers of the study -> rows, each a tuple with a value for each column.
+    images : bool
+        False where no image enters, so that the table is the same for all data and sizes.
     """
 
     title: str
     columns: tuple[Column, ...]
     rows: Callable[[Any], Sequence[tuple[Any, ...]]]
+    images: bool = True
 
     def cells(self, found: Any) -> list[list[str]]:
-        """Return the rows as they are shown."""
+        """Return the rows as text."""
         pairs = (zip(self.columns, row, strict=True) for row in self.rows(found))
         return [[column.cell(value) for column, value in row] for row in pairs]
 
-    def text(self, found: Any) -> str:
-        """Return the table for a terminal."""
-        lines = [[column.name for column in self.columns], *self.cells(found)]
-        looks = []  # numbers to the right
-        for column, cells in zip(self.columns, zip(*lines, strict=True), strict=True):
-            looks.append(f"{'>' if column.form else '<'}{max(map(len, cells))}")
-        rows = ["  ".join(map(format, line, looks)).rstrip() for line in lines]
-        return "\n".join([self.title, *rows])
+    def text(self, found: Any, width: int = 100) -> str:
+        """Return the table for a terminal, its heads and texts wrapped to fit `width` columns."""
+        rows = [[column.name for column in self.columns], *self.cells(found)]
+        numeric = [bool(column.form) for column in self.columns]
+        widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+        least = [  # the longest word; a number is never wrapped
+            max(len(word) for cell in cells for word in cell.split() or [""])
+            for cells in zip(*rows, strict=True)
+        ]
+        while sum(widths) + 2 * len(widths) - 2 > width and widths != least:
+            widest = max(range(len(widths)), key=lambda i: (widths[i] > least[i], widths[i]))
+            widths[widest] -= 1
+        looks = [f"{'>' if n else '<'}{w}" for n, w in zip(numeric, widths, strict=True)]
+        lines = textwrap.wrap(self.title, width)
+        for number, row in enumerate(rows):
+            wrapped = [
+                textwrap.wrap(cell, w, break_long_words=False, break_on_hyphens=False)
+                for cell, w in zip(row, widths, strict=True)
+            ]
+            height = max(map(len, wrapped))
+            for i in range(height):
+                # Heads end on the line above the numbers; texts begin on the line of theirs.
+                at = [i - (height - len(cell) if number == 0 else 0) for cell in wrapped]
+                parts = [c[k] if 0 <= k < len(c) else "" for c, k in zip(wrapped, at, strict=True)]
+                lines.append("  ".join(map(format, parts, looks)).rstrip())
+        return "\n".join(lines)
 
 
 class Claim(NamedTuple):
-    """A sentence of the page, and what it says of the numbers."""
+    """A sentence of the page, and whether it is true of the numbers."""
 
     text: str
     holds: Callable[[Any], bool]
@@ -116,6 +141,9 @@ class Study(NamedTuple):
     name : str
         Of the module, of the page, and after ``numpy-vae study``.
     question : str
+        The title of the page.
+    conclusion : str
+        The answer in one sentence: the first of the page's "In short".
     run : callable
         Setting -> the numbers that the others read.
     tables : tuple of Table
@@ -125,15 +153,18 @@ class Study(NamedTuple):
         shows a diagram that no number changes.
     height : float
         Of the figure, in inches; its width is 8.
-    images : bool
-        Whether the experiment looks at images at all; if not, one table serves for all data.
     """
 
     name: str
     question: str
+    conclusion: str
     run: Callable[[Setting], Any]
     tables: tuple[Table, ...]
     claims: tuple[Claim, ...]
     draw: Callable[[Figure, Any], None] | None = None
     height: float = 3.0
-    images: bool = True
+
+    @property
+    def images(self) -> bool:
+        """Whether the experiment reads images."""
+        return any(table.images for table in self.tables)

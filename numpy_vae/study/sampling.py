@@ -214,7 +214,8 @@ TABLES = (
           (Column("law"),
            Column("largest distance to the draws' distribution function", ".4f", within=1e-4),
            *columns("5 % quantile", "median", "95 % quantile", form=".3f", within=1e-3)),
-          lambda found: [(law.name, law.distance, *law.quantiles) for law in found.laws]),
+          lambda found: [(law.name, law.distance, *law.quantiles) for law in found.laws],
+          images=False),
     Table("Gradients of the mean of -log p(x | z), honest model; medians over images and "
           "dimensions, in the last column the root mean square",
           (*columns("estimator", "by"),
@@ -292,4 +293,8 @@ def draw(figure: Figure, found: Found) -> None:
 
 
 QUESTION = "How can mu + sigma eps be a sample, and how does a gradient pass a random node?"
-STUDY = Study("sampling", QUESTION, run, TABLES, CLAIMS, draw)
+CONCLUSION = (
+    "All the randomness is in ε, which no parameter touches, so μ + σε is an exact sample and the "
+    "chain rule passes through it."
+)
+STUDY = Study("sampling", QUESTION, CONCLUSION, run, TABLES, CLAIMS, draw)

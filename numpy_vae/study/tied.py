@@ -1,13 +1,13 @@
 """Is log sigma = mu? Two heads on one h, and the model in which they are tied.
 
-Letters of this module: N images, Z latent dimensions, A active ones of them, S seeds.
+Letters of this module: N images, Z latent dimensions, A active ones among them, S seeds.
 
-Both heads of the package are an affine map of the same h, with weights of their own:
+Each head is an affine map of the same h, with its own weights:
 
     mu = h W_mu + b_mu                           logvar = h W_logvar + b_logvar
 
-`Tied` takes the question at its word: log sigma = mu, one map for both, q(z | x) = N(mu, e^2mu).
-Then logvar = 2 mu, and what flows back into mu comes from both of its uses:
+In `Tied` log sigma = mu: one map for both, and q(z | x) = N(mu, e^2mu). Then logvar = 2 mu, and the
+gradients of the two uses of mu add:
 
     dmu ← dmu + 2 dlogvar
 """
@@ -33,7 +33,7 @@ SHOWN = 500  # test images in the figure
 
 
 class Tied(Network):
-    """log sigma = mu; the log-variance head is there and never read."""
+    """log sigma = mu; the log-variance head is never read."""
 
     def heads(self, h: Array) -> tuple[Array, Array]:
         """logvar = 2 mu, since log sigma² = 2 log sigma."""
@@ -51,7 +51,7 @@ LOG_SIGMA = {"free": "a head of its own", "tied": "= mu"}
 
 
 class Run(NamedTuple):
-    """One training: which model, from which seed, and how good on the test images."""
+    """One training, and its ELBO on the test images."""
 
     model: str
     seed: int
@@ -62,20 +62,20 @@ class Run(NamedTuple):
 class Found(NamedTuple):
     """The numbers of the page."""
 
-    angles: Array  # (S,) degrees between the gradients of the two heads, before the first step
+    angles: Array  # (S,) degrees between the gradients of the two heads, before training
     runs: list[Run]
     mu: Array  # (N, Z) of the first free model, on test images
     log_sigma: Array  # (N, Z)
     tied_mu: Array  # (N, Z) of the first tied one
     tied_log_sigma: Array  # (N, Z)
-    correlations: Array  # (A,) of mu and log sigma over the images, one for each active dimension
+    correlations: Array  # (A,) of mu and log sigma over the images, per active dimension
 
     def seeds(self) -> list[int]:
-        """Those of the free model, in the order of the angles."""
+        """The seeds, in the order of the angles."""
         return [run.seed for run in self.runs if run.model == "free"]
 
     def costs(self) -> Array:
-        """What the tie costs with each seed, in nats per image, (S,)."""
+        """What the tie costs, in nats per image, (S,)."""
         elbo = {(run.model, run.seed): run.elbo.elbo for run in self.runs}
         return np.array([elbo["free", seed] - elbo["tied", seed] for seed in self.seeds()])
 
@@ -89,6 +89,7 @@ def run(setting: Setting) -> Found:
         for seed in seeds
         for name, kind in KINDS.items()
     }
+    setting.say(f"training {len(models)} models of {epochs} epochs each")
     first = to_float(data.train[:100])
     angles = [angle_of_the_heads(models["free", seed], first, seed) for seed in seeds]
     x, runs = to_float(data.test), []
@@ -101,13 +102,13 @@ def run(setting: Setting) -> Found:
 
 
 def correlations(mu: Array, log_sigma: Array) -> Array:
-    """Of mu and log sigma, both (N, Z), over the images, one for each active dimension, (A,)."""
+    """Correlations of mu and log sigma, (N, Z), over the images, per active dimension, (A,)."""
     active = np.flatnonzero(active_dimensions(mu))
     return np.array([np.corrcoef(mu[:, j], log_sigma[:, j])[0, 1] for j in active])
 
 
 def angle_of_the_heads(vae: VAE, x: Array, seed: int) -> float:
-    """Degrees between the gradients of mu.W and of logvar.W, as long vectors."""
+    """Degrees between the gradients of mu.W and logvar.W, each as one long vector."""
     eps = np.random.default_rng(seed).standard_normal((len(x), vae.latent_dim))
     grads = vae.backward(vae.forward(x, eps))
     a, b = grads["mu.W"].ravel(), grads["logvar.W"].ravel()
@@ -123,7 +124,7 @@ def spread(values: Array) -> tuple[float, float, float]:
 
 
 TABLES = (
-    Table("Test images, nats per image; the same seed is the same initial weights, order and noise",
+    Table("Test images, nats per image; one seed is one set of initial weights, order and noise",
           (Column("log sigma"), Column("seed", "d"), Column("ELBO", ".2f", within=1.5),
            Column("reconstruction", ".2f", within=2.0), Column("KL", ".2f", within=1.5),
            Column("active dimensions", "d", within=1)),
@@ -143,41 +144,49 @@ TABLES = (
 )  # fmt: skip
 
 CLAIMS = (
-    Claim("With each seed the tied model is worse by more than 8 nats per image.",
+    Claim("With every seed the tied model is worse by more than 8 nats per image.",
           lambda found: (found.costs() > 8).all()),
-    Claim("In no active dimension of the free model do mu and log sigma have a correlation above "
-          "0.9 in size.",
+    Claim("In no active dimension of the free model is the correlation of mu and log sigma above "
+          "0.9 in absolute value.",
           lambda found: found.correlations.size > 0 and np.abs(found.correlations).max() < 0.9),
-    Claim("Before the first step the gradients of the two heads stand at 20 to 160 degrees to each "
-          "other: they point neither the same way nor opposite ways.",
+    Claim("Before the first step the gradients of the two heads are 20 to 160 degrees apart: they "
+          "point neither in the same direction nor in opposite ones.",
           lambda found: ((found.angles > 20) & (found.angles < 160)).all()),
     Claim("The tied model has log sigma = mu for every image, and keeps mu below zero, where sigma "
-          "is small: on average below -0.3.",
+          "is small: its mean is below -0.3.",
           lambda found: ((found.tied_log_sigma == found.tied_mu).all()
                          and found.tied_mu.mean() < -0.3)),
 )  # fmt: skip
 
 
 def draw(figure: Figure, found: Found) -> None:
-    """mu against log sigma, free and tied; and the ELBO of each training."""
-    left, middle, right = figure.subplots(1, 3, width_ratios=(2, 2, 1.2))
-    free, tied = (np.argsort(-mu.var(axis=0))[:3] for mu in (found.mu, found.tied_mu))
-    dots = {
-        left: ("two heads", found.mu[:SHOWN, free], found.log_sigma[:SHOWN, free]),
-        middle: ("log σ tied to μ", found.tied_mu[:SHOWN, tied], found.tied_mu[:SHOWN, tied]),
+    """mu against log sigma in one dimension, free and tied; and what the tie costs."""
+    left, middle, right = figure.subplots(1, 3, width_ratios=(2, 2, 1.3))
+    shown = {
+        left: ("two heads", "C0", found.mu, found.log_sigma),
+        middle: ("log σ tied to μ", "C6", found.tied_mu, found.tied_log_sigma),
     }
-    reach = max(float(np.abs(mu).max()) for _, mu, _ in dots.values())
-    for ax, (title, mu, log_sigma) in dots.items():
-        for x, y, colour, mark in zip(mu.T, log_sigma.T, ("C0", "C6", "C3"), ".x+", strict=True):
-            ax.plot(x, y, mark, ms=2, mew=0.4, alpha=0.5, color=colour, rasterized=True)
-        ax.plot([-reach, reach], [-reach, reach], "k--", lw=0.8)
-        ax.set(title=title, xlabel="μ", xlim=(-reach, reach), ylim=(-reach, 1.5))
+    for ax, (title, colour, mu, log_sigma) in shown.items():
+        j = np.argmax(mu.var(axis=0))
+        x, y = mu[:SHOWN, j], log_sigma[:SHOWN, j]
+        ax.axline((0, 0), slope=1, color="k", ls="--", lw=0.8)
+        ax.text(-3.1, -2.8, "log σ = μ", rotation=45, ha="center", rotation_mode="anchor")
+        ax.plot(x, y, "o", ms=3, mew=0, alpha=0.5, color=colour, rasterized=True)
+        ax.set(title=title, xlabel="μ", xlim=(-4.7, 3.7), ylim=(-4.7, 1.5), aspect="equal")
     left.set_ylabel("log σ")
-    for i, (model, mark) in enumerate({"free": "o", "tied": "s"}.items()):
-        elbos = [run.elbo.elbo for run in found.runs if run.model == model]
-        right.plot([i] * len(elbos), elbos, mark, color=f"C{6 * i}", ms=5, mfc="none")
-    right.set(title="test ELBO, nats", xlim=(-0.6, 1.6))
-    right.set_xticks((0, 1), ("free", "tied"))
+    elbos = [[run.elbo.elbo for run in found.runs if run.model == kind] for kind in KINDS]
+    for i, values in enumerate(elbos):
+        right.plot([i] * len(values), values, "o", color=f"C{6 * i}", ms=5, mfc="none")
+    free, tied = map(np.mean, elbos)
+    right.annotate("", (1, tied), (1, free), arrowprops={"arrowstyle": "->", "shrinkA": 0})
+    right.plot([0, 1], [free, free], "k:", lw=0.8)
+    right.text(0.93, (free + tied) / 2, f"−{free - tied:.0f} nats", ha="right", va="center")
+    right.set(title="test ELBO", ylabel="nats per image, higher is better", xlim=(-0.4, 1.4))
+    right.set_xticks((0, 1), ("two heads", "tied"))
 
 
-STUDY = Study("tied", "Is log sigma = mu?", run, TABLES, CLAIMS, draw)
+CONCLUSION = (
+    "No: log sigma is not mu, because each Dense(latent_dim) builds a new layer with its own "
+    "random weights."
+)
+STUDY = Study("tied", "Is log sigma = mu?", CONCLUSION, run, TABLES, CLAIMS, draw, 2.8)

@@ -4,22 +4,21 @@ The ELBO of an image x, with z drawn from q(z | x), is
 
     log p(x | z) - KL(q(z | x) || N(0, I)),
 
-and its expectation is at most log p(x). `evaluate_elbo` averages it over a set of images with one
-draw of z for each. z is drawn: at the posterior mean (eps = 0) the first term is usually larger,
-and the result bounds nothing. beta plays no part: whatever a model was trained for, it is compared
-at 1.
+and its expectation is at most log p(x). `evaluate_elbo` averages it over images with one draw of z
+each. At the posterior mean (eps = 0) the first term is usually larger, and the result is not a
+bound. Models are compared at beta = 1, whatever beta they were trained with.
 
-`evaluate_likelihood` estimates log p(x), by importance sampling from q [1]: with S draws z_s,
+`evaluate_likelihood` estimates log p(x) by importance sampling from q [1]: with S draws z_s,
 
     log p(x) ≈ log 1/S Σ_s w_s         log w_s = log p(x | z_s) + log p(z_s) - log q(z_s | x)
 
-The mean of the weights is p(x) without bias, so that its logarithm is too low on average: a lower
-bound again, that rises to log p(x) as S grows. The sum is taken in log space, draw after draw: with
-the largest log w so far, m, and the total Σ e^(log w - m), a draw that exceeds m rescales the
-total. Memory does not grow with S.
+The mean weight is an unbiased estimate of p(x), so its logarithm is too low on average: a lower
+bound that rises to log p(x) with S. The sum is taken in log space, one draw after another: a draw
+that exceeds the largest log w so far, m, rescales the total Σ e^(log w - m). Memory does not grow
+with S.
 
-A latent dimension is *active* if its posterior mean depends on the image: if the variance of that
-over images exceeds 0.01 [1]. In a trained model the KL of an inactive one is usually near zero.
+A latent dimension is *active* if the variance of its posterior mean over images exceeds 0.01 [1].
+In a trained model the KL of an inactive one is usually near zero.
 
 References
 ----------
@@ -47,8 +46,8 @@ from ..params import Array
 from ..seeds import spawn_streams
 from ..vae import VAE
 
-# 5 samples of 100 images are one product of 500 rows: the threads of a BLAS meet once instead of
-# five times. The draws are the same for any number of samples at once; of images they are not.
+# 5 samples of 100 images are one product of 500 rows: BLAS threads meet once instead of five times.
+# The draws do not depend on the number of samples at once, but on that of images.
 SAMPLES_AT_ONCE = 5
 IMAGES_AT_ONCE = ROWS_AT_ONCE // SAMPLES_AT_ONCE
 MAX_IMPORTANCE_SAMPLES = 10_000_000
@@ -58,10 +57,7 @@ ACTIVE = 0.01  # the variance over images of the posterior mean of an active dim
 def encode_images(
     vae: VAE, images: Images, *, pixels: np.random.Generator | None = None
 ) -> tuple[Array, Array]:
-    """Return mu and logvar of q(z | x), both (N, Z), for images (N, D), some at a time.
-
-    With `pixels` they are drawn from it, as by `numpy_vae.data.batch`.
-    """
+    """Return mu and logvar of q(z | x), both (N, Z), for images (N, D); `pixels` as in `batch`."""
     mu = np.empty((len(images), vae.latent_dim), vae.params.dtype)
     logvar = np.empty_like(mu)
     for rows in chunks(images):
@@ -79,7 +75,7 @@ class Elbo(NamedTuple):
 
 
 def elbo_of(reconstruction: float, kl: float) -> Elbo:
-    """Return the two terms with the ELBO that they make."""
+    """Return the two terms and their ELBO."""
     return Elbo(-(reconstruction + kl), reconstruction, kl)
 
 
@@ -90,22 +86,12 @@ def evaluate_elbo(
     draw: bool = False,
     rng: np.random.Generator | int | None = None,
 ) -> Elbo:
-    """Return the mean ELBO over `images`, with one draw of the noise and of the pixels.
+    """Return the mean ELBO over `images`, (N, D), uint8 or float, with one draw of the noise.
 
-    Parameters
-    ----------
-    vae : VAE
-    images : ndarray, shape (N, D), uint8 or float
-    draw : bool
-        Draw each pixel, 1 with its grey value as the probability, as training with
-        ``binarize="dynamic"`` does.
-    rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
-        The same seed gives the same draws, so two models are compared on the same numbers.
-
-    Raises
-    ------
-    ValueError, FloatingPointError
-        For no images, or values that the likelihood refuses; if a value is not finite on the way.
+    With `draw`, each pixel is drawn once too, as in training with ``binarize="dynamic"``. The same
+    `rng` (what `numpy.random.default_rng` accepts) gives the same draws for another model.
+    ValueError if there are no images or the likelihood refuses their values; FloatingPointError if
+    a value is not finite.
     """
     _check(vae, images)
     return mean_elbo(vae, images, *spawn_streams(rng).held_out(), draw=draw)
@@ -113,14 +99,14 @@ def evaluate_elbo(
 
 def _check(vae: VAE, images: Images) -> None:
     if len(images) == 0:
-        raise ValueError("images are empty, must be at least one")
+        raise ValueError("there are no images, must be at least one")
     check_values(vae.likelihood, images, "the images")
 
 
 def mean_elbo(
     vae: VAE, images: Images, noise: np.random.Generator, pixels: np.random.Generator, *, draw: bool
 ) -> Elbo:
-    """`evaluate_elbo` of images that were checked before, with these two streams."""
+    """`evaluate_elbo` without checks of the images, with these two streams."""
     keep_freed_memory()
     reconstruction = kl = 0.0
     for rows in chunks(images):
@@ -130,42 +116,28 @@ def mean_elbo(
             losses = vae.loss(vae.forward(x, eps))
         reconstruction += float(losses[0].sum())
         kl += float(losses[1].sum())
-    if not math.isfinite(reconstruction + kl):  # a NaN that comes in raises no flag
+    if not math.isfinite(reconstruction + kl):  # a NaN in the inputs raises no flag
         raise FloatingPointError("the ELBO is not finite")
     return elbo_of(reconstruction / len(images), kl / len(images))
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What `evaluate_likelihood` found, image by image, in nats.
+    """The result of `evaluate_likelihood`, in nats for each image."""
 
-    Attributes
-    ----------
-    samples : int
-        S, draws of z for each image.
-    log_likelihoods : ndarray, shape (N,)
-        log 1/S Σ w: a lower bound of log p(x) on average over draws.
-    reconstructions : ndarray, shape (N,)
-        -log p(x | z), averaged over the draws.
-    kls : ndarray, shape (N, Z)
-        KL(q(z | x) || p(z)) of each latent dimension.
-    mus : ndarray, shape (N, Z)
-        The posterior means.
-    """
-
-    samples: int
-    log_likelihoods: Array
-    reconstructions: Array
-    kls: Array
-    mus: Array
+    samples: int  # S, draws of z for each image
+    log_likelihoods: Array  # (N,) log 1/S Σ w: on average over draws a lower bound of log p(x)
+    reconstructions: Array  # (N,) -log p(x | z), averaged over the draws
+    kls: Array  # (N, Z) KL(q(z | x) || p(z)) of each latent dimension
+    mus: Array  # (N, Z) the posterior means
 
     @property
     def elbos(self) -> Array:
-        """The ELBO of each image, shape (N,)."""
+        """The ELBO of each image, (N,)."""
         return -(self.reconstructions + self.kls.sum(axis=1))
 
     def summary(self) -> dict[str, Any]:
-        """Return the means over the images, as JSON takes them; `_se` are standard errors."""
+        """Return the means over the images, for JSON; `_se` are standard errors."""
         elbos = self.elbos
         return {
             "log_likelihood": float(self.log_likelihoods.mean()),
@@ -182,12 +154,12 @@ class Evaluation:
 
 
 def active_dimensions(mus: Array) -> Array:
-    """Return which dimensions are active, bool (Z,), from the posterior means of images, (N, Z)."""
+    """Return which dimensions are active, bool (Z,), from the posterior means, (N, Z)."""
     return mus.var(axis=0) > ACTIVE
 
 
 def standard_error(values: Array) -> float | None:
-    """Return the standard error of the mean of independent values; of one it is not known."""
+    """Return the standard error of the mean of independent values; None for a single one."""
     if len(values) < 2:
         return None
     return float(values.std(ddof=1) / math.sqrt(len(values)))
@@ -202,25 +174,11 @@ def evaluate_likelihood(
     rng: np.random.Generator | int | None = None,
     on_images: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Return the ELBO and the importance-weighted log p(x) of each image.
+    """Return the ELBO and the importance-weighted log p(x) of each image, with S = `samples`.
 
-    Parameters
-    ----------
-    vae : VAE
-    images : ndarray or Rows, shape (N, D), uint8 or float
-    samples : int
-        S, draws of z for each image.
-    draw : bool
-        As in `evaluate_elbo`. The pixels are drawn once, and do not depend on `samples`: with the
-        same seed, two models see the same images, so that their difference can be paired.
-    rng : numpy.random.Generator or what `numpy.random.default_rng` accepts
-    on_images : callable, optional
-        Called with the number of images that are done, after each chunk of them.
-
-    Raises
-    ------
-    ValueError, FloatingPointError
-        As in `evaluate_elbo`; and ValueError if a setting is out of range.
+    `images`, `draw`, `rng` and errors are as in `evaluate_elbo`. Pixels are drawn once and do not
+    depend on `samples`: with one seed two models see the same images, so their difference can be
+    paired. `on_images` is called with the number of images done, after each chunk.
     """
     check_whole("samples", samples, 1, MAX_IMPORTANCE_SAMPLES)
     _check(vae, images)
@@ -235,7 +193,7 @@ def evaluate_likelihood(
         if on_images is not None:
             on_images(start + len(x))
     log_likelihoods, reconstructions, kls, mus = map(np.concatenate, zip(*chunks, strict=True))
-    # A NaN that comes in raises no flag.
+    # A NaN in the inputs raises no flag.
     if not np.isfinite(log_likelihoods + reconstructions + kls.sum(axis=1)).all():
         raise FloatingPointError("the log-likelihood is not finite")
     return Evaluation(samples, log_likelihoods, reconstructions, kls, mus)
@@ -244,7 +202,7 @@ def evaluate_likelihood(
 def _evaluate_chunk(
     vae: VAE, x: Array, samples: int, noise: np.random.Generator
 ) -> tuple[Array, Array, Array, Array]:
-    """log 1/S Σ w, the mean of -log p(x|z), the KLs and mu of some images, in constant memory."""
+    """Return the arrays of an `Evaluation` for some images, in constant memory."""
     trace = None
     most = np.full(len(x), -np.inf)  # the largest log w so far
     total, reconstruction = np.zeros(len(x)), np.zeros(len(x))  # Σ e^(log w - most), Σ nll

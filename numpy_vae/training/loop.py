@@ -2,18 +2,17 @@
 
     for each epoch:
         for each minibatch x of the shuffled training set:
-            eps ~ N(0, I)                       K draws of it for each image
+            eps ~ N(0, I)                       K draws for each image
             trace = vae.forward(x, eps)
             grads = vae.terms_backward(trace, bound.backward(vae.terms(trace), beta))
-            adam.step(grads, factor)            of the learning rate, by its schedule
+            adam.step(grads, factor)            the schedule's factor of the learning rate
 
-Each random quantity has a stream of its own (`numpy_vae.seeds`). On the way, beta may rise from 0
-(warm-up), lr may fall (a schedule), and the output biases may start at the mean image.
+Each random quantity has its own stream (`numpy_vae.seeds`). beta may rise from 0 (warm-up), lr may
+fall (a schedule), and the output biases may start at the mean image.
 
-A held-out set is evaluated every so many epochs, always with the same draws, and never trained on:
-the test set, or, where images are set aside for validation, those. The test set is then not
-touched during training: the validation set alone decides which epoch is kept (`Best`) and when to
-stop.
+A held-out set is evaluated at regular epochs, always with the same draws: the test set, or the
+validation set if there is one. In that case the test set is not touched during training, and the
+validation set alone decides which epoch is kept (`Best`) and when to stop.
 
 References
 ----------
@@ -51,7 +50,7 @@ Seed: TypeAlias = "Streams | np.random.Generator | int | None"
 
 
 class BatchSums(NamedTuple):
-    """Sums over the images of a minibatch, in nats; the K samples of an image are averaged."""
+    """Sums over the images of a minibatch, in nats; the K samples per image are averaged."""
 
     reconstruction: float
     kl: float
@@ -59,15 +58,11 @@ class BatchSums(NamedTuple):
 
 
 def start_output_bias(vae: VAE, images: Images) -> None:
-    """Start the output biases where, by themselves, they make the decoder give the mean image.
+    """Set the output biases so that on their own they decode to the mean of the images, (N, D).
 
-    For the Bernoulli likelihood those are the log-odds of each pixel. The mean of pixels in [0, 1]
-    is taken with half an image of zeros and half an image of ones more (Krichevsky and Trofimov's
-    rule), so that a pixel that never lights, or always does, has finite log-odds.
-
-    Parameters
-    ----------
-    images : ndarray or Rows, shape (N, D), uint8 or float
+    For the Bernoulli likelihood they are the log-odds of each pixel. The mean of pixels in [0, 1]
+    includes half an image of zeros and half an image of ones (Krichevsky and Trofimov's rule), so
+    that a pixel that is always off or always on has finite log-odds.
     """
     total = np.zeros(images.shape[1])
     for rows in chunks(images):
@@ -84,40 +79,32 @@ def train_step(
     vae: VAE, adam: Adam, x: Array, eps: Array, grads: Sequence[Params], beta: float = 1.0, *,
     bound: str = "elbo", factor: float = 1.0, clip: float | None = None, team: Team = ALONE,
 ) -> BatchSums:  # fmt: skip
-    """Take one Adam step on one minibatch.
+    """Take one Adam step on a minibatch x, (B, D), with noise eps, (B, Z) or (K, B, Z).
 
     Parameters
     ----------
-    x : ndarray, shape (B, D)
-    eps : ndarray, shape (B, Z) or (K, B, Z)
     grads : sequence of Params
-        Memory for the gradient of each member of the team; the first holds their sum afterwards.
+        Memory for the gradient of each thread of the team; the first receives their sum.
     beta : float
         Coefficient of the KL, or of the log ratio.
     bound : {"elbo", "iwae"}
-        What is maximised: see `numpy_vae.bounds`.
+        See `numpy_vae.bounds`.
     factor : float
-        Of Adam's learning rate.
+        Multiplies Adam's learning rate.
     clip : float, optional
-        The largest norm of the gradient g of the mean loss, over all parameters: Adam gets
-        g min(1, clip / |g|) [1].
+        Largest norm of the gradient g over all parameters: Adam gets g min(1, clip / |g|) [1].
     team : Team
-        Threads, each of which takes a share of the images, and then of the parameters.
+        Threads that share first the images, then the parameters.
 
-    Raises
-    ------
-    ValueError
-        If there are not as many gradients as members, or x and eps do not belong together.
-    FloatingPointError
-        If a value overflows or is not a number. The parameters are then as they were, unless it
-        was the step itself that overflowed.
+    ValueError if the number of gradients or a shape does not match. FloatingPointError if a value
+    is not finite; the parameters are then unchanged, unless the step itself overflowed.
     """
     if len(grads) != team.size:
         raise ValueError(
             f"grads has length {len(grads)}, must have {team.size}: one for each thread"
         )
     if x.ndim != 2 or len(x) == 0 or eps.ndim not in (2, 3) or eps.shape[-2] != len(x):
-        raise ValueError(  # before a share of one is taken, which could fit by accident
+        raise ValueError(  # before they are split: shares could fit by accident
             f"x has shape {x.shape} and eps {eps.shape}, must be (B, D) and (B, Z) or (K, B, Z)"
         )
 
@@ -126,7 +113,7 @@ def train_step(
         return _gradient(vae, x[rows], eps[..., rows, :], grads[member], beta, bound, len(x))
 
     def add(member: int) -> Array:
-        """Add the parts of the gradient up in the first; return a share of the sum."""
+        """Sum a share of the gradients into the first; return it."""
         share = team.share(vae.params.flat.size, member)
         total = grads[0].flat[share]
         for part in grads[1:]:
@@ -153,9 +140,9 @@ def train_step(
 def _gradient(
     vae: VAE, x: Array, eps: Array, grads: Params, beta: float, bound: str, n: int
 ) -> BatchSums:
-    """The gradient of the mean loss of n images, as far as it comes from these, into `grads`.
+    """Assign these images' part of the gradient of the mean loss of n images to `grads`.
 
-    x is (B, D) and eps (B, Z) or (K, B, Z), with B <= n; returns the sums over these, in nats.
+    x is (B, D) and eps (B, Z) or (K, B, Z), with B <= n. Return the sums over these images.
     """
     if len(x) == 0:  # fewer images than threads
         grads.flat[:] = 0
@@ -164,11 +151,11 @@ def _gradient(
     trace = vae.forward(x, eps)
     terms = vae.terms(trace)
     loss = float(BOUNDS[bound].forward(terms, beta))
-    dnll, dkl, dratio = BOUNDS[bound].backward(terms, beta)  # of the mean loss of these alone
+    dnll, dkl, dratio = BOUNDS[bound].backward(terms, beta)  # of the mean loss of these images
     dratio = None if dratio is None else weight * dratio
     vae.terms_backward(trace, Terms(weight * dnll, weight * dkl, dratio), out=grads)
-    # A NaN that comes in raises no flag, and flags of BLAS threads may be lost. With a finite Σ g²
-    # no g² overflows; what overflows in a sum of parts, or of steps, Adam raises.
+    # A NaN in the inputs raises no flag, and flags of BLAS threads may be lost. If Σ g² is finite,
+    # no g² overflows; Adam raises if a sum of parts or of steps does.
     if not math.isfinite(loss):
         raise FloatingPointError("the loss is not finite")
     if not math.isfinite(np.dot(grads.flat, grads.flat)):
@@ -179,10 +166,7 @@ def _gradient(
 
 
 def prepare(vae: VAE, data: Dataset, recipe: Recipe) -> Dataset:
-    """Return the data ready for training: binarized, and with a validation set.
-
-    ValueError if they do not fit the model or the recipe.
-    """
+    """Return the data binarized and with a validation set; ValueError if they do not fit."""
     sets = {"training": data.train, "test": data.test, "validation": data.validation}
     for what, images in sets.items():
         if images is None:
@@ -191,19 +175,19 @@ def prepare(vae: VAE, data: Dataset, recipe: Recipe) -> Dataset:
         if not pixels or images.ndim != 2 or len(images) == 0:
             raise ValueError(
                 f"the {what} images are {images.dtype} {images.shape}, must be uint8 or floats, "
-                "(N, D), N at least 1"
+                "(N, D) with N at least 1"
             )
         if images.shape[1] != vae.data_dim:
             raise ValueError(f"images have {images.shape[1]} pixels, must have {vae.data_dim}")
         check_values(vae.likelihood, images, f"the {what} images")
-    # In this order, so that a training image is drawn alike whatever is set aside.
+    # In this order, so that a training image has the same draw whatever is set aside.
     data = binarize(data, recipe.binarize)
     if data.validation is None:
         data = split_validation(data, recipe.validation)
     elif recipe.validation not in (0, len(data.validation)):
         raise ValueError(
-            f"validation is {recipe.validation}, must be {len(data.validation)}, as the data are "
-            "split already"
+            f"validation is {recipe.validation}, must be {len(data.validation)}: the data already "
+            "have a validation set"
         )
     if recipe.batch_size is not None:
         check_whole("batch_size", recipe.batch_size, 1, len(data.train))
@@ -214,7 +198,7 @@ def start_training(
     vae: VAE, data: Dataset, recipe: Recipe, rng: Seed = None, *,
     average: Average | None = None, best: Best | None = None,
 ) -> tuple[State, Dataset]:  # fmt: skip
-    """Return a training before its first epoch, and its data, ready."""
+    """Return the state before the first epoch, and the prepared data."""
     data = prepare(vae, data, recipe)
     return new_state(vae, data, recipe, rng, average=average, best=best), data
 
@@ -223,14 +207,14 @@ def new_state(
     vae: VAE, data: Dataset, recipe: Recipe, rng: Seed = None, *,
     average: Average | None = None, best: Best | None = None,
 ) -> State:  # fmt: skip
-    """Return a training before its first epoch, of data that are ready; set the output biases.
+    """Return the state before the first epoch, for prepared data; set the output biases.
 
-    An `average` and a `best` of one's own must be of these parameters, and new.
+    `average` and `best`, if given, must be new and made from these parameters.
     """
     if average is not None and getattr(average, "params", None) is not vae.params:
         raise ValueError(f"average is {average!r}, must be an Average(vae.params)")
     if best is not None and (best.epoch or best.params.shapes != vae.params.shapes):
-        raise ValueError("best is of another training, must be a new Best(vae.params)")
+        raise ValueError("best is used or does not match the model, must be a new Best(vae.params)")
     if recipe.output_bias == "data":
         start_output_bias(vae, data.train)
     streams = rng if isinstance(rng, Streams) else spawn_streams(rng)
@@ -242,16 +226,10 @@ def new_state(
 def continue_training(
     state: State, data: Dataset, recipe: Recipe, on_step: Callable[[Step], None] | None = None
 ) -> Iterator[Record]:
-    """Train in place until there are as many epochs as in the recipe; yield each epoch's record.
+    """Train in place until the recipe's number of epochs; yield each epoch's record.
 
-    Parameters
-    ----------
-    state : State
-        What `start_training` has returned, or a checkpoint. Its history grows.
-    data : Dataset
-        As `prepare` returns them.
-    on_step : callable, optional
-        Called after each step, where everything is consistent; may raise to stop the training.
+    `state` comes from `start_training` or a checkpoint, and its history grows. `data` come from
+    `prepare`. `on_step` is as in `train_epochs`.
     """
     vae, adam, streams, history, average, best, _ = state
     epochs, every, patience = recipe.epochs, recipe.evaluate_every, recipe.patience
@@ -268,7 +246,7 @@ def continue_training(
     keep_freed_memory()
 
     for epoch in range(len(history) + 1, epochs + 1):
-        # Decided from checkpointed values only, so that a resumed run stops at the same epoch.
+        # From checkpointed values only, so that a resumed run stops at the same epoch.
         behind = epoch - 1
         waited = behind - best.epoch if best is not None and best.epoch else 0
         if patience is not None and waited >= patience and behind % every == 0:
@@ -327,30 +305,27 @@ def train_epochs(
 
     Parameters
     ----------
-    vae : VAE
-    data : Dataset
-    recipe : Recipe
-        The settings: `Recipe` lists them.
+    vae, data, recipe : VAE, Dataset, Recipe
     average, best : Average, Best, optional
-        An ``Average(vae.params)`` and a ``Best(vae.params)``, which hold the average and the
-        parameters of the best epoch afterwards. With `recipe.average` an average must be given.
+        A new ``Average(vae.params)`` and ``Best(vae.params)``, which then hold the average and the
+        parameters of the best epoch. With `recipe.average` an average must be given.
     rng : numpy.random.Generator, or what `numpy.random.default_rng` accepts, or Streams
     on_step : callable, optional
-        Called after each step, where everything is consistent; may raise to stop the training.
+        Called after each step, in a consistent state; may raise to stop the training.
 
     Raises
     ------
     ValueError
         If the data do not fit the model or the recipe.
     FloatingPointError
-        If a value overflows or is not a number, with the number of the step; while iterating. No
-        record is then yielded for the epoch, so that the last checkpoint of the caller is valid.
+        While iterating, if a value is not finite; it names the step. The epoch yields no record, so
+        the caller's last checkpoint stays valid.
     """
     if recipe.average != (average is not None):
         must = "an Average(vae.params)" if recipe.average else "None, as recipe.average is False"
         raise ValueError(f"average is {average!r}, must be {must}")
     if best is not None and not (recipe.validation or data.validation is not None):
-        raise ValueError("best is given, and needs a validation set: validation is 0")
+        raise ValueError("best is given, must be None without a validation set")
     state, data = start_training(vae, data, recipe, rng, average=average, best=best)
     return continue_training(state, data, recipe, on_step)
 
@@ -369,9 +344,8 @@ def fit(
 ) -> list[Record]:  # fmt: skip
     """Train in place to the end, and return the records of `train_epochs`.
 
-    The settings are those of `Recipe`, `average` and `best` those of `train_epochs`. `report` is
-    called after each step with a `Step`, and after each epoch with its `Record`: such as a
-    `numpy_vae.Progress`.
+    The settings are those of `Recipe`; `average` and `best` are as in `train_epochs`. `report`
+    (`numpy_vae.Progress`) is called with a `Step` after each step, a `Record` after each epoch.
     """
     if data.validation is not None and not validation:
         validation = len(data.validation)

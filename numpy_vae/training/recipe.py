@@ -1,9 +1,8 @@
 """The settings of a training, each in one place.
 
 A field of `Recipe` declares its default, its range or choices, and its help. The options of
-``numpy-vae train``, config.json, the check of a checkpoint, the heading of a run and the list of
-parameters in `Recipe`'s own docstring all go through the fields. Adding a setting means adding a
-field here and using it in `loop`.
+``numpy-vae train``, config.json, the check of a checkpoint, the heading of a run and `Recipe`'s own
+docstring are all made from the fields. To add a setting, add a field here and use it in `loop`.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ class Setting(NamedTuple):
 
     kind: type  # int, float, str or bool
     help: str
-    default: str = ""  # in words, where the value does not say it
-    unit: str = ""  # what stands for the value in the help
+    default: str = ""  # in words, if the value needs them
+    unit: str = ""  # the metavar in the help
     least: float = 0
     most: float = 0
-    open_below: bool = False  # the least itself is not allowed
+    open_below: bool = False  # `least` itself is not allowed
     choices: tuple[str, ...] = ()
     optional: bool = False  # it may be None
 
     def check(self, name: str, value: object) -> Any:
-        """Return `value` as a plain Python value; ValueError if the field may not hold it."""
+        """Return `value` as a plain Python value; ValueError if it is not allowed."""
         if value is None and self.optional:
             return None
         if self.kind is int:
@@ -75,52 +74,50 @@ def _flag(help: str) -> Any:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. ValueError if a setting is out of range, or two do not agree."""
+    """How a model is trained. ValueError if a setting is out of range, or two contradict."""
 
     # fmt: off
     epochs: int = _number(40, 1, MAX_EPOCHS, "N",
-        "passes over the training images; for a resumed run, the total")
+        "passes over the training images; of a resumed run, in total")
     batch_size: int | None = _number(None, 1, MAX_BATCH_SIZE, "B",
-        "images in a minibatch, at most all", f"{BATCH_SIZE}, or all where there are fewer")
-    lr: float = _number(0.001, 0.0, MAX_LR, "LR", "Adam's step size", open_below=True)
+        "images per minibatch, at most all", f"{BATCH_SIZE}, or all images if fewer")
+    lr: float = _number(0.001, 0.0, MAX_LR, "LR", "Adam's learning rate", open_below=True)
     schedule: str = _choice("constant", SCHEDULES,
-        "how the step size changes over training: constant, cosine (down to 0 at the end), or "
-        "burda (down to a tenth in 8 stages, each three times as long as the one before)")
+        "learning rate over time: constant, cosine (to 0 at the end), or burda (to a tenth in 8 "
+        "stages, each three times as long as the one before)")
     average: bool = _flag(
-        "keep and evaluate an average of the parameters over their path, the late ones with more "
-        "weight; with a constant step size it replaces a schedule")
+        "keep and evaluate an average of the parameters over training, weighted towards the end; "
+        "with a constant learning rate it replaces a schedule")
     grad_clip: float | None = _number(None, 0.0, 1e30, "NORM",
-        "largest norm of the gradient; a longer one is scaled down to it", "none", open_below=True)
+        "clip the gradient to this norm", "no clipping", open_below=True)
     bound: str = _choice("elbo", BOUNDS,
-        "what is maximised: the ELBO, or the importance-weighted bound, which is tighter the more "
-        "samples there are of each image; with one it is the ELBO with its KL estimated from the "
-        "draw")
-    samples: int = _number(1, 1, MAX_SAMPLES, "K", "draws of z for each image in each step")
+        "what to maximise: the ELBO, or the importance-weighted bound, which gets tighter with "
+        "more samples; with one, it is the ELBO with the KL estimated from the draw")
+    samples: int = _number(1, 1, MAX_SAMPLES, "K", "draws of z per image and step")
     beta: float = _number(1.0, 0.0, MAX_BETA, "BETA",
-        "weight of the KL term (of the log ratio, with iwae); 1 gives a bound of log p(x)")
+        "weight of the KL term (with iwae, of the log ratio); 1 gives a bound of log p(x)")
     warmup: int = _number(0, 0, MAX_EPOCHS, "N",
-        "epochs in which beta rises from 0 to its value, at most all")
+        "epochs over which beta rises from 0 to its value, at most all")
     output_bias: str = _choice("zero", ("zero", "data"),
-        "where the output biases start: at zero, or at the values that alone decode to the mean "
-        "training image (for bernoulli, its log-odds)")
+        "initial output biases: zero, or values that alone decode to the mean training image (for "
+        "bernoulli, its log-odds)")
     binarize: str = _choice("none", BINARIZE,
-        "what is done to grey pixels: none (train on the greys: with bernoulli a common objective, "
-        "not a likelihood), threshold (at 1/2), static (drawn once, the same for all seeds) or "
-        "dynamic (drawn anew in every minibatch)")
+        "grey pixels: none (kept; with bernoulli a common objective, but not a likelihood), "
+        "threshold (at 1/2), static (drawn once, the same for all seeds) or dynamic (drawn for "
+        "each minibatch)")
     validation: int = _number(0, 0, 1 << 30, "N",
-        "set N training images aside and evaluate them after each epoch, so that settings can be "
-        "chosen on them; the parameters of the best epoch are kept, and the test set is evaluated "
-        "once, with those, when training ends")
+        "set N training images aside to choose settings on, evaluate them after each epoch and "
+        "keep the parameters of the best one; the test set is evaluated once, with those, when "
+        "training ends")
     patience: int | None = _number(None, 1, MAX_EPOCHS, "N",
         "stop when the validation ELBO has not risen for N epochs; needs validation",
         "train to the end")
-    evaluate_every: int = _number(1, 1, MAX_EPOCHS, "N",
-        "epochs from one evaluation of the held-out images to the next")
+    evaluate_every: int = _number(1, 1, MAX_EPOCHS, "N", "epochs between held-out evaluations")
     threads: int | None = _number(None, 1, MAX_THREADS, "N",
-        "threads that share each minibatch. Each needs a BLAS of one thread: install "
-        "threadpoolctl, or set OPENBLAS_NUM_THREADS=1",
-        f"with threadpoolctl one for every {MIN_ROWS} images (times samples) of a minibatch, at "
-        "most one a core; else 1")
+        "threads that share each minibatch; the BLAS must use one thread: install threadpoolctl, "
+        "or set OPENBLAS_NUM_THREADS=1",
+        f"with threadpoolctl, one per {MIN_ROWS} images (times samples) of a minibatch, at most "
+        "one per core; otherwise 1")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -133,7 +130,7 @@ class Recipe:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Pick the fields of a recipe out of a larger mapping, such as the settings of a run."""
+        """Take the fields of a recipe from a larger mapping, such as the settings of a run."""
         return cls(**{name: settings[name] for name in SETTINGS if name in settings})
 
     def words(self, but: Collection[str] = ()) -> list[str]:

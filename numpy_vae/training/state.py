@@ -1,4 +1,4 @@
-"""Everything that training changes: what a checkpoint must hold."""
+"""Everything that training changes, which a checkpoint must hold."""
 
 from __future__ import annotations
 
@@ -13,32 +13,29 @@ from ..seeds import Streams
 from ..vae import VAE
 from .evaluate import Elbo
 
-Columns = tuple[float | None, float | None, float | None]  # of a Record: an Elbo, if there is one
+Columns = tuple[float | None, float | None, float | None]  # of a Record: an Elbo, or None
 NOT_EVALUATED: Columns = (None, None, None)
 
 
 class Record(NamedTuple):
-    """One epoch, in nats per image: elbo = -(reconstruction + kl), whatever beta was.
-
-    What was not evaluated after this epoch is None.
-    """
+    """One epoch, in nats per image: elbo = -(reconstruction + kl) for any beta."""
 
     epoch: int  # from 1
-    train_elbo: float  # mean over the epoch, while the parameters changed
+    train_elbo: float  # mean over the epoch, as the parameters change
     train_reconstruction: float
     train_kl: float
-    test_elbo: float | None  # at the end of the epoch, with one draw of noise and pixels
+    test_elbo: float | None  # after the epoch, with one draw of noise and pixels; None if not done
     test_reconstruction: float | None
     test_kl: float | None
     seconds: float  # of training
-    test_seconds: float  # of evaluation, whichever the set
-    train_bound: float  # mean over the epoch of what was maximised: minus the loss, beta included
+    test_seconds: float  # of evaluation, on either set
+    train_bound: float  # mean over the epoch of minus the loss, beta included
     validation_elbo: float | None = None  # as test_elbo
     validation_reconstruction: float | None = None
     validation_kl: float | None = None
 
     def held_out(self) -> dict[str, Elbo]:
-        """What was evaluated after this epoch, by the name of the set: validation, test."""
+        """The evaluations after this epoch, by the name of the set: validation, test."""
         found = {}
         for name in "validation", "test":
             terms = [getattr(self, f"{name}_{term}") for term in Elbo._fields]
@@ -48,7 +45,7 @@ class Record(NamedTuple):
 
 
 class Step(NamedTuple):
-    """How far an epoch has got; the means are those of it so far, in nats per image."""
+    """The progress of an epoch; means over the epoch so far, in nats per image."""
 
     epoch: int  # from 1
     epochs: int
@@ -62,19 +59,14 @@ class Step(NamedTuple):
 class Best:
     """The parameters of the epoch with the highest validation ELBO so far.
 
-    Parameters
-    ----------
-    params : Params
-        Gives the layout, and is what is kept until the first epoch.
-
     Attributes
     ----------
     params : Params
-        A copy, in memory of its own.
+        A copy; before the first epoch, of the argument.
     epoch : int
-        From 1; 0 before any.
+        From 1; 0 before the first.
     elbo : float
-        Its validation ELBO, in nats per image; -inf before any.
+        Its validation ELBO, in nats per image; -inf before the first.
     """
 
     def __init__(self, params: Params) -> None:
@@ -82,14 +74,14 @@ class Best:
         self.epoch, self.elbo = 0, -math.inf
 
     def update(self, epoch: int, elbo: float, params: Params) -> None:
-        """Keep `params` if `elbo` is higher than any before; of equal ones the first stays."""
+        """Keep `params` if `elbo` is higher than all before."""
         if elbo > self.elbo:
             self.params.flat[:] = params.flat
             self.epoch, self.elbo = epoch, elbo
 
 
 class State(NamedTuple):
-    """A training under way."""
+    """The state of a training."""
 
     vae: VAE  # with the current parameters
     adam: Adam
@@ -97,11 +89,11 @@ class State(NamedTuple):
     history: list[Record]
     average: Average | None = None
     best: Best | None = None
-    settings: Mapping[str, Any] = MappingProxyType({})  # of the run, as JSON takes them
+    settings: Mapping[str, Any] = MappingProxyType({})  # of the run, for JSON
 
     @property
     def vectors(self) -> dict[str, Params]:
-        """Those that exist of trained, average and best, in this order; the last is kept."""
+        """The parameters by name, trained, average, best, if they exist; the last one is kept."""
         vectors = {"trained": self.vae.params}
         if self.average is not None:
             vectors["average"] = self.average.mean
@@ -111,19 +103,19 @@ class State(NamedTuple):
 
     @property
     def kept(self) -> VAE:
-        """The model that is evaluated, drawn and used: over the last of `vectors`."""
+        """The model to evaluate and use, over the last of `vectors`."""
         *_, params = self.vectors.values()
         return self.vae.over(params)
 
     @property
     def kept_epoch(self) -> int:
-        """The epoch that `kept` comes from."""
+        """The epoch of `kept`."""
         best = self.best
         return best.epoch if best is not None and best.epoch else len(self.history)
 
     @property
     def model_id(self) -> str:
-        """A hash of the kept parameters; files.json records it for the files made from them."""
+        """A hash of the kept parameters; files.json records it for files made from them."""
         import hashlib
 
         return hashlib.sha256(self.kept.params.flat.data).hexdigest()[:16]

@@ -1,15 +1,13 @@
 """Threads that take a step together, each with its share of the rows or of the parameters.
 
-NumPy releases the interpreter's lock (the GIL) inside its loops and matrix products, so that
-threads run side by side. A BLAS has threads of its own for a product; two teams of threads on the
-same cores wait for each other, so while a team is at work the BLAS has one thread for each member.
-That is told to it by threadpoolctl, the field's own tool (``pip install 'numpy-vae[fast]'``);
-without it a team is used only where it is asked for, and OPENBLAS_NUM_THREADS=1 must tell it.
+NumPy releases the interpreter's lock (the GIL) in its loops and matrix products, so threads run in
+parallel. But a BLAS has its own threads, and two teams of threads on the same cores wait for each
+other. So while a team works, threadpoolctl (``pip install 'numpy-vae[fast]'``) limits the BLAS to
+one thread per member. Without it a team is used only on request, with OPENBLAS_NUM_THREADS=1.
 
-Where it wins: a call of NumPy begins and ends with the GIL held, and members that make short calls
-wait for it in turn, even where Python is told to hand it over soon (`SWITCH_INTERVAL`). With large
-arrays the products, the activations and the optimiser all gain from a second core, and with small
-ones a team is slower than the BLAS's own threads.
+A NumPy call begins and ends with the GIL held, so members that make short calls wait for it in
+turn, even with a short `SWITCH_INTERVAL`. With large arrays the products, the activations and the
+optimiser all gain from a second core; with small ones the BLAS's own threads are faster.
 """
 
 from __future__ import annotations
@@ -26,43 +24,42 @@ from typing import Any, Self
 from ..checks import check_whole
 
 MAX_THREADS = 256
-MIN_ROWS = 64  # of a share; with fewer, the calls are too short
-# Seconds after which a thread that waits for the GIL asks for it; else one whose calls are short
-# often has it again before the other is awake. Python's own 0.005 is a whole step of 128 images.
+MIN_ROWS = 64  # per share; with fewer, the calls are too short
+# Seconds after which a thread that waits for the GIL asks for it; otherwise one with short calls
+# often takes it again before the other wakes. Python's 0.005 is a whole step of 128 images.
 SWITCH_INTERVAL = 1e-4
 
-# Called in a thread, gives it one thread of the BLAS, until the end of the context.
+# Called in a thread, limits it to one BLAS thread until the end of the context.
 Limit = Callable[[], AbstractContextManager[Any]]
 
 
 class Team:
-    """Threads that run the same function side by side, each with its own number.
+    """Threads that run the same function in parallel, each with its own number.
 
-    Use it as a context: ``with Team(2) as team: ...`` starts the threads, gives the BLAS one thread
-    for each and Python a shorter switch interval, in the whole process, and ends them and puts
-    everything back. Where several teams are at work, the first gives and the last puts back. A team
-    of one is the calling thread, and changes nothing. `size` counts the calling thread.
+    ``with Team(2) as team: ...`` starts the threads, limits the BLAS to one thread for each and
+    shortens Python's switch interval in the whole process; at the end it undoes all this. With
+    several teams the first sets the limits and the last undoes them. `size` counts the calling
+    thread, so a team of one changes nothing.
 
-    ValueError if `size` is not a whole number in range. RuntimeError if a team of several is
-    entered twice, or works outside of its context. OSError if it is entered and the system cannot
-    start that many threads.
+    RuntimeError if a team of several is entered twice or works outside its context. OSError if the
+    system cannot start that many threads.
     """
 
     def __init__(self, size: int) -> None:
         self.size = check_whole("threads", size, 1, MAX_THREADS)
         self._threads: list[Thread] = []
         self._inboxes: list[SimpleQueue[Any]] = []
-        self._process = 0  # in which they were started
+        self._process = 0  # that started them
         self._running = False
-        self._end = ExitStack()  # what __exit__ has to do
+        self._end = ExitStack()  # for __exit__
 
     def __enter__(self) -> Self:
         if self._threads:
-            raise RuntimeError(f"the team of {self.size} threads is at work, must be entered once")
+            raise RuntimeError(f"the team of {self.size} threads is running, must be entered once")
         if self.size == 1:
             return self
         try:
-            with ExitStack() as end:  # where the system has no thread left, nothing stays behind
+            with ExitStack() as end:  # cleans up if the system cannot start a thread
                 self._process, limit = os.getpid(), blas_limit()
                 end.enter_context(_KEEPER.keep(limit))
                 end.enter_context(limit())
@@ -82,7 +79,7 @@ class Team:
         self._end.close()
 
     def _dismiss(self) -> None:
-        """End the threads and wait for all, also where Ctrl-C arrives, which is raised then."""
+        """End the threads and wait for all of them, even on Ctrl-C, which is raised afterwards."""
         threads, self._threads = self._threads, []
         inboxes, self._inboxes = self._inboxes, []
         for inbox in inboxes:
@@ -98,26 +95,25 @@ class Team:
             raise interrupt
 
     def share(self, n: int, member: int) -> slice:
-        """Return which of n rows are those of a member: n / size, but for rounding."""
+        """Return a member's share of n rows: n / size, up to rounding."""
         return slice(n * member // self.size, n * (member + 1) // self.size)
 
     def run(self, work: Callable[[int], Any]) -> list[Any]:
-        """Return [work(0), work(1), ...], all at the same time; work(0) in the calling thread.
+        """Return [work(0), work(1), ...], run in parallel; work(0) in the calling thread.
 
-        `np.errstate` of the caller holds in all of them: NumPy keeps it in the context. All have
-        ended when it returns, also where one raises: then the exception of the calling thread is
-        raised, or that of the lowest number. A member must not ask the team in its turn.
+        The caller's `np.errstate` holds in all: NumPy keeps it in the context. All have ended when
+        this returns or raises the exception of the lowest number. `work` must not call `run`.
         """
         if self.size == 1:
             return [work(0)]
-        if not self._threads or self._process != os.getpid():  # a child has none of the threads
+        if not self._threads or self._process != os.getpid():  # a child process has no threads
             raise RuntimeError(
-                f"the team of {self.size} threads is not at work, must be entered:"
+                f"the team of {self.size} threads is not running, must be entered:"
                 f" with Team({self.size}) as team"
             )
         if self._running:
             raise RuntimeError(
-                f"the team of {self.size} threads runs something, must not be asked for more by it"
+                f"the team of {self.size} threads is working, must not be run by its own work"
             )
         self._running = True
         try:
@@ -132,10 +128,10 @@ class Team:
             answers[0] = work(0), None
             for _ in self._threads:
                 bell.get()
-        except BaseException as raised:  # Ctrl-C comes anywhere: what has been asked is not known
+        except BaseException as raised:  # Ctrl-C comes anywhere: who has been asked is unknown
             answers[0] = None, raised
             while True:
-                try:  # a member answers in turn: after this, it has done what it was asked before
+                try:  # a member answers in turn: after this it has done all that was asked before
                     bell = self._ask(lambda member: None, {})
                     for _ in self._threads:
                         bell.get()
@@ -168,23 +164,23 @@ def _serve(i: int, inbox: SimpleQueue[Any], limit: Limit) -> None:
 
 
 class _Keeper:
-    """Keeps what is set for the whole process: threads of a BLAS, and Python's switch interval.
+    """Keeps the settings of the whole process: the limit of the BLAS, Python's switch interval.
 
-    From the first team that begins to the last that ends, in a thread of its own: threadpoolctl 3.8
-    lets only the thread that set a limit put it back, and the team of that one may be done first.
-    A BLAS that has a number of threads for each of those that call it does not hear of this: for it
-    every member, and the calling thread, takes the limit for itself, which elsewhere does nothing.
+    It keeps them from the start of the first team to the end of the last, in a thread of its own:
+    in threadpoolctl 3.8 only the thread that set a limit can undo it, and its team may end first. A
+    BLAS with a limit for each calling thread ignores this, so every member and the calling thread
+    also set the limit themselves, which has no effect on another BLAS.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._teams = 0  # at work
-        self._end = ExitStack()  # what the last of them has to do
+        self._teams = 0  # entered now
+        self._end = ExitStack()  # for the last of them
 
     @contextmanager
     def keep(self, limit: Limit) -> Iterator[None]:
-        """Keep limit and interval as long as this context, or that of another team, lasts."""
-        from concurrent.futures import ThreadPoolExecutor  # here: it takes long to import
+        """Keep limit and interval until the end of this context and those of other teams."""
+        from concurrent.futures import ThreadPoolExecutor  # here: its import is slow
 
         with self._lock:
             if self._teams == 0:
@@ -195,7 +191,7 @@ class _Keeper:
                     end.callback(lambda: thread.submit(of_thread.close).result())
                     thread.submit(lambda: of_thread.enter_context(limit())).result()
                     before = sys.getswitchinterval()
-                    # Python cuts it to whole microseconds, and may lose one.
+                    # Python truncates it to whole microseconds, and may lose one.
                     end.callback(sys.setswitchinterval, before + 5e-7)
                     sys.setswitchinterval(min(before, SWITCH_INTERVAL))
                     self._end = end.pop_all()
@@ -209,7 +205,7 @@ class _Keeper:
                     self._end.close()
 
     def forget(self) -> None:
-        """In a child that was forked, which has no other thread, leave both as they are."""
+        """Leave both as they are in a forked child, which has no other thread."""
         self._lock, self._end = Lock(), ExitStack()
 
 
@@ -220,7 +216,7 @@ ALONE = Team(1)
 
 
 def blas_controls() -> Any:
-    """Return threadpoolctl's controls of each BLAS that it can limit; None if there is none."""
+    """Return threadpoolctl's controls of every BLAS that it can limit; None if there is none."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
@@ -230,17 +226,17 @@ def blas_controls() -> Any:
 
 
 def blas_limit() -> Limit:
-    """Return what gives a thread one thread of the BLAS, as far as threadpoolctl can reach it."""
+    """Return a context that limits the calling thread to one BLAS thread, if threadpoolctl can."""
     controls = blas_controls()
     return nullcontext if controls is None else lambda: controls.limit(limits=1, user_api="blas")
 
 
 def suitable_threads(images: int, samples: int = 1) -> int:
-    """Return how many threads gain by sharing minibatches of so many images, with K samples each.
+    """Return how many threads are worthwhile for minibatches of this size, with K samples each.
 
-    One for each core and for `MIN_ROWS` rows, images times samples; no more than images, which are
-    what is shared. One, which leaves the BLAS its own threads, where threadpoolctl cannot limit
-    them: it is not installed, or the BLAS is one that it does not know (Apple's Accelerate).
+    At most one per core, per image and per `MIN_ROWS` rows, images times samples. One, which leaves
+    the BLAS its own threads, if threadpoolctl is not installed or does not know the BLAS (Apple's
+    Accelerate).
     """
     if blas_controls() is None:
         return 1

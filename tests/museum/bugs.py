@@ -1,7 +1,7 @@
 """Bugs of hand-written variational autoencoders, each as an edit of the real code.
 
-Many come in two halves, a value and the gradient of that value: what is wrong there is the model,
-and a gradient check, which compares the two halves, has nothing to say.
+Many bugs change a value together with its gradient. Then the model is wrong, but a gradient check,
+which compares the two, has nothing to say.
 """
 
 from collections.abc import Mapping
@@ -26,20 +26,20 @@ def plant(module: str, *texts: str) -> Edits:
 
 @dataclass(frozen=True)
 class Bug:
-    """One bug, and who sees it."""
+    """One bug, and which tests catch it."""
 
     name: str
     title: str
     seen: str  # where, in public
     edits: Edits  # module of the package: (old, new), ...
     test: str  # the test of the package that must catch it; without [...], with any parameters
-    seen_by: frozenset[str]  # the kinds of proof of which at least one test fails
-    why: str = ""  # why the others are blind, or see it
+    seen_by: frozenset[str]  # the kinds of test of which at least one fails
+    why: str = ""  # why the others miss it, or catch it
     row: int = 0  # of CLASSES
-    places: Mapping[str, bool] = field(default_factory=dict)  # of jury.PLACES: seen there?
+    places: Mapping[str, bool] = field(default_factory=dict)  # of jury.PLACES: caught there?
 
 
-# The classes of bugs found in published code, and whether a gradient check is expected to see them.
+# The classes of bugs in published code, and whether a gradient check should catch them.
 CLASSES = {
     1: ("different noise in forward and backward", "yes"),
     2: ("sigma = exp(logvar) in the sampler, sigma² = exp(logvar) in the KL", "no"),
@@ -62,13 +62,13 @@ CLASSES = {
 
 CONSISTENT = "Backward is the right derivative of the wrong function."
 OUTSIDE = "The objective and its gradient are right."
-ONLY_GRADIENT = "The value is right, and with it all that is computed from values."
+ONLY_GRADIENT = "The value is right, and so is everything computed from values."
 
 BUGS = (
     # The log-variance, the sample and the divergence ------------------------------------------
     Bug(
         "two-meanings-of-logvar",
-        "The sampler takes exp(logvar) for the deviation, the KL takes it for the variance.",
+        "The sampler takes exp(logvar) for sigma, the KL takes it for sigma².",
         f"{PUBLISHED}; the subject of keras #3283, Lasagne/Recipes #90, AntixK/PyTorch-VAE #69",
         plant(
             "posterior",
@@ -85,7 +85,7 @@ BUGS = (
         ),
         "test_posterior.py::test_kl_against_monte_carlo_through_the_sampler",
         MATHEMATICS,
-        CONSISTENT + " Each of the two halves is even right for a logvar of its own.",
+        CONSISTENT + " Each half alone is right, for its own meaning of logvar.",
         row=2,
     ),
     Bug(
@@ -106,8 +106,8 @@ BUGS = (
     ),
     Bug(
         "logvar-is-mu",
-        "logvar is made by the weights of mu: log sigma = mu.",
-        "the question that this package came from",
+        "logvar is computed with the weights of mu, so that logvar = mu.",
+        "the question that this package started from",
         plant(
             "network",
             "logvar = self.logvar_head.forward(h)",
@@ -119,11 +119,11 @@ BUGS = (
         ),
         "test_vae.py::test_forward_is_the_derivation_written_out",
         MATHEMATICS | PURITY,
-        CONSISTENT + " That the second head is never read is no error of a derivative.",
+        CONSISTENT + " That the second head is never read is not an error of a derivative.",
     ),
     Bug(
         "no-half-in-dlogvar",
-        "The factor 1/2 of d sigma / d logvar is missing on the way back.",
+        "Backward lacks the factor 1/2 of d sigma / d logvar.",
         COMMON,
         plant("posterior", "dz * eps * (sigma / 2)", "dz * eps * sigma"),
         "test_posterior.py::test_sample_gradients",
@@ -132,7 +132,7 @@ BUGS = (
     ),
     Bug(
         "no-path-to-logvar",
-        "The sample passes no gradient on to logvar.",
+        "The sample passes no gradient to logvar.",
         PUBLISHED,
         plant(
             "posterior",
@@ -147,7 +147,7 @@ BUGS = (
     ),
     Bug(
         "no-path-to-mu",
-        "The sample passes no gradient on to mu.",
+        "The sample passes no gradient to mu.",
         PUBLISHED,
         plant(
             "posterior",
@@ -162,7 +162,7 @@ BUGS = (
     ),
     Bug(
         "noise-drawn-twice",
-        "Backward draws noise of its own instead of that of the forward pass.",
+        "Backward draws new noise instead of using that of the forward pass.",
         PUBLISHED,
         plant(
             "network",
@@ -173,12 +173,12 @@ BUGS = (
         ),
         "test_vae.py::test_nothing_is_remembered_and_nothing_is_written_to",
         ALL,
-        "The gradient is another one at each call, and with it whatever is trained.",
+        "The gradient differs from call to call, and so does whatever is trained.",
         row=1,
     ),
     Bug(
         "noise-drawn-in-forward",
-        "The forward pass draws its noise itself.",
+        "The forward pass draws its own noise.",
         COMMON,
         plant(
             "vae",
@@ -187,12 +187,11 @@ BUGS = (
         ),
         "test_vae.py::test_forward_is_the_derivation_written_out",
         ALL,
-        "A function that gives two values at one point has no derivative to check; the check "
-        "refuses it.",
+        "A function with two values at one point has no derivative to check. The check refuses it.",
     ),
     Bug(
         "epsilon-std-0.01",
-        "The sample is mu + 0.01 sigma eps: the KL is that of another distribution.",
+        "The sample is mu + 0.01 sigma eps, but the KL is that of mu + sigma eps.",
         "keras PR #4211, #8942, #3373",
         plant(
             "posterior",
@@ -211,14 +210,14 @@ BUGS = (
     ),
     Bug(
         "logvar-clamped",
-        "logvar is clamped to ±10 in the value, and its gradient is that of no clamp.",
+        "The value clamps logvar to ±10, and the gradient ignores the clamp.",
         f"{PUBLISHED}; NaN is the subject of kvfrans/variational-autoencoder #5",
         plant(
             "posterior", "return np.exp(logvar / 2)", "return np.exp(np.clip(logvar, -10, 10) / 2)"
         ),
         "test_posterior.py::test_sigma_squared_is_exp_logvar_as_far_as_float32_goes",
         MATHEMATICS,
-        "Inside the clamp value and gradient are right.",
+        "Inside the clamp, value and gradient are right.",
         row=7,
         places={"log-variances near -14": True},
     ),
@@ -235,7 +234,7 @@ BUGS = (
     ),
     Bug(
         "kl-averaged-over-latents",
-        "The KL is averaged over latent dimensions, the reconstruction summed over pixels.",
+        "The KL is averaged over latent dimensions, the reconstruction is summed over pixels.",
         "the subject of pytorch/examples #234, #294, wiseodd/generative-models #40",
         plant(
             "posterior",
@@ -267,7 +266,7 @@ BUGS = (
     ),
     Bug(
         "divided-by-k-twice",
-        "With K samples the gradient of the sample is averaged over K once more.",
+        "With K samples, the gradient of the sample is averaged over K once too often.",
         COMMON,
         plant(
             "posterior",
@@ -282,7 +281,7 @@ BUGS = (
     ),
     Bug(
         "log-ratio-without-sigma",
-        "The log ratio's gradient has z eps in place of z sigma eps: no sigma = dz/deps.",
+        "The gradient of the log ratio has z eps in place of z sigma eps.",
         COMMON,
         plant("posterior", "dratio * (z * sigma * eps - 1) / 2", "dratio * (z * eps - 1) / 2"),
         "test_posterior.py::test_log_ratio_gradients",
@@ -291,16 +290,16 @@ BUGS = (
     ),
     Bug(
         "log-ratio-without-its-normaliser-in-dlogvar",
-        "The -1/2 in the log ratio's gradient, which is of log sigma in log q, is missing.",
+        "The gradient of the log ratio lacks the -1/2 that comes from log sigma in log q.",
         COMMON,
         plant("posterior", "dratio * (z * sigma * eps - 1) / 2", "dratio * (z * sigma * eps) / 2"),
         "test_posterior.py::test_log_ratio_gradients",
         GRADIENT,
-        ONLY_GRADIENT + " A minimum then lies where sigma is nearly zero.",
+        ONLY_GRADIENT + " Training then finds a minimum near sigma = 0.",
     ),
     Bug(
         "log-q-held-fixed",
-        "The gradient of log q takes mu and sigma in it for constants, and comes through z alone.",
+        "The gradient of log q treats mu and sigma as constants, and flows through z alone.",
         "an estimator for the ELBO (arXiv:1703.09194), biased for K samples (arXiv:1810.04152)",
         plant(
             "posterior",
@@ -309,12 +308,12 @@ BUGS = (
         ),
         "test_posterior.py::test_log_ratio_gradients",
         GRADIENT,
-        "The value is right. What is left out is zero on average over draws of one sample: not "
-        "under the weights of several, and not in any one draw.",
+        "The value is right. For one sample the missing part averages to zero over draws. It does "
+        "not under the weights of several samples, nor in a single draw.",
     ),
     Bug(
         "log-ratio-takes-logvar-for-log-sigma",
-        "log q has log sigma² where log sigma belongs, in value and gradient.",
+        "log q has log sigma² in place of log sigma, in value and gradient.",
         COMMON,
         plant(
             "posterior",
@@ -342,8 +341,9 @@ BUGS = (
         ),
         "test_likelihood.py::test_bernoulli_is_scipys",
         frozenset({"complex", "mathematics"}),
-        "At moderate logits the two slopes differ by one part in ten million: below the tolerance "
-        "of a central difference and the reach of a Taylor remainder, but not of the complex step.",
+        "At moderate logits the two slopes differ by one part in ten million. That is below what "
+        "a central difference or a Taylor remainder can see, but not below what the complex step "
+        "sees.",
         row=8,
     ),
     Bug(
@@ -357,7 +357,7 @@ BUGS = (
         ),
         "test_likelihood.py::test_extreme_logits_are_exact_in_value_and_gradient",
         MATHEMATICS,
-        "At moderate logits value and gradient are right.",
+        "At moderate logits, value and gradient are right.",
     ),
     Bug(
         "naive-sigmoid",
@@ -366,11 +366,11 @@ BUGS = (
         plant("likelihood", "return (1 + np.tanh(l / 2)) / 2", "return 1 / (1 + np.exp(-l))"),
         "test_likelihood.py::test_extreme_logits_are_exact_in_value_and_gradient",
         MATHEMATICS,
-        "At moderate logits value and gradient are right.",
+        "At moderate logits, value and gradient are right.",
     ),
     Bug(
         "sigmoid-twice",
-        "The output layer ends in a sigmoid, and the likelihood takes it for logits.",
+        "The output layer ends in a sigmoid, and the likelihood takes its output for logits.",
         COMMON,
         plant(
             "network",
@@ -393,7 +393,7 @@ BUGS = (
     ),
     Bug(
         "reconstruction-averaged-over-pixels",
-        "The reconstruction is averaged over pixels, the KL summed over latent dimensions.",
+        "The reconstruction is averaged over pixels, the KL is summed over latent dimensions.",
         "the subject of pytorch/examples #234, #290, #652",
         plant(
             "likelihood",
@@ -408,13 +408,13 @@ BUGS = (
         ),
         "test_likelihood.py::test_bernoulli_is_scipys",
         MATHEMATICS | PURITY,
-        CONSISTENT + " On MNIST it is an objective with a beta of 784. (The test of float32 is one "
-        "of values of hundreds of nats.)",
+        CONSISTENT + " On MNIST this means beta = 784. (The float32 test takes values of hundreds "
+        "of nats.)",
         row=6,
     ),
     Bug(
         "mean-over-the-batch-inside-the-likelihood",
-        "The gradient of every example is weighed by the mean of all weights.",
+        "The gradient of each example is weighted by the mean of all weights.",
         COMMON,
         plant(
             "likelihood",
@@ -423,11 +423,11 @@ BUGS = (
         ),
         "test_likelihood.py::test_gradients",
         GRADIENT,
-        "A check with equal weights is blind, too: it takes weights drawn at random.",
+        "A check with equal weights is blind to this. Ours draws them at random.",
     ),
     Bug(
         "gaussian-variance-squared",
-        "The Gaussian likelihood takes its variance for a deviation, and squares it.",
+        "The Gaussian likelihood takes its variance for a standard deviation, and squares it.",
         PUBLISHED,
         plant(
             "likelihood",
@@ -447,7 +447,7 @@ BUGS = (
     ),
     Bug(
         "gaussian-without-constant",
-        "The Gaussian likelihood lacks log(2πv): no bound of log p(x) any more.",
+        "The Gaussian likelihood lacks log(2πv), so the ELBO no longer bounds log p(x).",
         COMMON,
         plant(
             "likelihood",
@@ -479,7 +479,7 @@ BUGS = (
     ),
     Bug(
         "gaussian-sample-with-the-variance",
-        "Pixels are drawn with the variance for a deviation.",
+        "Pixels are drawn with the variance as the standard deviation.",
         COMMON,
         plant("likelihood", "l + math.sqrt(self.variance) * noise", "l + self.variance * noise"),
         "test_likelihood.py::test_samples_have_the_mean_and_the_dtype",
@@ -511,12 +511,13 @@ BUGS = (
         ),
         "test_likelihood.py::test_no_argument_is_written_to",
         GRADIENT | PURITY,
-        "The gradient of the parameters is right, once. That of x reads the logits again.",
+        "The gradient of the parameters is right the first time. That of x reads the overwritten "
+        "logits.",
     ),
     Bug(
         "continuous-bernoulli-without-normaliser",
-        "Grey pixels get the cross-entropy of black and white ones, which is no density of them.",
-        "most published VAEs of grey pixels; the subject of arXiv:1907.06845",
+        "Grey pixels get the cross-entropy of binary pixels, which is not a density of grey ones.",
+        "most published VAEs for grey pixels; the subject of arXiv:1907.06845",
         plant(
             "likelihood",
             "return (log_integral(l) - x * l).sum(axis=-1)",
@@ -530,7 +531,7 @@ BUGS = (
     ),
     Bug(
         "continuous-bernoulli-shown-as-sigmoid",
-        "The mean of a continuous Bernoulli is taken for sigmoid(l), as that of a Bernoulli.",
+        "The mean of a continuous Bernoulli is computed as sigmoid(l), as for a Bernoulli.",
         "the subject of arXiv:1907.06845",
         plant(
             "likelihood",
@@ -546,7 +547,7 @@ BUGS = (
     ),
     Bug(
         "continuous-bernoulli-without-series",
-        "Near l = 0 the constant of a continuous Bernoulli is 0/0, and before that without digits.",
+        "Near l = 0 the constant of a continuous Bernoulli loses its digits, and at 0 it is 0/0.",
         COMMON,
         plant(
             "likelihood",
@@ -557,20 +558,20 @@ BUGS = (
         ),
         "test_likelihood.py::test_the_log_integral_and_the_mean_have_all_digits",
         MATHEMATICS,
-        "At moderate logits value and gradient are right.",
+        "At moderate logits, value and gradient are right.",
     ),
     Bug(
         "learned-variance-without-half",
-        "The factor 1/2 in the gradient of a learned log-variance is missing.",
+        "The gradient of a learned log-variance lacks its factor 1/2.",
         COMMON,
         plant("likelihood", "(dnll * of_each).sum() / 2", "(dnll * of_each).sum()"),
         "test_likelihood.py::test_gradients",
         GRADIENT,
-        ONLY_GRADIENT + " It is zero where it should be, and Adam hardly minds its size.",
+        ONLY_GRADIENT + " It is zero at the right place, and Adam hardly depends on its size.",
     ),
     Bug(
         "learned-variance-of-one-pixel",
-        "The constant of a learned variance is counted once, not once for each of the D pixels.",
+        "The constant of a learned variance is counted once, not once per pixel.",
         COMMON,
         plant(
             "likelihood",
@@ -585,7 +586,7 @@ BUGS = (
     ),
     Bug(
         "learned-variance-sample-with-the-variance",
-        "Pixels are drawn with the learned variance for a deviation.",
+        "Pixels are drawn with the learned variance as the standard deviation.",
         COMMON,
         plant("likelihood", "np.exp(self.logvar / 2) * noise", "np.exp(self.logvar) * noise"),
         "test_likelihood.py::test_samples_have_the_mean_and_the_dtype",
@@ -596,7 +597,7 @@ BUGS = (
     # The layers -------------------------------------------------------------------------------
     Bug(
         "gradient-accumulated",
-        "The gradient of a layer is added to what stands there.",
+        "A layer adds its gradient to what is already there.",
         COMMON,
         plant(
             "layers",
@@ -607,8 +608,8 @@ BUGS = (
         ),
         "test_layers.py::test_backward_assigns_and_does_not_accumulate",
         PURITY,
-        "A check takes one gradient, into zeros. Only a second one, into the same memory, shows "
-        "it, and so does training.",
+        "A check computes one gradient, into zeros. Only a second one in the same memory shows "
+        "the bug, and so does training.",
     ),
     Bug(
         "bias-gradient-averaged",
@@ -626,16 +627,16 @@ BUGS = (
     ),
     Bug(
         "weights-not-transposed",
-        "dx = dy W, without the transposition.",
+        "dx = dy W, without the transpose.",
         COMMON,
         plant("layers", "flatten_samples(dy) @ self.W.T", "flatten_samples(dy) @ self.W"),
         "test_layers.py::test_dense_gradients",
         ALL,
-        "Where all widths differ the product does not exist, and whatever calls backward fails.",
+        "Where all widths differ this product does not exist, and whatever calls backward fails.",
     ),
     Bug(
         "relu-mask-of-dy",
-        "The gradient passes relu where it is positive itself.",
+        "relu passes the gradient where the gradient itself is positive.",
         COMMON,
         plant("layers", "return dy * (y.real > 0)", "return dy * (dy.real > 0)"),
         "test_layers.py::test_activation_gradients",
@@ -644,7 +645,7 @@ BUGS = (
     ),
     Bug(
         "relu-mask-always-true",
-        "The gradient passes relu where y >= 0: everywhere.",
+        "relu passes the gradient where y >= 0, which is everywhere.",
         COMMON,
         plant("layers", "return dy * (y.real > 0)", "return dy * (y.real >= 0)"),
         "test_layers.py::test_activation_gradients",
@@ -653,7 +654,7 @@ BUGS = (
     ),
     Bug(
         "tanh-not-squared",
-        "The derivative of tanh is taken for 1 - y.",
+        "The derivative of tanh is computed as 1 - y.",
         COMMON,
         plant("layers", "return dy * (1 - y * y)", "return dy * (1 - y)"),
         "test_layers.py::test_activation_gradients",
@@ -662,7 +663,7 @@ BUGS = (
     ),
     Bug(
         "pre-activation",
-        "The derivative of an activation is read off the pre-activation.",
+        "The derivative of an activation is computed from the pre-activation.",
         PUBLISHED,
         plant(
             "layers",
@@ -671,12 +672,13 @@ BUGS = (
         ),
         "test_layers.py::test_trunk_gradients",
         GRADIENT,
-        "With relu it is no bug: the signs are the same. Every activation has to be checked.",
+        "With relu this is not a bug, because the signs are the same. So every activation has to "
+        "be checked.",
         row=10,
     ),
     Bug(
         "output-in-a-kept-buffer",
-        "Each layer writes its output into an array that it keeps from call to call.",
+        "Each layer writes its output into an array that it keeps between calls.",
         "joelgrus/joelnet, whose layers store their inputs",
         plant(
             "layers",
@@ -690,7 +692,7 @@ BUGS = (
         ),
         "test_vae.py::test_nothing_is_remembered_and_nothing_is_written_to",
         MATHEMATICS | PURITY,
-        "As long as each trace is used before the next is made, all is right. The evaluation keeps "
+        "All is right as long as each trace is used before the next is made. The evaluation keeps "
         "the posterior means of some images while it computes those of others.",
     ),
     # The wiring -------------------------------------------------------------------------------
@@ -708,11 +710,11 @@ BUGS = (
         ),
         "test_vae.py::test_nothing_is_remembered_and_nothing_is_written_to",
         PURITY,
-        "A check goes forward and backward in turn.",
+        "A check alternates between forward and backward.",
     ),
     Bug(
         "kl-gradient-not-over-b",
-        "1/B is missing in the gradient of the KL.",
+        "The gradient of the KL lacks the factor 1/B.",
         PUBLISHED,
         plant("bounds", "beta / shape[-1], dtype)", "beta, dtype)"),
         "test_vae.py::test_a_duplicated_batch_has_the_same_loss_and_gradient",
@@ -723,7 +725,7 @@ BUGS = (
     ),
     Bug(
         "kl-summed-over-the-batch",
-        "The KL is summed over the batch, the reconstruction averaged, in value and gradient.",
+        "The KL is summed over the batch, the reconstruction is averaged, in value and gradient.",
         "the subject of pytorch/examples #234, #290",
         plant(
             "bounds",
@@ -748,7 +750,7 @@ BUGS = (
     ),
     Bug(
         "importance-weights-on-the-analytic-kl-gradient",
-        "The gradient of K samples is weighed by importance, with the analytic KL in the weights.",
+        "The gradient uses importance weights that contain the analytic KL.",
         "a known mistake of importance-weighted bounds",
         plant(
             "bounds",
@@ -757,12 +759,12 @@ BUGS = (
         ),
         "test_bounds.py::test_gradients",
         GRADIENT | MATHEMATICS,
-        "The value is right. The KL is one for all samples of an image, so it cancels in the "
-        "weights; held against their definition they are seen to be others.",
+        "The value is right. All samples of an image share one KL, so it cancels in the weights. "
+        "A test that compares the weights with their definition sees that they are wrong.",
     ),
     Bug(
         "importance-weights-on-the-analytic-kl",
-        "Importance weights with the analytic KL, in value and gradient: it bounds nothing.",
+        "Value and gradient use importance weights with the analytic KL, and bound nothing.",
         "a known mistake of importance-weighted bounds",
         plant(
             "bounds",
@@ -783,7 +785,7 @@ BUGS = (
         plant("bounds", "    v /= v.sum(axis=0)\n", ""),
         "test_bounds.py::test_gradients",
         GRADIENT | MATHEMATICS,
-        "The value is right. With one sample the weight is 1 in any case.",
+        "The value is right. With one sample the weight is 1 anyway.",
     ),
     Bug(
         "weights-normalised-over-the-batch",
@@ -792,11 +794,11 @@ BUGS = (
         plant("bounds", "v /= v.sum(axis=0)", "v /= v.sum(axis=1, keepdims=True)"),
         "test_bounds.py::test_gradients",
         GRADIENT | MATHEMATICS,
-        "The value is right, and each gradient depends on what else is in the batch.",
+        "The value is right, but each gradient depends on the rest of the batch.",
     ),
     Bug(
         "weights-held-fixed",
-        "The value is the mean of log w under the weights, the gradient takes them for constants.",
+        "The value is the weighted mean of log w, and the gradient holds the weights constant.",
         COMMON,
         plant(
             "bounds",
@@ -806,11 +808,12 @@ BUGS = (
         ),
         "test_bounds.py::test_iwae_is_its_definition_with_plain_exponentials",
         GRADIENT | MATHEMATICS,
-        "The gradient is that of the bound; the value is another function, and above the bound.",
+        "The gradient is that of the bound. The value is another function, which lies above the "
+        "bound.",
     ),
     Bug(
         "mean-of-the-logarithms",
-        "The logarithm of the mean weight is taken for the mean of the logarithms.",
+        "The mean of the logarithms is taken instead of the logarithm of the mean weight.",
         COMMON,
         plant(
             "bounds",
@@ -821,11 +824,11 @@ BUGS = (
         ),
         "test_bounds.py::test_iwae_is_its_definition_with_plain_exponentials",
         MATHEMATICS,
-        CONSISTENT + " It is the ELBO, which K samples make less noisy and no tighter.",
+        CONSISTENT + " It is the ELBO, which K samples make less noisy but not tighter.",
     ),
     Bug(
         "weights-summed-not-averaged",
-        "log K is forgotten: the bound is that of the sum of the weights.",
+        "log K is forgotten: the bound has the sum of the weights, not their mean.",
         COMMON,
         plant("bounds", "np.exp(log_w - most).mean(axis=0)", "np.exp(log_w - most).sum(axis=0)"),
         "test_bounds.py::test_iwae_is_its_definition_with_plain_exponentials",
@@ -834,7 +837,7 @@ BUGS = (
     ),
     Bug(
         "weights-not-in-log-space",
-        "The weights are exp(log w) themselves: of -800 nats they are all zero.",
+        "The weights are computed as exp(log w), which is zero at -800 nats.",
         COMMON,
         plant(
             "bounds",
@@ -845,11 +848,11 @@ BUGS = (
         ),
         "test_bounds.py::test_weights_that_no_float_can_hold_are_exact",
         MATHEMATICS,
-        "At moderate weights value and gradient are right.",
+        "At moderate weights, value and gradient are right.",
     ),
     Bug(
         "one-head-alone-reaches-h",
-        "h is read by two heads, and gets the gradient of one.",
+        "Two heads read h, but h gets the gradient of only one.",
         COMMON,
         plant(
             "network",
@@ -863,7 +866,7 @@ BUGS = (
     ),
     Bug(
         "target-forgotten-in-dx",
-        "The gradient with respect to x forgets that x is also what is to be explained.",
+        "The gradient with respect to x forgets that x is also the target.",
         COMMON,
         plant(
             "network",
@@ -876,7 +879,7 @@ BUGS = (
     ),
     Bug(
         "parameter-of-the-likelihood-without-gradient",
-        "Backward writes the gradient of every layer, and not that of the likelihood's parameter.",
+        "Backward does not write the gradient of the likelihood's parameter.",
         COMMON,
         plant(
             "network",
@@ -885,8 +888,8 @@ BUGS = (
         ),
         "test_vae.py::test_the_whole_gradient_is_assigned",
         GRADIENT | PURITY,
-        "In memory that is new it is zero, so that the variance is never learned; in memory that "
-        "is used again it is what stood there.",
+        "In new memory that gradient is zero, so the variance is never learned. In reused memory "
+        "it is whatever was there.",
     ),
     Bug(
         "step-inside-backward",
@@ -900,7 +903,7 @@ BUGS = (
         ),
         "test_vae.py::test_nothing_is_remembered_and_nothing_is_written_to",
         MATHEMATICS | PURITY,
-        "The gradient is that of the point where it was asked for. What is trained moves too far.",
+        "The gradient is right at the point where it was asked for, but training moves too far.",
         row=11,
     ),
     Bug(
@@ -927,7 +930,7 @@ BUGS = (
         ),
         "test_vae.py::test_nothing_is_remembered_and_nothing_is_written_to",
         ALL,
-        "The trace holds z under the name of eps, so that the gradient is wrong, too.",
+        "The trace then holds z under the name of eps, so the gradient is wrong, too.",
     ),
     Bug(
         "reconstruction-at-mu-plus-sigma",
@@ -965,11 +968,11 @@ BUGS = (
         plant("blocks", "(latent_dim, *reversed(hidden))", "(latent_dim, *hidden)"),
         "test_blocks.py::test_the_decoder_mirrors_the_encoder",
         MATHEMATICS,
-        "It is a sound model, and not the one that was asked for.",
+        "It is a valid model, but not the one that was asked for.",
     ),
     Bug(
         "decoder-with-another-activation",
-        "The decoder is tanh whatever was asked for.",
+        "The decoder uses tanh, whatever was asked for.",
         COMMON,
         plant(
             "network",
@@ -980,11 +983,11 @@ BUGS = (
         ),
         "test_vae.py::test_forward_is_the_derivation_written_out",
         MATHEMATICS,
-        "It is a sound model, and not the one that was asked for.",
+        "It is a valid model, but not the one that was asked for.",
     ),
     Bug(
         "variance-for-deviation-in-the-initial-weights",
-        "The initial weights have the variance gain / n for a deviation.",
+        "The initial weights are drawn with the variance gain / n as the standard deviation.",
         COMMON,
         plant(
             "blocks",
@@ -999,7 +1002,7 @@ BUGS = (
     # Copies -----------------------------------------------------------------------------------
     Bug(
         "views-detached-by-deepcopy",
-        "A model is copied attribute by attribute: the layers of the copy leave its vector.",
+        "A model is copied attribute by attribute, so its layers leave the vector.",
         COMMON,
         plant(
             "vae",
@@ -1015,7 +1018,7 @@ BUGS = (
     ),
     Bug(
         "views-detached-by-params-copy",
-        "Params.copy copies the blocks one by one, beside the vector.",
+        "Params.copy copies the arrays one by one, apart from the vector.",
         COMMON,
         plant(
             "params",
@@ -1027,11 +1030,11 @@ BUGS = (
         ),
         "test_params.py::test_a_copy_has_memory_of_its_own_and_its_views_are_attached_to_it",
         PURITY,
-        "The copy holds the right values, until one of the two is written to.",
+        "The copy holds the right values until one of the two is written to.",
     ),
     Bug(
         "views-detached-by-load",
-        "A model that is loaded gets the vector of the file, but its layers keep the old one.",
+        "A loaded model gets the vector of the file, but its layers keep the old one.",
         COMMON,
         plant(
             "vae",
@@ -1046,7 +1049,7 @@ BUGS = (
     ),
     Bug(
         "learned-variance-beside-the-vector",
-        "A copy reads the learned variance of the model that it is a copy of.",
+        "A copy of a model reads the learned variance of the original.",
         COMMON,
         plant(
             "vae",
@@ -1062,7 +1065,7 @@ BUGS = (
     ),
     Bug(
         "optimiser-of-a-copy",
-        "A resumed run gives its optimiser a copy of the parameters, and trains that.",
+        "A resumed run gives its optimiser a copy of the parameters, and trains the copy.",
         COMMON,
         plant(
             "runs.checkpoint",
@@ -1076,7 +1079,7 @@ BUGS = (
     # The optimiser ----------------------------------------------------------------------------
     Bug(
         "adam-without-bias-correction",
-        "Adam's moments are used as they are, without the hats.",
+        "Adam uses its moments without bias correction.",
         PUBLISHED,
         plant(
             "optim",
@@ -1092,7 +1095,7 @@ BUGS = (
     ),
     Bug(
         "adam-counts-from-two",
-        "The power of the bias correction is one too large.",
+        "The exponent of the bias correction is one too large.",
         COMMON,
         plant("optim", "n1 = (1 - self.beta1**t)", "n1 = (1 - self.beta1 ** (t + 1))"),
         "test_optim.py::test_adam_is_the_printed_algorithm",
@@ -1101,7 +1104,7 @@ BUGS = (
     ),
     Bug(
         "adam-epsilon-inside-the-root",
-        "epsilon is added inside the root.",
+        "Adam adds epsilon inside the root.",
         COMMON,
         plant(
             "optim",
@@ -1116,7 +1119,7 @@ BUGS = (
     ),
     Bug(
         "adam-step-for-each-example",
-        "Each example of a minibatch moves the moments and the parameters.",
+        "Each example of a minibatch updates moments and parameters.",
         PUBLISHED,
         plant(
             "training.loop",
@@ -1143,16 +1146,16 @@ BUGS = (
         ),
         "test_optim.py::test_steps_are_taken_in_place_in_the_dtype_of_the_parameters",
         MATHEMATICS | PURITY,
-        "The step is the printed one, and a second one with the same gradient is not.",
+        "The first step is right. A second step with the same gradient is not.",
     ),
     Bug(
         "denormals-in-v",
-        "The flush of denormal numbers forgets the second moment.",
+        "The flush of denormal numbers leaves out the second moment.",
         COMMON,
         plant("optim", "for total in M, V:", "for total in (M,):"),
         "test_optim.py::test_the_flush_reaches_every_block_and_both_moments",
         PURITY,
-        "No value is wrong; a step becomes slow.",
+        "No value is wrong, but steps become slow.",
     ),
     # The evaluation, the loop and the data ----------------------------------------------------
     Bug(
@@ -1204,8 +1207,8 @@ BUGS = (
     ),
     Bug(
         "binarised-once",
-        "Dynamic binarisation is drawn once, not anew for every minibatch.",
-        "a fixed draw is overfitted (yburda/iwae)",
+        "Dynamic binarisation draws the pixels once, not anew for every minibatch.",
+        "a model overfits a fixed draw (yburda/iwae)",
         plant(
             "training.loop",
             "data = binarize(data, recipe.binarize)",
@@ -1233,7 +1236,7 @@ BUGS = (
     ),
     Bug(
         "labels-not-shuffled",
-        "The images are shuffled, their labels are not.",
+        "The images are shuffled, but their labels are not.",
         COMMON,
         plant("data.arrays", "else (y[train], y[test])", "else tuple(np.split(y, [len(train)]))"),
         "test_arrays.py::test_split_is_a_fixed_permutation",
@@ -1255,11 +1258,11 @@ BUGS = (
     ),
     Bug(
         "images-overwritten-by-their-binarisation",
-        "Pixels are drawn in place, in the images of the caller.",
+        "Binarisation draws pixels in place, in the caller's images.",
         COMMON,
         plant("data.binarize", "return np.less(u, p, out=u)", "return np.less(u, p, out=p)"),
         "test_binarize.py::test_a_batch_leaves_float_images_as_they_are",
         MATHEMATICS | PURITY,
-        "The first draw is right. Drawn from its own result, every later one is the same.",
+        "The first draw is right. Every later draw starts from its result, and is the same.",
     ),
 )

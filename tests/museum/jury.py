@@ -1,11 +1,11 @@
-"""The three gradient proofs that every bug of the museum is put to.
+"""The three gradient checks that are run on every bug of the museum.
 
 Each test is one method of `gradcheck` on a small model, at a moderate point with a random
-log-variance head: each term of the objective alone, weighed anew for each example, and together
-with beta = 0.7, as one bound and as the other. It is not collected with the tests of the package,
-which prove more; the museum runs it, by its path, on the code with a bug in it.
+log-variance head. It checks each term of the objective alone, with random weights for the examples,
+and all terms together with beta = 0.7, under both bounds. These tests are not collected with those
+of the package, which check more. The museum runs them, by their path, on the code with a bug.
 
-`test_place` asks the same where a check is known to see less, or more, than at that point.
+`test_place` does the same at points where a check is known to see less, or more.
 """
 
 import numpy as np

@@ -33,7 +33,8 @@ MODULES = MATHEMATICS + TRAINING
 OWN = {"seeds": "loop", "training.state": "checkpoint"}  # whose tests are in the file of another
 OTHERS = (  # the test files that use the mathematics
     "vae", "network", "linear", "bounds", "layers", "posterior", "likelihood", "params", "blocks",
-    "optim", "gradcheck", "evaluate", "checkpoint", "loop", "files", "runs", "readme", "package",
+    "optim", "gradcheck", "evaluate", "checkpoint", "loop", "files", "runs", "readme", "docs",
+    "package",
 )  # fmt: skip
 OTHERS_OF_TRAINING = (
     "output_bias", "team", "evaluate", "loop", "run", "recipe", "arrays", "binarize", "dataset",

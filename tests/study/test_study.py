@@ -1,6 +1,6 @@
-"""What each page of the study says is so: its claims, its tables, its code, its links.
+"""What each page of the study says is true: its claims, its tables, its code, its links.
 
-The experiments run once each, in their quick size, on the drawn digits.
+The experiments run once each, in their quick size, on the synthetic digits.
 """
 
 import importlib.util
@@ -16,8 +16,9 @@ from numpy_vae.study.drawing import save_study
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = ROOT / "docs" / "study"
-SECTIONS = [
-    "The derivation", "The lines that do it", "The experiment", "What to try next",
+SECTIONS = [  # of every page, in this order; a page may have others between them
+    "The derivation", "The experiment", "The lines that do it", "With a pencil",
+    "What to try next", "References",
 ]  # fmt: skip
 SOURCE = " ".join(
     " ".join(path.read_text(encoding="utf-8").split())
@@ -42,8 +43,13 @@ def page(study):
 
 
 def between(text, marker):
-    """Return what stands on a page at the place of a marker."""
-    return text.split(f"<!-- {marker} -->")[1].split("<!-- end -->")[0]
+    """Return the block of a page that begins with a marker; empty if there is none."""
+    return (text + f"<!-- {marker} -->").split(f"<!-- {marker} -->")[1].split("<!-- end -->")[0]
+
+
+def section(study, heading):
+    """Return the text of a section of a page."""
+    return page(study).split(f"## {heading}\n")[1].split("\n## ")[0]
 
 
 def tables_of(text):
@@ -76,14 +82,23 @@ def test_the_claim_holds(study, number):
 
 
 @each
-def test_the_tables_of_the_page_are_found_again(study):
-    shown = tables_of(between(page(study), "quick"))
-    assert len(shown) == len(study.tables) >= 1
-    for table, (head, *rows) in zip(study.tables, shown, strict=True):
-        assert head == [column.name for column in table.columns]
-        for values, row in zip(table.rows(found(study.name)), rows, strict=True):
-            for column, value, cell in zip(table.columns, values, row, strict=True):
-                assert agrees(column, cell, value), (table.title, column.name, row, value)
+def test_the_experiment_gives_the_tables_of_the_page_again(study):
+    for marker, images in ("tables", False), ("quick", True):
+        tables = [table for table in study.tables if table.images == images]
+        shown = tables_of(between(page(study), marker))
+        assert len(shown) == len(tables)
+        for table, (head, *rows) in zip(tables, shown, strict=True):
+            assert head == [column.name for column in table.columns]
+            for values, row in zip(table.rows(found(study.name)), rows, strict=True):
+                for column, value, cell in zip(table.columns, values, row, strict=True):
+                    assert agrees(column, cell, value), (table.title, column.name, row, value)
+
+
+@each
+def test_the_tables_fit_a_terminal_of_100_columns(study):
+    for table in study.tables:
+        text = table.text(found(study.name), 100)
+        assert max(map(len, text.splitlines())) <= 100, text
 
 
 @pytest.mark.parametrize(
@@ -106,15 +121,33 @@ def test_the_page_has_its_parts(study):
     text = page(study)
     number = page_of(study).split("-")[0].lstrip("0")
     assert text.startswith(f"# {number}. {study.question}\n\n> ")
-    assert "*Asked at:*" in text and "**In short.**" in text
-    assert re.findall("^## (.*)$", text, re.MULTILINE) == SECTIONS
+    headings = re.findall("^## (.*)$", text, re.MULTILINE)
+    assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
+    assert "*Asked at:*" in section(study, "References")
     flat = " ".join(text.split())
+    assert f"**In short.** {study.conclusion}" in flat
     for number, claim in enumerate(study.claims, start=1):
         assert f" {number}. **{claim.text}**" in flat
     kind = "png" if study.draw else "svg"  # a diagram that no number changes
     assert f"](figures/{study.name}.{kind})" in text
     assert f"numpy-vae study {study.name}" in text
-    assert ("<!-- mnist -->" in text) == study.images
+    assert re.findall("<!-- (?!end)(.*) -->", text) == [
+        *(["tables"] if any(not table.images for table in study.tables) else []),
+        *(["mnist", "quick"] if study.images else []),
+    ]
+
+
+@each
+def test_the_page_has_questions_for_a_pencil_and_graded_edits(study):
+    pencil = section(study, "With a pencil")
+    answers = re.findall(
+        r"<details>\n<summary>.*?</summary>\n\n(.*?)\n\n</details>", pencil, re.DOTALL
+    )
+    assert len(answers) == len(re.findall(r"^\d+\. ", pencil, re.MULTILINE)) == 2
+    assert not any("$" in answer for answer in answers)  # GitHub does not render it there
+    edits = re.findall(r"^\d+\. (.*)$", section(study, "What to try next"), re.MULTILINE)
+    grade = r"\*\((1 line|\d+ lines|an evening)\)\* "
+    assert len(edits) >= 3 and all(re.match(grade, edit) for edit in edits)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +162,8 @@ def test_numbers_of_mnist_name_their_command_and_date(study):
 
 
 @each
-def test_the_lines_of_the_page_stand_in_the_package(study):
-    section = page(study).split("## The lines that do it\n")[1].split("\n## ")[0]
-    table = tables_of(section)[0]
+def test_the_lines_of_the_page_are_in_the_package(study):
+    table = tables_of(section(study, "The lines that do it"))[0]
     lines = [line for row in table[1:] for line in re.findall(r"`([^`]*)`", row[-1])]
     assert len(lines) >= 2
     for line in lines:
@@ -184,7 +216,8 @@ def test_the_index_lists_the_pages_in_order():
         for i, study in enumerate(STUDIES.values(), start=1)
     ]
     assert listed == expected
-    assert {path.name for path in PAGES.glob("*.md")} == {"README.md", *(p for *_, p in listed)}
+    others = {"README.md", "notation.md"}
+    assert {path.name for path in PAGES.glob("*.md")} == others | {p for *_, p in listed}
     assert {path.stem for path in (PAGES / "figures").iterdir()} == set(STUDIES)
 
 
@@ -212,26 +245,30 @@ def test_what_is_written_into_a_page_leaves_the_rest_of_it(benchmark_of_the_stud
         filled(page[: page.rindex("<!-- end")], "mnist", "new")
 
 
-def test_below_each_table_stands_how_far_its_numbers_may_be_off(benchmark_of_the_study):
+def test_below_each_table_is_its_tolerance(benchmark_of_the_study):
     columns = Column("seed", "d"), Column("ELBO", ".2f", within=1), Column("v", ".1e", factor=10)
     of = benchmark_of_the_study.tolerances
-    assert of(Table("", columns, list)) == '*Tolerance: "ELBO" ±1; "v" a factor of 10.*'
+    assert of(Table("", columns, list)) == '*Tolerance: "ELBO" ±1; "v" a factor of 10.*\n'
     alike = Table("", (*columns, Column("KL", ".1f", within=1)), list)
-    assert of(alike) == '*Tolerance: "ELBO" and "KL" ±1; "v" a factor of 10.*'
+    assert of(alike) == '*Tolerance: "ELBO" and "KL" ±1; "v" a factor of 10.*\n'
     assert of(Table("", (Column("a", ".1f", within=1, factor=1.1),), list)) == (
-        '*Tolerance: "a" ±1 or 10 %.*'
+        '*Tolerance: "a" ±1 or 10 %.*\n'
     )
     exact = Table("", (Column("seed", "d"), Column("name")), list)
-    assert of(exact) == "*Tolerance: none, they are the same everywhere.*"
-    study = STUDIES["tied"]._replace(tables=(Table("T", columns, lambda found: [(1, 2, found)]),))
+    assert of(exact) == ""
+    rows = [[["seed", "ELBO", "v"], ["1", "2.00", "3.0e+00"]]]
+    table = Table("T", columns, lambda found: [(1, 2, found)])
+    study = STUDIES["tied"]._replace(tables=(table, table._replace(images=False)))
     shown = benchmark_of_the_study.quick_tables(study, 3)
-    assert tables_of(shown) == [[["seed", "ELBO", "v"], ["1", "2.00", "3.0e+00"]]]
+    assert tables_of(shown) == rows and shown.endswith("\n\n</details>")
+    assert tables_of(benchmark_of_the_study.mnist_tables(study, 3, 1.0)) == rows
+    assert tables_of(benchmark_of_the_study.with_tolerances(study, 3, images=False)) == rows
 
 
 @pytest.fixture
 def benchmark_of_the_study():
     """Import the script that writes the pages, which is in no package."""
-    spec = importlib.util.spec_from_file_location("study", ROOT / "benchmarks/study.py")
+    spec = importlib.util.spec_from_file_location("study", ROOT / "docs/make/study.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -259,3 +296,18 @@ def test_a_table_is_shown_on_a_page_and_on_a_terminal(benchmark_of_the_study):
     assert markdown(odd, "a|b").splitlines()[2:] == ["| \\|l\\| |", "| --- |", "| a\\|b |"]
     assert tables_of(markdown(odd, "a|b")) == [[["|l|"], ["a|b"]]]
     assert table.text(-20.0) == "Nats\nwhat  value\na       1.2\nlong  -20.0"
+
+
+def test_a_wide_table_wraps_its_heads_and_texts_but_no_number():
+    columns = Column("what is trained"), Column("mean of the errors", ".1f")
+    table = Table("Nats per image", columns, lambda found: [("two heads on one h", found)])
+    assert table.text(-20.0, 30).splitlines() == [
+        "Nats per image",
+        "what is            mean of the",
+        "trained                 errors",
+        "two heads on             -20.0",
+        "one h",
+    ]
+    assert table.text(-123456789.0, 8).splitlines()[-4:] == [
+        "two      -123456789.0", "heads", "on one", "h",
+    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The study of one head or two: its model is right, and its claims can be false."""
+"""The study of one head or two: its model is right, and its claims can fail."""
 
 import copy
 
@@ -9,8 +9,10 @@ from claims import failing
 from numpy_vae import VAE, Params, gradcheck, load_digits
 from numpy_vae.optim import Adam
 from numpy_vae.study.concatenated import (
+    BATCH,
     CLAIMS,
     EARLY,
+    LR,
     Found,
     Same,
     Walk,
@@ -25,6 +27,7 @@ from numpy_vae.study.concatenated import (
     take_step,
     walk,
 )
+from numpy_vae.study.training import draw_batch
 from numpy_vae.training.evaluate import Elbo
 
 SABOTAGE = [
@@ -52,9 +55,9 @@ def found(
     clipped=(1e-5, 0.1, 0.4),
     readings=(-120.0, -400.0, -300.0),
 ):
-    """Return what the experiment could have found."""
+    """Return what the experiment could find."""
     walks = [a_walk(double), a_walk(single, flip, (-100.0, elbo)), a_walk(), a_walk(smooth)]
-    names = "mu first", "logvar first", "interleaved"
+    names = "μ first", "log σ² first", "interleaved"
     elbos = {name: Elbo(elbo, -elbo, 0.0) for name, elbo in zip(names, readings, strict=True)}
     same = [Same("float64", 0.0, 0.0, 0.0), Same("float32", *same)]
     return Found(same, walks, a_walk(clipped, 3), np.zeros((3, 4)), elbos, {}, (2, 2))
@@ -155,8 +158,8 @@ def test_the_readings_are_those_of_reshape(pair, inputs):
     one, h = pair[1], pair[1].forward(*inputs).h
     y = one.network.head.forward(h)  # (B, 2Z)
     expected = {
-        "mu first": y.reshape(5, 2, 3).swapaxes(0, 1),
-        "logvar first": y.reshape(5, 2, 3).swapaxes(0, 1)[::-1],
+        "μ first": y.reshape(5, 2, 3).swapaxes(0, 1),
+        "log σ² first": y.reshape(5, 2, 3).swapaxes(0, 1)[::-1],
         "interleaved": np.moveaxis(y.reshape(5, 3, 2), -1, 0),
     }
     found = readings(3)
@@ -166,7 +169,7 @@ def test_the_readings_are_those_of_reshape(pair, inputs):
         np.testing.assert_allclose(np.array([mu, logvar]), expected[name], rtol=1e-13)
 
 
-def test_the_distance_is_over_the_length_and_the_largest_of_all_arrays():
+def test_the_distance_is_relative_and_the_largest_of_all_arrays():
     one = {"a": np.array([3.0, 4.0]), "b": np.array([0.0])}
     assert distance(one, one) == 0
     assert distance(one, {"a": np.array([3.0, 4.5]), "b": np.array([0.0])}) == pytest.approx(0.1)
@@ -179,7 +182,7 @@ def test_clipping_looks_at_each_array_and_at_no_other():
     np.testing.assert_allclose(p.flat, [0.6, 0.8, 0.3, 0.4, 0.0])
 
 
-def test_clipping_shrinks_one_head_by_its_two_lengths_together(pair, inputs):
+def test_clipping_shrinks_one_head_by_its_two_norms_together(pair, inputs):
     two, one = (vae.backward(vae.forward(*inputs)) for vae in pair)
     mu, logvar = (np.linalg.norm(two[f"{name}.W"]) for name in ("mu", "logvar"))
     limit = float(max(mu, logvar))
@@ -205,6 +208,28 @@ def test_a_model_beside_itself_never_parts_and_a_flip_is_seen():
     same, other = walk(two, others, data, EARLY, 0)
     assert not same.apart.any() and same.flip == 0 and len(set(same.elbos)) == 1
     assert other.apart.all() and other.flip == 1 and not other.before.size
+
+
+@pytest.mark.parametrize(("off", "least", "most"), [(0.0, 0.01, 1.0), (1e-3, 0.0, 1e-6)])
+def test_a_flipped_unit_changes_its_step_by_percents_of_the_learning_rate(off, least, most):
+    data, rng = load_digits(600, rng=0), np.random.default_rng(0)
+    pair = [VAE(784, (50,), 4, dtype="float64", rng=0) for _ in range(2)]
+    adams = [Adam(vae.params, LR) for vae in pair]
+    for _ in range(20):
+        inputs = draw_batch(pair[0], data, BATCH, rng)
+        for vae, adam in zip(pair, adams, strict=True):
+            take_step(vae, adam, vae.forward(*inputs), None)
+    x, eps = draw_batch(pair[0], data, BATCH, rng)
+    W, b = (pair[0].params[f"encoder.0.{kind}"].copy() for kind in "Wb")
+    a = x @ W + b
+    nearest = np.take_along_axis(a, np.abs(a).argmin(axis=0)[np.newaxis], 0)[0]  # one each unit
+    steps = []
+    for vae, adam, sign in zip(pair, adams, (1, -1), strict=True):
+        vae.params["encoder.0.b"][:] = b + off - nearest + sign * 1e-8
+        take_step(vae, adam, vae.forward(x, eps), None)
+        steps.append(vae.params["encoder.0.W"] - W)
+    changed = np.abs(steps[0] - steps[1]).max(axis=0) / LR
+    assert least <= np.median(changed[changed > 0]) <= most
 
 
 @pytest.mark.mathematics

@@ -1,4 +1,4 @@
-"""The study of log sigma²: its models have right gradients, and its claims can be false."""
+"""The study of log sigma²: its models have right gradients, and its claims can fail."""
 
 import copy
 import math
@@ -12,8 +12,8 @@ from numpy_vae import VAE, Dataset, gradcheck, posterior
 from numpy_vae.gradcheck.model import draw, function_of, gradient_of
 from numpy_vae.study.logvar import (
     CLAIMS,
-    LAMBDAS,
     MEANINGS,
+    RATIOS,
     SIGMAS,
     Found,
     Mixture,
@@ -25,8 +25,8 @@ from numpy_vae.study.logvar import (
 )
 
 SABOTAGE = [
-    (1, "study/logvar", "sigma**2, np.log,", "sigma**2, lambda s: np.log(abs(s) + 0.1),"),
-    (2, "study/logvar", "np.full_like(s, 2)", "np.full_like(s, -2)"),
+    (1, "study/logvar", "sigma**2, np.log,", "sigma**2, lambda a: np.log(abs(a) + 0.1),"),
+    (2, "study/logvar", "np.full_like(a, 2)", "np.full_like(a, -2)"),
     (3, "study/logvar", "np.copy, np.ones_like", "np.copy, np.zeros_like"),
     (4, "study/logvar", "slope**2 + dlogvar", "slope**2 - dlogvar"),
     (5, "study/logvar", "else posterior.standard_deviation(a)", "else np.exp(a)"),
@@ -54,8 +54,8 @@ def found(*, sigma=(0.7, 0.5), excess=(0.0, 0.5), last=1.2, steepest=(), **elbos
     elbos = ELBOS | {names[key]: value for key, value in elbos.items()}
     trained = {name: np.stack([values, values], axis=1) for name, values in elbos.items()}
     mixtures = [
-        Mixture(each, 0.7, *sigma, excess[0], last if each == LAMBDAS[-1] else excess[1])
-        for each in LAMBDAS
+        Mixture(each, 0.7, *sigma, excess[0], last if each == RATIOS[-1] else excess[1])
+        for each in RATIOS
     ]
     curvatures = np.outer(list((STEEPEST | dict(steepest)).values()), np.ones(len(SIGMAS)))
     return Found(trained, curvatures, curvatures, mixtures)
@@ -100,7 +100,7 @@ def test_the_gradient_is_that_of_the_objective(meaning, method, rng):
     vae = VAE(*sizes, "tanh", dtype=np.float64, rng=rng, network_type=network)
     # A head that has to stay positive does: the weights are small beside the bias.
     vae.params["logvar.W"][:] = 0.03 * rng.standard_normal((5, 3))
-    vae.params["logvar.b"][:] = meaning.s(np.array([0.5, 1.0, 2.0]))
+    vae.params["logvar.b"][:] = meaning.a(np.array([0.5, 1.0, 2.0]))
     x, eps = draw(vae, (4, 3), rng)
     arrays = {**vae.params, "x": x, "eps": eps}
     f, gradient = function_of(vae, "objective", 1.0), gradient_of(vae, x, eps, "objective", 1.0)
@@ -109,12 +109,12 @@ def test_the_gradient_is_that_of_the_objective(meaning, method, rng):
 
 @pytest.mark.mathematics
 @each_meaning
-def test_g_is_log_sigma_squared_and_has_these_derivatives(meaning):
-    s = meaning.s(SIGMAS)
-    np.testing.assert_allclose(meaning.g(s), 2 * np.log(SIGMAS), atol=1e-12)
-    for function, derivative in (meaning.g, meaning.slope), (meaning.slope, meaning.curvature):
-        found = np.imag(function(s + 1e-30j)) / 1e-30
-        np.testing.assert_allclose(derivative(s), found, rtol=1e-10, atol=1e-12)
+def test_a_is_read_as_log_sigma_squared_with_these_derivatives(meaning):
+    a = meaning.a(SIGMAS)
+    np.testing.assert_allclose(meaning.logvar(a), 2 * np.log(SIGMAS), atol=1e-12)
+    for function, derivative in (meaning.logvar, meaning.slope), (meaning.slope, meaning.curvature):
+        found = np.imag(function(a + 1e-30j)) / 1e-30
+        np.testing.assert_allclose(derivative(a), found, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.mathematics
@@ -122,33 +122,33 @@ def test_g_is_log_sigma_squared_and_has_these_derivatives(meaning):
 def test_the_derivatives_of_the_kl_are_those_of_its_formula(meaning):
     slope, curvature = derivatives_of_the_kl(meaning, SIGMAS)
 
-    def kl(s):
-        logvar = meaning.g(s)[:, np.newaxis]
+    def kl(a):
+        logvar = meaning.logvar(a)[:, np.newaxis]
         return posterior.kl(0 * logvar, logvar, posterior.standard_deviation(logvar))
 
-    s = meaning.s(SIGMAS)
-    np.testing.assert_allclose(slope, np.imag(kl(s + 1e-30j)) / 1e-30, rtol=1e-9, atol=1e-12)
-    h = 1e-4 * np.minimum(1, np.abs(s)) + 1e-5 * (s == 0)
+    a = meaning.a(SIGMAS)
+    np.testing.assert_allclose(slope, np.imag(kl(a + 1e-30j)) / 1e-30, rtol=1e-9, atol=1e-12)
+    h = 1e-4 * np.minimum(1, np.abs(a)) + 1e-5 * (a == 0)
     diagonal = h * np.exp(0.25j * np.pi)
     np.testing.assert_allclose(
-        curvature, np.imag(kl(s + diagonal) + kl(s - diagonal)) / h**2, rtol=1e-4, atol=1e-5
+        curvature, np.imag(kl(a + diagonal) + kl(a - diagonal)) / h**2, rtol=1e-4, atol=1e-5
     )
 
 
 @pytest.mark.mathematics
 def test_the_derivatives_of_the_kl_are_those_of_the_page():
-    sigma, v = SIGMAS, SIGMAS**2
-    p = 1 - np.exp(-sigma)
+    sigma, variance = SIGMAS, SIGMAS**2
+    slope = 1 - np.exp(-sigma)  # of softplus
     page = {
-        "σ²": ((1 - 1 / v) / 2, 1 / (2 * v**2)),
-        "σ": (sigma - 1 / sigma, 1 + 1 / v),
-        "±σ": (sigma - 1 / sigma, 1 + 1 / v),
+        "σ²": ((1 - 1 / variance) / 2, 1 / (2 * variance**2)),
+        "σ": (sigma - 1 / sigma, 1 + 1 / variance),
+        "±σ": (-sigma - 1 / -sigma, 1 + 1 / variance),  # a - 1 / a at a = -sigma
         "softplus⁻¹(σ)": (
-            p * (sigma - 1 / sigma),
-            p**2 * (1 + 1 / v) + p * (1 - p) * (sigma - 1 / sigma),
+            slope * (sigma - 1 / sigma),
+            slope**2 * (1 + 1 / variance) + slope * (1 - slope) * (sigma - 1 / sigma),
         ),
-        "log σ": (v - 1, 2 * v),
-        "log σ²": ((v - 1) / 2, v / 2),
+        "log σ": (variance - 1, 2 * variance),
+        "log σ²": ((variance - 1) / 2, variance / 2),
     }
     for name, expected in page.items():
         derivatives = derivatives_of_the_kl(BY_NAME[name], sigma)
@@ -158,7 +158,7 @@ def test_the_derivatives_of_the_kl_are_those_of_the_page():
 @each_meaning
 def test_a_model_starts_at_sigma_one_and_its_copies_mean_the_same(meaning, rng):
     vae = VAE(7, (5,), 3, rng=rng, network_type=head_of(meaning))
-    vae.params["logvar.b"][:] = meaning.s(np.ones(3))
+    vae.params["logvar.b"][:] = meaning.a(np.ones(3))
     x = rng.random((4, 7)).astype(np.float32)
     for twin in vae, copy.copy(vae), vae.astype(np.float64), vae.over(vae.params.copy()):
         assert twin.network.meaning is meaning
@@ -170,7 +170,7 @@ def test_a_training_that_leaves_the_positive_numbers_has_no_elbo(rng):
     images = (rng.random((60, 16)) < 0.5).astype(np.float32)
     for name, fails in ("σ²", True), ("log σ²", False):
         vae = VAE(16, (8,), 2, rng=0, network_type=head_of(BY_NAME[name]))
-        vae.params["logvar.b"][:] = BY_NAME[name].s(np.ones(2))
+        vae.params["logvar.b"][:] = BY_NAME[name].a(np.ones(2))
         assert math.isnan(train(vae, Dataset("", images, images), 3, 20, 0.5, 0)) == fails
 
 
@@ -189,12 +189,12 @@ def test_the_loss_of_the_linear_model_is_its_integral(two_meanings):
 
 @pytest.mark.mathematics
 @pytest.mark.parametrize("x", [0.0, 1.0, -3.0])
-@pytest.mark.parametrize("lambda_", LAMBDAS)
-def test_the_optima_of_the_linear_model_are_those_of_the_page(lambda_, x):
-    optimum = mix(lambda_, x)
-    root = (math.sqrt(1 + 8 * lambda_) - 1) / (4 * lambda_)  # of 2 lambda r² + r - 1
-    excess = math.log(1 + lambda_) / 2 + (1 - root) / 4 + math.log(root) / 2
-    assert optimum.posterior == pytest.approx((1 + lambda_) ** -0.5)
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_the_optima_of_the_linear_model_are_those_of_the_page(ratio, x):
+    optimum = mix(ratio, x)
+    root = (math.sqrt(1 + 8 * ratio) - 1) / (4 * ratio)  # of 2 W² sigma² + sigma - 1
+    excess = math.log(1 + ratio) / 2 + (1 - root) / 4 + math.log(root) / 2
+    assert optimum.posterior == pytest.approx((1 + ratio) ** -0.5)
     assert optimum.one == pytest.approx(optimum.posterior, abs=1e-6)
     assert optimum.two == pytest.approx(root, abs=1e-6)
     assert optimum.excess_of_one == pytest.approx(0, abs=1e-9)

@@ -1,4 +1,4 @@
-"""benchmarks/literature.py: its rows are commands that work, and what is done stays done."""
+"""docs/make/results.py: its rows are commands that work, and what is done stays done."""
 
 import importlib.util
 import json
@@ -17,17 +17,17 @@ SMALL = "--hidden 6 --latent 2 --epochs 2 --batch-size 20"
 
 
 @pytest.fixture
-def literature(monkeypatch):
+def results(monkeypatch):
     """Import the script, which is in no package."""
-    spec = importlib.util.spec_from_file_location("literature", ROOT / "benchmarks/literature.py")
+    spec = importlib.util.spec_from_file_location("results", ROOT / "docs/make/results.py")
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "literature", module)
+    monkeypatch.setitem(sys.modules, "results", module)
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture
-def small(literature, tmp_path, monkeypatch):
+def small(results, tmp_path, monkeypatch):
     """Replace MNIST by 60 and 20 images, and the rows by small ones; draw no figures."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "mnist"
@@ -43,7 +43,7 @@ def small(literature, tmp_path, monkeypatch):
     monkeypatch.setenv("NUMPY_VAE_DATA", str(folder))
     monkeypatch.setattr("numpy_vae.runs.run.draw_figures", lambda *args: [])
     monkeypatch.chdir(tmp_path)
-    Row = literature.Row
+    Row = results.Row
     rows = {
         "grey-0": Row("grey", "grey", f"--binarize none {SMALL}", "1.0"),
         "dynamic-k5-100": Row("dynamic", "k = 5", f"{SMALL} --bound iwae --samples 5", "2.0"),
@@ -52,9 +52,9 @@ def small(literature, tmp_path, monkeypatch):
         "pilot-one": Row("pilot", "", f"{SMALL} --validation 15 --lr 0.01", "", False),
         "long": Row("dynamic", "k = 50", f"{SMALL} --samples 50", "4.0", False),
     }
-    monkeypatch.setattr(literature, "ROWS", rows)
-    monkeypatch.setattr(literature, "TRIED", f"{SMALL} --validation 15")
-    return literature
+    monkeypatch.setattr(results, "ROWS", rows)
+    monkeypatch.setattr(results, "TRIED", f"{SMALL} --validation 15")
+    return results
 
 
 def cells(text, name):
@@ -63,9 +63,9 @@ def cells(text, name):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_every_row_is_a_command_that_the_parser_takes(literature):
-    for row in literature.ROWS.values():
-        args = literature.settings_of(row)
+def test_every_row_is_a_command_that_the_parser_takes(results):
+    for row in results.ROWS.values():
+        args = results.settings_of(row)
         assert args.data == "mnist" and args.likelihood == "bernoulli"
         expected = {"grey": "none", "static": "static"}.get(row.table, "dynamic")
         assert args.binarize == expected and None not in (args.hidden, args.latent, args.lr)
@@ -75,26 +75,26 @@ def test_every_row_is_a_command_that_the_parser_takes(literature):
         "static-k1-100": "88.71", "static-k5-100": "87.63",
         "paper-k1": "86.76", "paper-k5": "85.54", "paper-k50": "84.78",
     }  # fmt: skip
-    rows = literature.ROWS
+    rows = results.ROWS
     assert {name: rows[name].theirs for name in published} == published
-    paper = literature.settings_of(rows["paper-k50"])
+    paper = results.settings_of(rows["paper-k50"])
     assert (paper.epochs, paper.batch_size, paper.lr, paper.schedule) == (3280, 20, 1e-3, "burda")
     assert (paper.hidden, paper.latent, paper.activation) == ((200, 200), 50, "tanh")
     assert (paper.bound, paper.samples) == ("iwae", 50)
-    twins = [literature.settings_of(literature.ROWS[f"dynamic-k{k}-100"]) for k in (1, 5)]
+    twins = [results.settings_of(results.ROWS[f"dynamic-k{k}-100"]) for k in (1, 5)]
     differ = {name for name in vars(twins[0]) if len({str(vars(t)[name]) for t in twins}) > 1}
     assert differ == {"bound", "samples"}  # same everything else
 
 
-def test_the_commands_of_the_page_are_those_of_the_rows(literature):
-    page = literature.PAGE.read_text(encoding="utf-8")
-    tables = page.split(literature.BEGIN)[1].split(literature.END)[0]
+def test_the_commands_of_the_page_are_those_of_the_rows(results):
+    page = results.PAGE.read_text(encoding="utf-8")
+    tables = page.split(results.BEGIN)[1].split(results.END)[0]
     for line in re.findall(r"^\| (\S+-\S+) \|.*$", tables, re.MULTILINE):
-        row = literature.ROWS[line]
-        of_pilot = row.arguments.removeprefix(literature.TRIED).strip()
+        row = results.ROWS[line]
+        of_pilot = row.arguments.removeprefix(results.TRIED).strip()
         assert f"`{of_pilot if row.table == 'pilot' else row.command}`" in tables
     assert set(re.findall(r"^\| (\S+-\S+) \|", tables, re.MULTILINE)) == {
-        name for name, row in literature.ROWS.items() if row.by_default or row.table == "pilot"
+        name for name, row in results.ROWS.items() if row.by_default or row.table == "pilot"
     }
 
 
@@ -122,8 +122,8 @@ def test_rows_are_run_once_and_written_into_the_page(small, tmp_path, capsys, mo
     assert cells(out, "grey-0")[2:4] == [f"{-metrics['test_elbo']:.2f}", "1.0"]
     gain = values["dynamic-k5-100"] - values["dynamic-k1-100"]
     assert (
-        "log p(x) of the run dynamic-k5-100 less that of the run dynamic-k1-100 is "
-        f"{gain.mean():.3f} nats, with a standard error of {gain.std(ddof=1) / np.sqrt(20):.3f} "
+        f"log p(x) of dynamic-k5-100 is {gain.mean():.3f} nats above that of dynamic-k1-100. "
+        f"The standard error is {gain.std(ddof=1) / np.sqrt(20):.3f}, "
     ) in out
 
     page = tmp_path / "page.md"
@@ -197,8 +197,8 @@ def test_a_training_that_was_stopped_goes_on(small, capsys, dies_after):
     assert "$ numpy-vae train --resume" in out and "resumed after epoch 1" in out
 
 
-def test_a_row_that_does_not_exist_is_refused(literature, capsys):
+def test_a_row_that_does_not_exist_is_refused(results, capsys):
     with pytest.raises(SystemExit) as stop:
-        literature.command(["dynamic-k7"])
+        results.command(["dynamic-k7"])
     assert stop.value.code == 2
     assert "row is 'dynamic-k7', must be one of grey-0" in capsys.readouterr().err

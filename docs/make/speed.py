@@ -1,9 +1,9 @@
-"""Write the tables and the figure of docs/speed.md from what the benchmarks have measured.
+"""Write the tables and the figure of docs/speed.md from the reports of the benchmarks.
 
-    python benchmarks/page.py
+    python docs/make/speed.py
 
-The figures are those of docs/speed/*.json, which the benchmarks write with --json: the commands
-stand on the page. A table is what lies between ``<!-- NAME -->`` and ``<!-- end -->``.
+The reports are docs/speed/*.json. The benchmarks write them with --json, by the commands that are
+on the page. A table goes between ``<!-- NAME -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from contestants import FLOORS, OURS, SCRIPTS, SPLIT, fastest, floor, peers
 from epoch import EXAMPLE
@@ -21,9 +24,11 @@ from harness import Results, paired
 from scaling import STEP
 from step import EARLY, EVALUATION, LATE, SIZE, UNFLUSHED
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parent.parent
 PAGE, FIGURE, FOLDER = DOCS / "speed.md", DOCS / "figures" / "speed.png", DOCS / "speed"
 SHOWN_LINES = 24
+PEERS = "a framework"
+COLORS = {OURS: "tab:red", SCRIPTS[0]: "tab:blue", PEERS: "tab:gray"}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -39,7 +44,7 @@ def table(rows: list[list[str]]) -> str:
 
 
 def of_machine() -> str:
-    """The machine that all figures come from."""
+    """Return the machine that everything was measured on."""
     report = read("step")
     facts = report["machine"]
     threads: dict[str, Any] = {}
@@ -52,13 +57,34 @@ def of_machine() -> str:
         if name in facts
     )
     return (
-        f"{facts['processor']}, {facts['cores']} cores of a shared machine; Python"
-        f" {facts['python']}, NumPy {facts['numpy']} ({facts['blas']}); {packages}."
+        f"{facts['processor']}, {facts['cores']} cores of a shared machine. Python"
+        f" {facts['python']}, NumPy {facts['numpy']} ({facts['blas']}), {packages}."
     )
 
 
+def noise(batches: Mapping[str, Results]) -> float:
+    """Return the largest relative difference between two contestants that run the same code.
+
+    This package chooses its threads by the size of the batch; its twin is given the same number.
+    """
+    found = [0.0]
+    for results in batches.values():
+        for twin in f"{OURS}, one thread", f"{OURS}, two threads":
+            if results[twin]["threads"]["team"] == results[OURS]["threads"]["team"]:
+                found.append(abs(paired(results, OURS, twin) - 1))
+    return max(found)
+
+
+def faster_peers(batches: Mapping[str, Results]) -> dict[str, list[str]]:
+    """Return the peers that are faster than this package, for each batch size."""
+    return {
+        size: [name for name in peers(results) if paired(results, OURS, name) > 1]
+        for size, results in batches.items()
+    }
+
+
 def of_step() -> str:
-    """Milliseconds of a step, that of the floor in bold type; ratios to the floor and to ours."""
+    """Milliseconds of a step, with the floor in bold; ratios to the floor and to ours."""
     batches = read("step")["batches"]
     floors = {size: floor(results) for size, results in batches.items()}
     rows = [["a step"] + [f"batch {size}: ms" for size in batches]]
@@ -71,22 +97,31 @@ def of_step() -> str:
         row += [f"{paired(results, name, floors[n]):.2f}" for n, results in batches.items()]
         row += [f"{paired(results, OURS, name):.2f}" for results in batches.values()]
         rows.append(row)
-    ways = "; ".join(f"at batch {size}: {name}" for size, name in floors.items())
     limits = ", ".join(
         f"{paired(results, fastest(results, SCRIPTS), OURS):.2f} at batch {size}"
         for size, results in batches.items()
     )
-    return (
-        f"{table(rows)}\n\nThe floor, in bold type, is the faster of two ways: {ways}. "
-        f"The faster of the two scripts takes of the time of `{OURS}`: {limits}."
-    )
+    faster = [
+        f"- at batch {size}: {' / '.join(names) or 'none'}"
+        for size, names in faster_peers(batches).items()
+    ]
+    return "\n".join([
+        table(rows),
+        "",
+        "The floor is in bold: the faster of the two ways to compute the bare matrix products.",
+        f"The faster of the two scripts takes this share of the time of `{OURS}`: {limits}.",
+        "",
+        f"These are faster than `{OURS}`:",
+        "",
+        *faster,
+    ])  # fmt: skip
 
 
 def of_steady() -> str:
-    """A step late in training beside an early one, and the evaluation beside its products."""
+    """A late step beside an early one, and the evaluation beside its products."""
     report = read("step")
     after, sampling = report["after"], report["evaluation"]
-    rows = [["", "ms", "beside", "ms", "ratio"]]
+    rows = [["", "ms", "compared with", "ms", "ratio"]]
 
     def add(what: str, results: Results, name: str, beside: str, other: str, digits: int) -> None:
         mine, its = (f"{results[n]['median']:.{digits}f}" for n in (name, other))
@@ -95,13 +130,11 @@ def of_steady() -> str:
     for name in LATE, UNFLUSHED:
         add(f"a step at batch {SIZE} {name}", after, name, EARLY, EARLY, 2)
     lowest = floor(sampling)
-    add(
-        "log p(x) of 100 images, a sample of each", sampling, EVALUATION, f"its {lowest}", lowest, 3
-    )
-    counts = "; ".join(
-        "{} {M} and {V}".format(name, **result["denormals"]) for name, result in after.items()
-    )
-    return f"{table(rows)}\n\nDenormal numbers among the entries of M and of V: {counts}."
+    add("log p(x) of 100 images, per sample", sampling, EVALUATION, f"its {lowest}", lowest, 3)
+    counts = [["denormal numbers", "in M", "in V"]]
+    for name, result in after.items():
+        counts.append([name, str(result["denormals"]["M"]), str(result["denormals"]["V"])])
+    return f"{table(rows)}\n\n{table(counts)}"
 
 
 def of_epoch() -> str:
@@ -114,7 +147,7 @@ def of_epoch() -> str:
 
 
 def of_scaling() -> str:
-    """What a step costs by batch, width, depth and samples, and an image by the data's size."""
+    """The cost of a step by batch, width, depth and samples, and of an image by the data's size."""
     report = read("scaling")
     tables = []
     for name in "batch", "width", "depth", "samples":
@@ -137,7 +170,7 @@ def of_scaling() -> str:
 
 
 def of_ops() -> str:
-    """The lines on which most of a step is spent."""
+    """The lines that take most of a step."""
     report = read("ops")
     rows = [["ms", "share", "line", "source"]]
     for line in report["lines"][:SHOWN_LINES]:
@@ -147,9 +180,9 @@ def of_ops() -> str:
     rest = sum(line["ms"] for line in report["lines"][SHOWN_LINES:])
     rows.append([f"{rest:.3f}", f"{rest / report['traced_ms']:.0%}", "", "all other lines"])
     return (
-        f"A step at batch {report['settings']['batch']} takes {report['step_ms']:.2f} ms, traced "
-        f"{report['traced_ms']:.2f}; its matrix products alone {report['products_ms']:.2f}.\n\n"
-        + table(rows)
+        f"A step at batch {report['settings']['batch']} takes {report['step_ms']:.2f} ms, and "
+        f"{report['traced_ms']:.2f} ms while it is traced. Its matrix products alone take "
+        f"{report['products_ms']:.2f} ms.\n\n" + table(rows)
     )
 
 
@@ -162,34 +195,13 @@ def of_startup() -> str:
     return table(rows)
 
 
-def noise(batches: Mapping[str, Results]) -> float:
-    """By how much two contestants that run the same code differ at most: a share of their time.
-
-    This package chooses its threads by the size of the batch; its twin is told to take as many.
-    """
-    found = [0.0]
-    for results in batches.values():
-        for twin in f"{OURS}, one thread", f"{OURS}, two threads":
-            if results[twin]["threads"]["team"] == results[OURS]["threads"]["team"]:
-                found.append(abs(paired(results, OURS, twin) - 1))
-    return max(found)
-
-
-def faster_peers(batches: Mapping[str, Results]) -> dict[str, list[str]]:
-    """Return, for each batch size, which peers were faster than this package."""
-    return {
-        size: [name for name in peers(results) if paired(results, OURS, name) > 1]
-        for size, results in batches.items()
-    }
-
-
-def of_reached() -> str:
-    """What was asked beside what was found."""
+def of_targets() -> str:
+    """The targets, and whether they are met."""
     step, epoch, startup = read("step"), read("epoch"), read("startup")
-    rows = [["asked, on two cores", "found", ""]]
+    rows = [["target, on two cores", "measured", ""]]
 
     def add(what: str, found: float, most: float, unit: str = "", slack: float = 0.0) -> None:
-        verdict = "reached" if found <= most else "**missed**"
+        verdict = "met" if found <= most else "**missed**"
         if slack and abs(found / most - 1) <= slack:
             verdict += f", within the noise of {slack:.0%}".replace("%", " %")
         rows.append([what, f"{found:.3f}{unit}", verdict])
@@ -219,7 +231,7 @@ def of_reached() -> str:
 
 
 TABLES = {
-    "machine": of_machine, "step": of_step, "reached": of_reached, "steady": of_steady,
+    "machine": of_machine, "step": of_step, "targets": of_targets, "steady": of_steady,
     "epoch": of_epoch, "scaling": of_scaling, "ops": of_ops, "startup": of_startup,
 }  # fmt: skip
 
@@ -242,6 +254,8 @@ def draw() -> None:
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     batches = read("step")["batches"]
     names = [name for name in next(iter(batches.values())) if name not in FLOORS]
@@ -252,7 +266,7 @@ def draw() -> None:
         lowest = floor(results)
         widths = [paired(results, name, lowest) for name in names]
         colors = [
-            "tab:red" if name.startswith(OURS) else "tab:blue" if name in SCRIPTS else "tab:gray"
+            COLORS[OURS if name.startswith(OURS) else SCRIPTS[0] if name in SCRIPTS else PEERS]
             for name in names
         ]
         bars = ax.barh(names, widths, color=colors, height=0.7)
@@ -263,6 +277,11 @@ def draw() -> None:
         ax.tick_params(axis="y", length=0)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].invert_yaxis()
+    keys = [Patch(color=color, label=name) for name, color in COLORS.items()]
+    line = Line2D([], [], color="black", linewidth=1, label="bare matrix products")
+    figure.legend(
+        handles=[*keys, line], loc="outside upper center", ncols=4, frameon=False, fontsize=9
+    )
     figure.supxlabel("a step as a multiple of its bare matrix products", fontsize=10)
     figure.savefig(FIGURE, dpi=120)
     plt.close(figure)

@@ -1,9 +1,9 @@
-"""Put every bug of the museum to the proofs, and write docs/museum.md.
+"""Plant every bug of the museum, run the tests on it, and write docs/museum.md.
 
-    python tests/museum/table.py
+    python docs/make/museum.py
 
-Nothing is written unless each bug is seen by just those who are said to see it in bugs.py. The text
-is made from that file and the sources alone, so that a test can hold it against the page.
+Nothing is written unless each bug is caught by exactly those kinds of tests that bugs.py names. The
+text is made from that file and the sources alone, so that a test can compare it with the page.
 """
 
 import ast
@@ -12,7 +12,11 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "museum"))
 
 import planting
 from bugs import BUGS, CLASSES, GRADIENT, KINDS, Bug
@@ -20,8 +24,8 @@ from bugs import BUGS, CLASSES, GRADIENT, KINDS, Bug
 PAGE = planting.ROOT / "docs" / "museum.md"
 JURY = "tests/museum/jury.py"
 
-# The test files with proofs of what a module is a part of.
-PROOFS = {
+# The test files that test a module, or what it is a part of.
+TESTS = {
     "params": ("params", "vae", "checkpoint"),
     "layers": ("layers", "vae", "linear", "evaluate"),
     "posterior": ("posterior", "bounds", "vae", "linear", "evaluate"),
@@ -40,7 +44,7 @@ PROOFS = {
 
 
 class Verdict(NamedTuple):
-    """What the proofs said of one bug."""
+    """What the tests said of one bug."""
 
     caught: bool  # by the test that is named
     seen_by: frozenset[str]
@@ -81,17 +85,17 @@ CHECKED = imported_by("vae", "gradcheck.check")
 
 
 def job(bug: Bug, kinds: Iterable[str] = KINDS) -> planting.Job:
-    """Return what is to be run for a bug: the jury, and the proofs of the modules it is in."""
+    """Return what to run for a bug: the jury, and the tests of the modules it is in."""
     sources = {module: planting.edited(module, *edits) for module, edits in bug.edits.items()}
-    files = {f"tests/test_{name}.py": 0 for module in bug.edits for name in PROOFS[module]}
+    files = {f"tests/test_{name}.py": 0 for module in bug.edits for name in TESTS[module]}
     jury = (JURY,) if CHECKED & bug.edits.keys() else ()
     places = tuple(f"{JURY}::test_place[{place}]" for place in bug.places)
     return planting.Job(sources, (*jury, *files), select=(*kinds, *places, f"tests/{bug.test}"))
 
 
 def clean_job() -> planting.Job:
-    """Return everything that is run for any bug, on the package as it is."""
-    files = {f"tests/test_{name}.py": 0 for names in PROOFS.values() for name in names}
+    """Return everything that is run for any bug, on the unchanged package."""
+    files = {f"tests/test_{name}.py": 0 for names in TESTS.values() for name in names}
     return planting.Job({}, (JURY, *files), select=(*KINDS, "place"))
 
 
@@ -111,32 +115,37 @@ def judge(bug: Bug, outcome: planting.Outcome) -> Verdict:
 # The page -------------------------------------------------------------------------------------
 
 INTRODUCTION = """
-{n} bugs of hand-written variational autoencoders. Each was planted alone into the real code, in
-memory, and put to five kinds of proof; a tick says that at least one test of the kind failed.
+These are {n} bugs of hand-written variational autoencoders. Each was planted alone into the real
+code, in memory, and the tests were run on it. A tick says that at least one test of that kind
+failed.
+
 *Central* differences, the *complex* step and the order of the *Taylor* remainder are three gradient
-checks of the whole model (`tests/museum/jury.py`). *Mathematics* are the tests that hold a value
-against its definition: SciPy, quadrature, Monte Carlo, a model whose likelihood is known, Adam as
-it is printed, the split of the data. *Purity* are those of dtype, aliasing, memory and threads. For
-each bug one test is named that must catch it; the tests of single layers are among these, and have
-no column. The page is written by `.venv/bin/python tests/museum/table.py` from the records in
-`tests/museum/bugs.py`, after it has asserted every tick and every blank; `.ci/run` does so again.
-The test suite plants each bug too, and asserts its ticks.
+checks of the whole model (`tests/museum/jury.py`). The *mathematics* tests compare a value with its
+definition: SciPy, quadrature, Monte Carlo, a model with a known likelihood, Adam as printed, the
+split of the data. The *purity* tests look at dtype, aliasing, memory and threads. For each bug one
+test is named that must catch it. That may be a test of a single layer, which has no column.
+
+`.venv/bin/python docs/make/museum.py` writes this page from the records in `tests/museum/bugs.py`,
+once it has asserted every tick and every blank. `.ci/run` does so again. The test suite plants each
+bug, too, and asserts its ticks.
 """
 
 SUMMARY = """
-All three gradient checks see {all_three} of the {n}, {some} is seen by the complex step alone among
-them, and none of them sees {none}: there backward is the derivative of forward, and forward is the
-wrong model, or the bug is outside of both.
-Mathematics sees {mathematics}, purity {purity}. A gradient check alone sees {only_gradient},
-mathematics alone {only_mathematics}, purity alone {only_purity}: neither of the three can be left
-out. (`numpy-vae gradcheck` checks one likelihood and one activation in a run, and saturated points
-besides, so it sees somewhat less, and somewhat more, than the columns of the gradient checks.)
+All three gradient checks catch {all_three} of the {n} bugs, and the complex step alone catches
+{some} more. None of them catches the other {none}. There backward is the derivative of forward, and
+forward is the wrong model, or the bug is outside of both.
+
+The mathematics tests catch {mathematics} bugs and the purity tests {purity}. A gradient check alone
+catches {only_gradient}, mathematics alone {only_mathematics}, purity alone {only_purity}: none of
+the three can be left out. (`numpy-vae gradcheck` checks one likelihood and one activation per run,
+but also saturated points. So it catches a slightly different set.)
 """
 
 PLACES = """
-The same bug can be seen at one place and not at another. The place of the first table has three
-images, weights of deviation 0.4, a random log-variance head, and beta = 0.7; each term alone has
-random weights for the examples; and the importance-weighted bound has five samples of each.
+Whether a gradient check catches a bug may depend on the point where it is taken. The first table
+uses three images, weights of standard deviation 0.4, a random log-variance head, and beta = 0.7.
+Each term is also checked alone, with random weights for the examples. The importance-weighted bound
+has five samples of each image.
 """
 
 
@@ -159,13 +168,12 @@ def _introduction() -> str:
         only_mathematics=sum(kinds == {"mathematics"} for kinds in seen),
         only_purity=sum(kinds == {"purity"} for kinds in seen),
     )
-    text = _filled(INTRODUCTION.format(n=len(BUGS)))
-    return f"# The bug museum\n\n{text}\n{_filled(summary)}"
+    return f"# The bug museum\n\n{_filled(INTRODUCTION.format(n=len(BUGS)))}\n{_filled(summary)}"
 
 
 def _table() -> str:
     lines = [
-        "| bug | where it was seen | central | complex | Taylor | mathematics | purity |",
+        "| bug | source | central | complex | Taylor | mathematics | purity |",
         "|---|---|:-:|:-:|:-:|:-:|:-:|",
     ]
     for bug in BUGS:
@@ -178,9 +186,9 @@ def _classes() -> str:
     lines = [
         "## Seventeen classes of published bugs",
         "",
-        "Does a gradient check catch them? What was expected, and what is found here.",
+        "Should a gradient check catch them, and does it?",
         "",
-        "| # | class | expected | found |",
+        "| # | class | expected | result |",
         "|--:|---|---|---|",
     ]
     for row, (title, expected) in CLASSES.items():
@@ -189,7 +197,7 @@ def _classes() -> str:
 
 
 def found(row: int) -> str:
-    """Return what the gradient checks say of a class of bugs."""
+    """Return whether the gradient checks catch a class of bugs."""
     bugs = [bug for bug in BUGS if bug.row == row]
     seen = [bug.seen_by & GRADIENT for bug in bugs]
     if all(kinds == GRADIENT for kinds in seen):
@@ -209,7 +217,7 @@ def _places() -> str:
         "## Where a gradient check is taken",
         "",
         _filled(PLACES),
-        "| bug | place | seen there | seen in the first table |",
+        "| bug | place | caught there | caught in the first table |",
         "|---|---|:-:|:-:|",
     ]
     for bug in BUGS:
@@ -223,7 +231,7 @@ def _places() -> str:
 def _entry(bug: Bug) -> str:
     kinds = [kind for kind in KINDS if kind in bug.seen_by]
     if bug.seen_by >= GRADIENT:
-        kinds = ["the three gradient checks", *kinds[3:]]
+        kinds = ["all three gradient checks", *kinds[3:]]
     lines = [
         f'### <a id="{bug.name}"></a>{bug.title.rstrip(".")}',
         "",
@@ -231,7 +239,7 @@ def _entry(bug: Bug) -> str:
         *(line for module, edits in bug.edits.items() for line in _diff(module, edits)),
         "```",
         "",
-        f"Seen by {', '.join(kinds[:-1])}{' and ' if kinds[1:] else ''}{kinds[-1]}; caught by",
+        f"Caught by {', '.join(kinds[:-1])}{' and ' if kinds[1:] else ''}{kinds[-1]}, and by",
         f"`tests/{bug.test}`.",
     ]
     return "\n".join(lines) + "\n" + _filled(bug.why)
@@ -243,7 +251,8 @@ def _link(bug: Bug) -> str:
 
 
 def _filled(text: str) -> str:
-    return textwrap.fill(text, 100, break_on_hyphens=False, break_long_words=False).strip() + "\n"
+    wrap = partial(textwrap.fill, width=100, break_on_hyphens=False, break_long_words=False)
+    return "\n\n".join(wrap(paragraph) for paragraph in text.strip().split("\n\n")) + "\n"
 
 
 def _diff(module: str, edits: tuple[tuple[str, str], ...]) -> Iterator[str]:

@@ -1,14 +1,14 @@
 """Run the experiments of the study, and write their tables and figures into its pages.
 
-    python benchmarks/study.py                  all: docs/study/*.md and docs/study/figures/*.png
-    python benchmarks/study.py tied kl          these
-    python benchmarks/study.py --quick          on the drawn digits alone
+    python docs/make/study.py                  all: docs/study/*.md and docs/study/figures/*.png
+    python docs/make/study.py tied kl          these
+    python docs/make/study.py --quick          on synthetic digits alone
 
-Each page has two places for tables: of the quick size, which the tests run again and compare, and
-of MNIST, with the command, the date and the machine. The figure is that of MNIST, where the
-experiment looks at images; the diagram of page 11 is a file of its own, which nothing writes. A
-page of which a claim does not hold is left as it is, and the exit status is 1. MNIST is looked for
-where ``numpy-vae train`` looks for it.
+A page has up to three places for tables: `tables` for those that no image enters; `mnist`, with
+the command, the date and the machine; and `quick`, folded, which the tests run again and compare.
+The figure is that of MNIST where the experiment reads images; the diagram of page 11 is drawn by
+hand. If a claim does not hold, the page stays as it is and the exit status is 1. MNIST is found as
+``numpy-vae train`` finds it.
 """
 
 from __future__ import annotations
@@ -32,18 +32,21 @@ from numpy_vae.files import atomic_write
 from numpy_vae.study import Column, Setting, Study, Table, page_of
 from numpy_vae.study.drawing import save_study
 
-PAGES = Path(__file__).resolve().parent.parent / "docs" / "study"
+PAGES = Path(__file__).resolve().parent.parent / "study"
 END = "<!-- end -->"
 
 
 def quick_tables(study: Study, found: Any) -> str:
-    """Return what stands on the page for the quick size."""
-    told = f"On the drawn digits: `numpy-vae study {study.name}`, seed 0. The tests make these "
-    if not study.images:
-        told = f"`numpy-vae study {study.name}`, seed 0. The tests make these "
-    told += "numbers again; what they may be off on another machine stands below each table."
-    tables = [f"{markdown(table, found)}\n{tolerances(table)}\n" for table in study.tables]
-    return "\n".join([told, "", *tables]).rstrip()
+    """Return the folded block of the quick size, each table with its tolerance."""
+    command = f"<code>numpy-vae study {study.name}</code>, seed 0"
+    head = f"<details>\n<summary>The quick run on synthetic digits: {command}</summary>\n\n"
+    return head + with_tolerances(study, found, images=True) + "\n\n</details>"
+
+
+def with_tolerances(study: Study, found: Any, *, images: bool) -> str:
+    """Return the tables that images enter, or those that none enters."""
+    tables = [table for table in study.tables if table.images == images]
+    return "\n".join(f"{markdown(table, found)}\n{tolerances(table)}" for table in tables).rstrip()
 
 
 def markdown(table: Table, found: Any) -> str:
@@ -56,17 +59,17 @@ def markdown(table: Table, found: Any) -> str:
 
 
 def tolerances(table: Table) -> str:
-    """Return how far the numbers of a table may be off on another machine, as a line."""
+    """Return how much the numbers may differ on another machine, as a line; empty if not at all."""
     named: dict[str, list[str]] = {}
     for column in table.columns:
         if words := tolerance(column):
             named.setdefault(words, []).append(f'"{column.name}"')
     allowed = [f"{together(names)} {words}" for words, names in named.items()]
-    return f"*Tolerance: {'; '.join(allowed) or 'none, they are the same everywhere'}.*"
+    return f"*Tolerance: {'; '.join(allowed)}.*\n" if allowed else ""
 
 
 def tolerance(column: Column) -> str:
-    """Return how far a number may be off, in words; empty if not at all."""
+    """Return how much a number may differ, in words; empty if not at all."""
     if not column.form or (column.within == 0 and column.factor == 1):
         return ""
     parts = [f"±{column.within:g}"] if column.within else []
@@ -83,15 +86,15 @@ def together(names: Sequence[str]) -> str:
 
 
 def mnist_tables(study: Study, found: Any, seconds: float) -> str:
-    """Return what stands on the page for MNIST."""
+    """Return the block of MNIST, with its command, date and machine."""
     command = f"`numpy-vae study {study.name} --data mnist`, seed 0"
     told = f"{command}; {datetime.date.today()}, {seconds:.0f} s on {machine()}."
-    head = f"On MNIST, like the figure: {told}"
-    return "\n".join([head, "", *[markdown(table, found) for table in study.tables]]).rstrip()
+    tables = [markdown(table, found) for table in study.tables if table.images]
+    return "\n".join([f"On MNIST: {told}", "", *tables]).rstrip()
 
 
 def machine() -> str:
-    """Return what the numbers were made on."""
+    """Return the machine that computed the numbers."""
     names = re.findall(r"^model name\s*: (.*)$", read(Path("/proc/cpuinfo")), re.MULTILINE)
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "all")
     return (
@@ -106,16 +109,16 @@ def read(path: Path) -> str:
 
 
 def filled(text: str, marker: str, content: str) -> str:
-    """Return the text of a page with `content` at the place of this marker.
+    """Return the text of a page with `content` after this marker.
 
     Raises
     ------
     ValueError
-        If the marker does not stand in the text once, with its end after it.
+        If the marker does not occur exactly once, with its end after it.
     """
     begin = f"<!-- {marker} -->"
     if text.count(begin) != 1:
-        raise ValueError(f"{begin} stands {text.count(begin)} times in the page, must stand once")
+        raise ValueError(f"{begin} occurs {text.count(begin)} times in the page, must occur once")
     before, _, rest = text.partition(begin)
     held, end, after = rest.partition(END)
     if not end or "<!--" in held:
@@ -137,10 +140,16 @@ def perform(study: Study, setting: Setting) -> tuple[Any, float, bool]:
 def write_page(study: Study, quick: Setting, mnist: Setting | None) -> bool:
     """Write the tables and the figure of one page; return whether all its claims hold."""
     found, _, holds = perform(study, quick)
-    written = {"quick": quick_tables(study, found)}
+    written = {}
+    if any(not table.images for table in study.tables):
+        written["tables"] = with_tolerances(study, found, images=False)
+    if study.images:
+        written["quick"] = quick_tables(study, found)
     if study.images and mnist is not None:
         found, seconds, also = perform(study, mnist)
         written["mnist"] = mnist_tables(study, found, seconds)
+        if with_tolerances(study, found, images=False) != written.get("tables", ""):
+            raise ValueError(f"{study.name}: a table that no image enters differs on MNIST")
         holds &= also
     if holds:
         path = PAGES / page_of(study)

@@ -1,16 +1,16 @@
-"""The numbers of the literature on MNIST, row by row, each with the command that makes it.
+"""Train the models of the literature on MNIST, and write the tables of docs/results.md.
 
-    python benchmarks/literature.py --list            the rows, and how long each will take here
-    python benchmarks/literature.py                   all rows but the ones that take many hours
-    python benchmarks/literature.py dynamic-k1 ...    these rows
-    python benchmarks/literature.py --write           the tables of docs/results.md, of what is done
+    python docs/make/results.py --list            the rows, and how long each takes here
+    python docs/make/results.py                   all rows but those that take many hours
+    python docs/make/results.py dynamic-k1 ...    these rows
+    python docs/make/results.py --write           the tables of docs/results.md, for what is done
 
-A row is a run of ``numpy-vae train`` in a directory of its own (under --out), and an evaluation of
-all test images with 5000 importance samples, as ``numpy-vae evaluate`` makes it. The pilots, among
-which the recipe was chosen, are evaluated on images set aside from the training set, with 100.
-What is done is not done again, and a training that was stopped, by Ctrl-C or otherwise, goes on
-after its last whole epoch: start the command again. MNIST is looked for where ``numpy-vae train``
-looks for it.
+A row is a run of ``numpy-vae train`` in a directory of its own (under --out), evaluated on all test
+images with 5000 importance samples, as ``numpy-vae evaluate`` does. The pilots, from which the
+recipe was chosen, are evaluated on images set aside from the training set, with 100 samples.
+
+Start the command again after it was stopped: finished rows are kept, and an unfinished training
+continues after its last whole epoch. MNIST is read from where ``numpy-vae train`` reads it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from numpy_vae.files import atomic_write
 from numpy_vae.training.evaluate import standard_error
 from numpy_vae.training.loop import train_step
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "results.md"
-BEGIN, END = "<!-- written by benchmarks/literature.py -->", "<!-- up to here -->"
+PAGE = Path(__file__).resolve().parent.parent / "results.md"
+BEGIN, END = "<!-- written by docs/make/results.py -->", "<!-- up to here -->"
 SEED = 0  # of the evaluation: the pixels of dynamic binarisation, and the noise
 
 BURDA = "--hidden 200,200 --latent 50 --activation tanh"
@@ -300,19 +300,19 @@ def grey_table(done: dict[str, Result]) -> str:
     found = {name: r for name, r in done.items() if ROWS[name].table == GREY}
     if not found:
         return ""
+    losses = {name: round(-r.metrics["test_elbo"], 2) for name, r in found.items()}  # as shown
     lines = [
-        "### Grey pixels, 784-400-20, 10 epochs: a cross-entropy, not a likelihood",
+        "### Grey pixels, 784-400-20, 10 epochs (a cross-entropy, not a likelihood)",
         "",
         "| row | command | -ELBO, one sample | published | training |",
         "|---|---|---|---|---|",
     ]
     for name, r in found.items():
         lines.append(
-            f"| {name} | `{ROWS[name].command}` | {-r.metrics['test_elbo']:.2f} "
+            f"| {name} | `{ROWS[name].command}` | {losses[name]:.2f} "
             f"| {ROWS[name].theirs} | {duration(r.seconds)} |"
         )
-    mean = np.mean([-r.metrics["test_elbo"] for r in found.values()])
-    lines += ["", f"Mean of {len(found)}: {mean:.2f}."]
+    lines += ["", f"Mean of the {len(found)}: {np.mean(list(losses.values())):.2f}."]
     return "\n".join(lines)
 
 
@@ -323,7 +323,7 @@ def nll_table(table: str, done: dict[str, Result]) -> str:
         return ""
     title = {
         DYNAMIC: "Dynamic binarisation, 784-200-200-50 tanh",
-        STATIC: "Static binarisation, 784-200-200-50 tanh (a draw of our own, not Larochelle's)",
+        STATIC: "Static binarisation, 784-200-200-50 tanh (our own draw, not Larochelle's)",
     }[table]
     lines = [
         f"### {title}",
@@ -347,9 +347,9 @@ def nll_table(table: str, done: dict[str, Result]) -> str:
             assert error is not None
             lines += [
                 "",
-                f"Image by image, log p(x) of the run {one} less that of the run {two} is "
-                f"{gain.mean():.3f} nats, with a standard error of {error:.3f} "
-                f"({gain.mean() / error:.0f} standard errors).",
+                f"Image by image, log p(x) of {one} is {gain.mean():.3f} nats above that of {two}. "
+                f"The standard error is {error:.3f}, so that is {gain.mean() / error:.0f} standard "
+                "errors.",
             ]
     return "\n".join(lines)
 
@@ -362,10 +362,11 @@ def pilot_table(done: dict[str, Result]) -> str:
     lines = [
         "### How the recipe was chosen",
         "",
-        f"NLL of 5000 images set aside from the training set, with {PILOT_SAMPLES} samples each; "
-        f"every command begins with `numpy-vae train --data mnist {TRIED}`.",
+        "The NLL is that of 5000 images set aside from the training set, with "
+        f"{PILOT_SAMPLES} samples each. Every command begins with "
+        f"`numpy-vae train --data mnist {TRIED}`.",
         "",
-        "| row | and goes on with | NLL | -ELBO | active units | training |",
+        "| row | the rest of the command | NLL | -ELBO | active units | training |",
         "|---|---|---|---|---|---|",
     ]
     for name, r in found.items():
@@ -389,7 +390,7 @@ def command(argv: Sequence[str] | None = None) -> int:
     try:
         return _command(argv)
     except (ValueError, OSError) as error:
-        print(f"literature.py: error: {error}", file=sys.stderr)
+        print(f"results.py: error: {error}", file=sys.stderr)
         return 2
 
 
