@@ -18,10 +18,8 @@ of two gradients.
     nll    = Σ_d softplus(l) - x l   (B,)        dnll    = 1 / B
     kl     = Σ_j (mu² + sigma² - 1 - logvar) / 2 dkl     = 1 / B
 
-and dW = (input)ᵀ d(output), db = Σ_n d(output) for each of the five affine maps. `EXAMPLE` fits on
-a sheet of paper. `forward_by_hand` and `backward_by_hand` compute it in indices, with loops over
-Python floats; `forward_of_the_package` and `backward_of_the_package` with the package's functions,
-in the order of `Network.forward` and `Network.backward`.
+and dW = (input)ᵀ d(output), db = Σ_n d(output) for each of the five affine maps. `EXAMPLE`, which
+fits on a sheet of paper, is computed by hand, in loops over Python floats, and by the package.
 """
 
 from __future__ import annotations
