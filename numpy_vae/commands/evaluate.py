@@ -96,15 +96,11 @@ def run(args: argparse.Namespace) -> int:
     finally:
         progress.clear()
     result = found.summary() | {
-        "units": "nats per image",
-        "data": name,
-        "on": args.on,
-        "binarize": settings["binarize"],
-        "likelihood": vae.likelihood.name,
-        "seed": args.seed,
+        "units": "nats per image", "data": name, "on": args.on, "binarize": settings["binarize"],
+        "likelihood": vae.likelihood.name, "seed": args.seed,
         "cross_entropy": vae.likelihood.name == "bernoulli" and not is_binary(images, settings),
         "seconds": round(time.perf_counter() - start, 3),
-    }
+    }  # fmt: skip
     say_result(json.dumps(result) if args.json else evaluation_text(result))
     return 0
 

@@ -15,14 +15,10 @@ from ..files import atomic_write
 from .report import Study
 
 STYLE: dict[Any, Any] = {
-    "axes.prop_cycle": rcsetup.cycler(color=COLOURS),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": "medium",
-    "font.size": 9,
-    "legend.frameon": False,
-    "legend.fontsize": "small",
-}
+    "axes.prop_cycle": rcsetup.cycler(color=COLOURS), "axes.spines.top": False,
+    "axes.spines.right": False, "axes.titlesize": "medium", "font.size": 9,
+    "legend.frameon": False, "legend.fontsize": "small",
+}  # fmt: skip
 
 
 def save_study(path: Path, study: Study, found: Any, write: Write = atomic_write) -> None:

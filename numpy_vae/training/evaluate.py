@@ -80,11 +80,7 @@ def elbo_of(reconstruction: float, kl: float) -> Elbo:
 
 
 def evaluate_elbo(
-    vae: VAE,
-    images: Images,
-    *,
-    draw: bool = False,
-    rng: np.random.Generator | int | None = None,
+    vae: VAE, images: Images, *, draw: bool = False, rng: np.random.Generator | int | None = None
 ) -> Elbo:
     """Return the mean ELBO over `images`, (N, D), uint8 or float, with one draw of the noise.
 
@@ -166,14 +162,9 @@ def standard_error(values: Array) -> float | None:
 
 
 def evaluate_likelihood(
-    vae: VAE,
-    images: Images,
-    *,
-    samples: int = 5000,
-    draw: bool = False,
-    rng: np.random.Generator | int | None = None,
-    on_images: Callable[[int], None] | None = None,
-) -> Evaluation:
+    vae: VAE, images: Images, *, samples: int = 5000, draw: bool = False,
+    rng: np.random.Generator | int | None = None, on_images: Callable[[int], None] | None = None,
+) -> Evaluation:  # fmt: skip
     """Return the ELBO and the importance-weighted log p(x) of each image, with S = `samples`.
 
     `images`, `draw`, `rng` and errors are as in `evaluate_elbo`. Pixels are drawn once and do not
