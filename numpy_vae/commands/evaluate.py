@@ -123,16 +123,14 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
     kls = sorted(result["kl_per_dimension"], reverse=True)
     active = "unknown" if result["active_units"] is None else f"{result['active_units']:5d}"
     grey = "grey pixels: log p(x) is computed from a cross-entropy, and is not a log-likelihood"
-    return "\n".join(
-        [
-            *([grey] if result["cross_entropy"] else []),
-            f"log p(x)        {mean('log_likelihood')}  nats per image (a lower bound on average)",
-            f"ELBO            {mean('elbo')}",
-            f"reconstruction  {result['reconstruction']:9.3f}",
-            f"KL              {result['kl']:9.3f}",
-            f"active units    {active} of {len(kls)} "
-            f"(variance of the posterior mean above {ACTIVE:g})",
-            *wrap("KL of each dimension: " + " ".join(f"{kl:.2f}" for kl in kls), 80),
-            f"{result['seconds']:.1f} s",
-        ]
-    )
+    lines = [
+        *([grey] if result["cross_entropy"] else []),
+        f"log p(x)        {mean('log_likelihood')}  nats per image (a lower bound on average)",
+        f"ELBO            {mean('elbo')}",
+        f"reconstruction  {result['reconstruction']:9.3f}",
+        f"KL              {result['kl']:9.3f}",
+        f"active units    {active} of {len(kls)} (variance of the posterior mean above {ACTIVE:g})",
+        *wrap("KL of each dimension: " + " ".join(f"{kl:.2f}" for kl in kls), 80),
+        f"{result['seconds']:.1f} s",
+    ]
+    return "\n".join(lines)

@@ -118,11 +118,8 @@ def _points(
     rows = rows[np.linspace(0, len(rows) - 1, n).astype(int)]
     steps = np.abs(mu[rows]).max(axis=0) / 32767  # (Z,)
     steps[steps == 0] = 1
-    points = {
-        "n": n,
-        "steps": steps.tolist(),
-        "codes": _base64(np.rint(mu[rows] / steps).astype("<i2")),  # (n, Z), mu = steps codes
-    }
+    codes = np.rint(mu[rows] / steps).astype("<i2")  # (n, Z), mu = steps codes
+    points = {"n": n, "steps": steps.tolist(), "codes": _base64(codes)}
     if labels is not None:
         kinds, rank = np.unique(np.asarray(labels)[rows], return_inverse=True)
         points |= {"kinds": [_text(k) for k in kinds], "rank": _base64(rank.astype("<i2"))}

@@ -138,15 +138,13 @@ class Evaluation:
         return {
             "log_likelihood": float(self.log_likelihoods.mean()),
             "log_likelihood_se": standard_error(self.log_likelihoods),
-            "elbo": float(elbos.mean()),
-            "elbo_se": standard_error(elbos),
+            "elbo": float(elbos.mean()), "elbo_se": standard_error(elbos),
             "reconstruction": float(self.reconstructions.mean()),
             "kl": float(self.kls.sum(axis=1).mean()),
             "kl_per_dimension": self.kls.mean(axis=0).tolist(),
             "active_units": int(active_dimensions(self.mus).sum()) if len(elbos) > 1 else None,
-            "images": len(self.log_likelihoods),
-            "samples": self.samples,
-        }
+            "images": len(elbos), "samples": self.samples,
+        }  # fmt: skip
 
 
 def active_dimensions(mus: Array) -> Array:
