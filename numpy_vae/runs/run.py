@@ -7,9 +7,8 @@
     run.train(report=Progress())
     run.finish()                                                     # metrics.json, figures
 
-The checkpoint is written before the first step and after every epoch, whole or not at all. On the
-same machine, with the same number of threads and BLAS threads, a run that was killed and resumed
-ends with the same bits as an uninterrupted one, except for its times.
+The checkpoint is written before the first step and after every epoch, whole or not at all. A run
+that was killed and resumed ends like an uninterrupted one: ``numpy-vae train --help`` says how far.
 """
 
 from __future__ import annotations
@@ -83,8 +82,8 @@ class Run:
         `folder` is new or empty; None makes a new one under runs/. With `overwrite` it may hold a
         run, which is replaced, with what commands wrote beside it. `data` have no validation set:
         the recipe says how many images to set aside. `vae` is trained in place; after an exception
-        use `run.vae`, the last whole epoch. `seed` is of everything random in training. The initial
-        weights are those of `vae`: the command has ``rng=spawn_streams(seed).initialisation``.
+        use `run.vae`, the last whole epoch. `seed` seeds everything random in training, but not the
+        weights of `vae`: the command draws those with ``rng=spawn_streams(seed).initialisation``.
 
         ValueError or OSError if the data do not fit the model or the recipe, or the folder cannot
         be used.
@@ -125,7 +124,7 @@ class Run:
     ) -> Self:  # fmt: skip
         """Return the run in a folder, as of its last checkpoint.
 
-        `data` are needed if they were arrays in memory, or their file has moved. `epochs`,
+        Pass the `data` if they were arrays in memory, or their file has moved. `epochs`,
         `patience` and `threads` override the run's settings. ValueError or OSError if the folder
         holds no run, the images differ, or a setting conflicts with the run.
         """
