@@ -1,10 +1,10 @@
-"""What a checkpoint costs, as a share of an epoch of MNIST.
+"""Cost of a checkpoint, as a share of an epoch of MNIST.
 
     python benchmarks/checkpoint.py              784-400-20, 8 epochs: half a minute
 
-After each epoch, checkpoint and history are written five times as ``numpy-vae train`` writes them,
-and the medians are compared. This is done once with the parameters and the state of Adam alone
-(three vectors), and once with an average and a best epoch, too (five vectors).
+After each epoch, the checkpoint and the history are written five times, as ``numpy-vae train``
+writes them, and the medians are compared: with three vectors (the parameters and Adam's moments),
+and with five (an average and a best epoch, too).
 """
 
 import argparse
@@ -24,11 +24,11 @@ from numpy_vae.training.recipe import Recipe
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a checkpoint costs.")
+    parser = argparse.ArgumentParser(description="Cost of a checkpoint.")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--hidden", type=int, default=400)
     parser.add_argument("--data-dir")
-    parser.add_argument("--folder", help="where the checkpoints go (default: a temporary folder)")
+    parser.add_argument("--folder", help="parent of the temporary folder (default: the system's)")
     args = parser.parse_args()
     data = split_validation(load_mnist(args.data_dir), 5000)
     print(f"{os.cpu_count()} cores, OPENBLAS_NUM_THREADS={os.getenv('OPENBLAS_NUM_THREADS', '')}")

@@ -1,12 +1,12 @@
-"""One training step of the same VAE, written for each framework as its users would write it.
+"""One training step of the same VAE in each framework, written as its users would write it.
 
     784-400-20-400-784, relu, Bernoulli likelihood, float32; the ELBO with one draw of eps;
     Adam, lr 1e-3, β₁ 0.9, β₂ 0.999, ε 1e-8
 
-All start from the same parameters and see the same minibatches and the same noise, in the same
-order. They receive these as arrays of their own before the clock starts. `run(n)` takes n steps and
-returns the seconds. Each step computes the loss, and the last loss is waited for. `loss(i)` returns
-the loss of minibatch i under the current parameters, in nats per image.
+All start from the same parameters and see the same minibatches and noise in the same order,
+converted to the framework's arrays before the clock starts. `run(n)` takes n steps, each with its
+loss, waits for the last one and returns the seconds. `loss(i)` returns the current loss of
+minibatch i, in nats per image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from numpy_vae.training.team import Team, cores, suitable_threads
 
 D, H, Z = 784, 400, 20
 LR = 1e-3
-POOL = 50  # minibatches, taken in turn
+POOL = 50  # minibatches, used in a cycle
 LAYERS = ("encoder.0", "mu", "logvar", "decoder.0", "output")
 MAPS = ((D, H), (H, Z), (H, Z), (Z, H), (H, D))  # of LAYERS
 OURS = "numpy_vae"
@@ -41,20 +41,19 @@ Array = np.ndarray[Any, Any]
 
 
 def initial(seed: int = 0) -> dict[str, Array]:
-    """The parameters that all start from."""
+    """Return the initial parameters of all contestants."""
     return dict(VAE(D, (H,), Z, rng=seed).params)
 
 
 def floor(results: Results) -> str:
-    """Return which of the two ways to multiply the matrices was the faster."""
+    """Return the faster of the two ways to multiply the matrices."""
     return fastest(results, FLOORS)
 
 
 def fastest(results: Results, names: Sequence[str]) -> str:
-    """Return which of the names is the fastest, each compared with the first of the results.
+    """Return the fastest of the names, or the first of them if none took part.
 
-    By the median of the ratios within a round (`paired`), as everything that is compared. The first
-    of the names, if none of them has taken part.
+    Each is compared with the first of the results, like everything by `paired`.
     """
     first = next(iter(results), "")
     taking_part = [name for name in names if name in results]
@@ -62,12 +61,12 @@ def fastest(results: Results, names: Sequence[str]) -> str:
 
 
 def peers(results: Results) -> list[str]:
-    """Return the names of the contestants that need a package: the frameworks."""
+    """Return the names of the frameworks: the contestants that need a package."""
     return [name for name in results if CONTESTANTS[name][0] is not None]
 
 
 def minibatches(size: int) -> tuple[list[Any], list[Any]]:
-    """POOL minibatches of binarised synthetic digits, and the noise for each."""
+    """Return POOL minibatches of binarised synthetic digits, and the noise for each."""
     rng = np.random.default_rng(0)
     images = load_digits(rng=0).train
     xs, epss = [], []
@@ -79,14 +78,14 @@ def minibatches(size: int) -> tuple[list[Any], list[Any]]:
 
 
 class Contestant:
-    """What all have in common; one that is derived defines `setup`, `step` and `loss`.
+    """The base class: contestants define `setup`, `step` and `loss`.
 
     Parameters
     ----------
     size : int
-        Images of a minibatch.
+        Images in a minibatch.
     threads : int
-        Of the team that is at work, and that only this package, the script and the floor know.
+        Size of the team, which only this package, the script and the floor use.
     """
 
     def __init__(self, size: int, threads: int = 1) -> None:
@@ -113,19 +112,19 @@ class Contestant:
         return sum(map(self.loss, range(POOL))) / POOL
 
     def wait(self, result: Any) -> None:
-        """Wait until `result` is there."""
+        """Wait until `result` is computed."""
 
     def threads(self) -> dict[str, Any]:
-        """Return in how many threads it computes, by package, as far as that can be known.
+        """Return the number of threads by package, as far as it is known.
 
-        With a team of one the BLAS has its own, with a larger one it has one for each member.
+        With a team of one, the BLAS uses its own threads; otherwise one per member.
         """
         return {"team": self.team.size}
 
     def run(self, n: int, settle: int = 0) -> float:
-        """Take n steps and return the seconds; before them, so many that are not timed.
+        """Take n steps and return the seconds, after `settle` untimed steps in the same threads.
 
-        The threads are the same for all of them, and have then found their cores and caches.
+        By then the threads have settled on cores and filled the caches.
         """
         with self.team:
             self.take(settle)
@@ -145,7 +144,7 @@ class Contestant:
 
 
 class NumpyVAE(Contestant):
-    """The package's `train_step`, as `fit` and the command line run it, in as many threads."""
+    """The package's `train_step`, with the threads that `fit` and the command line use."""
 
     def __init__(self, size: int, threads: int | None = None) -> None:
         super().__init__(size, suitable_threads(size) if threads is None else threads)
@@ -163,7 +162,7 @@ class NumpyVAE(Contestant):
         return float(self.vae.objective(self.vae.forward(self.xs[i], self.epss[i])))
 
     def denormals(self) -> dict[str, int]:
-        """Return how many entries of Adam's sums M and V are denormal numbers."""
+        """Return how many entries of Adam's M and V are denormal."""
         return {"M": denormals(self.adam.M.flat), "V": denormals(self.adam.V.flat)}
 
 
@@ -182,7 +181,7 @@ class PlainScript(Contestant):
 
 
 class Unflushed(NumpyVAE):
-    """The same without the flush of Adam's sums: it is switched off in the whole process."""
+    """The same without flushing Adam's denormals: switched off in the whole process."""
 
     def setup(self) -> None:
         super().setup()
@@ -190,26 +189,26 @@ class Unflushed(NumpyVAE):
 
 
 def denormals(values: Array) -> int:
-    """Return how many of the values are denormal numbers: below the smallest normal one, not 0."""
+    """Return how many values are denormal: not 0, but smaller than any normal number."""
     return int(np.count_nonzero((np.abs(values) < np.finfo(values.dtype).tiny) & (values != 0)))
 
 
 class Products:
-    """Matrix products into arrays that are there, and nothing else: the floor.
+    """Matrix products into preallocated arrays, and nothing else: the floor.
 
-    Each member of the team has half of the rows of every result, where there are two of them: of y
-    and dx those of its share of the batch, of dW those of its share of the inputs, summed over the
-    whole batch. They never wait for each other but at the end, as no step could do.
+    The members of the team share the rows of every result: of y and dx they are rows of the batch,
+    of dW rows of the inputs, summed over the whole batch. Members wait for each other only at the
+    end, which no real step could do.
 
     Parameters
     ----------
     maps : sequence of (rows, n, m)
-        Affine maps from n to m, each of which has its three products.
+        Affine maps from n to m, each with its three products.
     team : Team
-        Must be at work when the products are called for.
+        Must be at work when the products are called.
     backward : bool
-        Without it only y = x W; with it also dW = xᵀ dy and, but for the first map, whose input is
-        the image, dx = dy Wᵀ.
+        Without it only y = x W. With it also dW = xᵀ dy and dx = dy Wᵀ, but no dx for the first
+        map, whose input is the image.
     """
 
     def __init__(
@@ -254,7 +253,7 @@ class MatrixProducts(Contestant):
 
 
 def copy_parameters(first: Mapping[str, Array], layers: Sequence[Any]) -> None:
-    """Give the parameters `first` to layers of PyTorch, in the order of LAYERS."""
+    """Copy the parameters `first` into PyTorch layers, in the order of LAYERS."""
     import torch
 
     with torch.no_grad():
@@ -264,7 +263,7 @@ def copy_parameters(first: Mapping[str, Array], layers: Sequence[Any]) -> None:
 
 
 class Torch(Contestant):
-    """PyTorch eager: modules, autograd, torch.optim.Adam with its default settings."""
+    """PyTorch eager: modules, autograd, torch.optim.Adam with default settings."""
 
     fused: bool | None = None
     compiled = False
@@ -373,7 +372,7 @@ class Jax(Contestant):
         self.state[0]["output.W"].block_until_ready()
 
     def threads(self) -> dict[str, Any]:
-        """XLA keeps a pool of threads for a device, by default one for each core, and is silent."""
+        """Return the devices and cores: XLA uses a thread per core, but does not report it."""
         import jax
 
         devices = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
@@ -386,7 +385,7 @@ class Jax(Contestant):
 class HipsAutograd(Contestant):
     """HIPS/autograd: value_and_grad of NumPy code, and Adam written out.
 
-    In float32 throughout: the derivative of its `maximum` is float64, so relu is a product.
+    Relu is written as a product to stay in float32: the derivative of its `maximum` is float64.
     """
 
     def setup(self) -> None:
@@ -439,7 +438,7 @@ class Evaluation:
         self.images = load_digits(rng=0).test[:IMAGES_AT_ONCE]
 
     def run(self, samples: int, settle: int = 0) -> float:
-        """Take so many samples for each image and return the seconds, after some not timed."""
+        """Take so many samples per image and return the seconds, after `settle` untimed ones."""
         if settle:
             self.evaluate(settle)
         start = time.perf_counter()
@@ -451,7 +450,7 @@ class Evaluation:
 
 
 class EvaluationProducts:
-    """The matrix products of the same: the encoder's once, the decoder's of some samples a time."""
+    """Its matrix products: the encoder's once, the decoder's for a few samples at a time."""
 
     def __init__(self, threads: int = 1) -> None:
         self.team = Team(threads)
@@ -462,9 +461,9 @@ class EvaluationProducts:
         )
 
     def run(self, samples: int, settle: int = 0) -> float:
-        """Compute those of so many samples and return the seconds, after some not timed.
+        """Compute the products for so many samples and return the seconds.
 
-        Both must be multiples of SAMPLES_AT_ONCE.
+        Both numbers must be multiples of SAMPLES_AT_ONCE; `settle` samples are not timed.
         """
         with self.team:
             if settle:
@@ -479,8 +478,8 @@ class EvaluationProducts:
             self.decoder()
 
 
-# Package that is needed, and what makes the contestant for a size of minibatch. "Two threads" have
-# half of the rows each and one thread of the BLAS; with one, the BLAS has as many as it is given.
+# The package needed, and the factory, called with the minibatch size. In "two threads" each has
+# half of the rows and a BLAS of one thread; elsewhere the BLAS has its own threads.
 CONTESTANTS: dict[str, tuple[str | None, Callable[[int], Contestant]]] = {
     OURS: (None, NumpyVAE),
     f"{OURS}, one thread": (None, partial(NumpyVAE, threads=1)),

@@ -1,24 +1,23 @@
-"""Seconds of an epoch of MNIST, data handling included: this package beside PyTorch's example.
+"""Seconds per epoch of MNIST, data handling included: this package and PyTorch's example.
 
     python benchmarks/epoch.py [--epochs 5] [--data-dir FOLDER] [--json FILE]
 
-This package runs `numpy_vae.train_epochs`, once on grey pixels, as the example does, and once on
-pixels drawn anew for every minibatch, as the command line does. The time is `Record.seconds`, which
-counts training and not evaluation.
+This package: `numpy_vae.train_epochs`, on grey pixels like the example, and on pixels drawn anew
+for every minibatch like the command line. The time is `Record.seconds`: training only.
 
-PyTorch's example [1] is its model and its `train` function, written as in its ``main.py``, on the
-processor. A `DataLoader` over `torchvision.datasets.MNIST` with `transforms.ToTensor` reads the
-images one at a time. Without an accelerator the example does that in the same process; with one,
-in a process of its own (num_workers=1). Both are timed. Printing and moving data to a device are
-left out. It starts from our initial weights; the order of the images and the noise are its own.
+PyTorch's example [1]: the model and the `train` loop of its ``main.py``, on the CPU. It reads the
+images through `torchvision.datasets.MNIST`, `transforms.ToTensor` and a `DataLoader`, one image at
+a time: in the same process, as the example does without an accelerator, or in a worker process
+(num_workers=1), as it does with one (there with pinned memory, which is of no use to a CPU). The
+printing and the moves to a device are left out. It starts from our initial weights, but shuffles
+the images and draws the noise itself.
 
-Each contestant has a process of its own, and they take turns, an epoch each
-(benchmarks/harness.py). The fastest epoch is printed beside the median. If the two are far apart,
-something else was using the machine, and neither is worth quoting. The loss is the mean of
-reconstruction + KL over the last epoch, in nats per image, while the weights changed. On grey
-pixels all losses must agree to 1 % from the fifth epoch on. Before that, order and noise alone may
-move them further apart. Without PyTorch and torchvision (``pip install -e '.[bench]'``) this
-package runs alone.
+Each contestant has its own process, and they take turns of one epoch (benchmarks/harness.py). The
+fastest epoch is printed beside the median: if they lie far apart, something else was running, and
+neither is worth quoting. The loss is reconstruction + KL in nats per image, averaged over the last
+epoch while the weights change. On grey pixels all losses must agree to 1 % from the fifth epoch on;
+earlier, the order and the noise alone may move them further. Without PyTorch and torchvision
+(``pip install -e '.[bench]'``) this package runs alone.
 
 References
 ----------
@@ -64,7 +63,7 @@ WORKERS = {EXAMPLE: 0, "the same, num_workers=1": 1}
 
 
 class NumpyVAE:
-    """Our training, as `fit` and the command line run it."""
+    """Our training, as in `fit` and the command line."""
 
     def __init__(self, data_dir: str | None, binarize: str, epochs: int, seed: int) -> None:
         self.records = train_epochs(
@@ -121,8 +120,8 @@ class Example:
 
         torch.manual_seed(seed)
         if num_workers:
-            # As in a script: with children, and started in the way of the platform. Left as it is,
-            # this process may have none, and would start each by a new import of PyTorch.
+            # Allow child processes, started in the platform's default way, as in a script. By
+            # default this daemon may have none, and "spawn" would import PyTorch in each.
             multiprocessing.current_process().daemon = False
             multiprocessing.set_start_method(None, force=True)
         self.versions = {**installed("torch", "torchvision"), "threads": torch.get_num_threads()}
@@ -135,7 +134,7 @@ class Example:
         self.optimizer = optim.Adam(self.model.parameters(), lr=LR)
 
     def facts(self) -> dict[str, Any]:
-        """Return the versions of the packages, and the threads that PyTorch computes in."""
+        """Return the versions of the packages, and PyTorch's number of threads."""
         return self.versions
 
     def epoch(self) -> tuple[float, float]:
@@ -170,12 +169,12 @@ def write_raw(data: Dataset, root: Path) -> None:
 
 
 def start_example(root: Path, seed: int, stack: ExitStack) -> dict[str, Worker]:
-    """Start the processes of the example; say on standard error why, where that cannot be."""
+    """Start the processes of the example; if that fails, say why on standard error."""
     absent = [name for name in ("torch", "torchvision") if name not in installed(name)]
     if absent:
         print(
-            f"PyTorch's example is left out: {' and '.join(absent)} not installed, must be: "
-            "pip install -e '.[bench]'",
+            f"PyTorch's example is left out: {' and '.join(absent)} not installed "
+            "(pip install -e '.[bench]')",
             file=sys.stderr,
         )
         return {}
@@ -184,16 +183,16 @@ def start_example(root: Path, seed: int, stack: ExitStack) -> dict[str, Worker]:
         return stack.enter_context(started(recipes))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        print(f"PyTorch's example is left out, it cannot be started: {reason}", file=sys.stderr)
+        print(f"PyTorch's example is left out: it cannot be started: {reason}", file=sys.stderr)
         return {}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=5, help="of each contestant")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of each contestant")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data-dir", metavar="FOLDER", help="where the MNIST files are")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--data-dir", metavar="FOLDER", help="folder of the MNIST files")
+    parser.add_argument("--json", metavar="FILE", help="write all results to this file")
     args = parser.parse_args()
     if args.epochs < 1:
         parser.error(f"--epochs is {args.epochs}, must be 1 or more")

@@ -1,9 +1,9 @@
-"""How often the gradient check is wrong: false alarms, and errors that it does not notice.
+"""Error rates of the gradient check: false alarms and missed errors.
 
-First, correct gradients are checked: every method at every point for each term, as ``numpy-vae
-gradcheck`` does, for models of random size, depth, activation, likelihood, beta and seed. Then, for
-a tenth of the models, one entry of each block in turn is made wrong by a share of the block's
-largest entry, at the initial point. The exit status is 1 if there was a false alarm.
+False alarms: every method checks right gradients, at every point and for each term, as in
+``numpy-vae gradcheck``, of models with random sizes, depth, activation, likelihood, beta and seed.
+Missed errors, for a tenth of the models: one entry of each block is off by a share of the block's
+largest entry, at the initial point. Exit status 1 if there was a false alarm.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def random_model(seed: int) -> tuple[VAE, float]:
 
 
 def false_alarms(models: range, max_entries: int) -> int:
-    """Check right gradients and print what was found; return the number of false alarms."""
+    """Check right gradients, print the results and return the number of false alarms."""
     start = time.perf_counter()
     alarms = checks = 0
     worst: dict[tuple[str, str], float] = {}
@@ -100,7 +100,7 @@ def errors_seen(models: range) -> None:
 
 
 def main() -> int:
-    """Check the models and print what was found."""
+    """Check the models and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--models", type=int, default=200, metavar="N", help="default: 200")
     parser.add_argument("--first-seed", type=int, default=0, metavar="S", help="default: 0")

@@ -1,14 +1,13 @@
-"""What the benchmarks share: contestants in processes of their own, turns, facts of the machine.
+"""Shared by the benchmarks: contestants in their own processes, turns, facts of the machine.
 
-The threads of one BLAS get in the way of another's: some spin for a while after a product before
-they sleep. So each contestant lives in a process of its own, and they take turns, a few calls each.
-Other work on the machine comes in bursts that are often longer than a turn, and so it hits all
-contestants of a round alike. What counts is the ratio of two contestants within a round, and its
-median over the rounds (`paired`). Each round has a new random order, so that no contestant always
-follows the same one.
+The threads of one BLAS disturb another's: some spin for a while after a product before they sleep.
+So each contestant has its own process, and they take turns of a few calls. Other load on the
+machine comes in bursts, often longer than a turn, which slow all contestants of a round alike. So
+contestants are compared by the ratio of their times within a round, and its median over the rounds
+(`paired`). Each round has a random order, so that no contestant always follows the same one.
 
-The results of the contestants are a dict by name. Each holds the times of its rounds, under the
-name of their unit, and their ``"median"``.
+The results are a dict by contestant; each holds the times of its rounds, under the name of their
+unit, and their ``"median"``.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ Results = dict[str, dict[str, Any]]
 
 
 class Worker:
-    """An object in a process of its own: `call` runs one of its methods there.
+    """An object in its own process: `call` runs one of its methods there.
 
     Parameters
     ----------
     factory : callable
         Makes the object, in the other process; a function or class at the top of a module.
     *args
-        What it is called with. Must be picklable, as must what methods take and return.
+        Its arguments. They must be picklable, as must the arguments and results of methods.
     """
 
     def __init__(self, factory: Callable[..., Any], *args: Any) -> None:
@@ -91,7 +90,7 @@ def _serve(pipe: Connection, factory: Callable[..., Any], args: tuple[Any, ...])
 
 @contextmanager
 def started(recipes: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Worker]]:
-    """Start a worker for each recipe, a factory and its arguments; in the end, end all of them."""
+    """Start a worker for each recipe (a factory and its arguments), and finally close them all."""
     workers: dict[str, Worker] = {}
     try:
         for name, recipe in recipes.items():
@@ -105,7 +104,7 @@ def started(recipes: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Worker
 def take_turns(
     contestants: Mapping[str, T], turn: Callable[[T], R], rounds: int, pause: float = 0.0
 ) -> dict[str, list[R]]:
-    """Return, by name, what `turn` returns of each contestant in each round.
+    """Return, by name, the results of `turn` for each contestant, one per round.
 
     Parameters
     ----------
@@ -113,9 +112,9 @@ def take_turns(
     turn : callable
         Called with a contestant.
     rounds : int
-        Turns of each.
+        Turns of each contestant.
     pause : float
-        Seconds before each turn, in which the threads of the one before go to sleep.
+        Seconds before each turn, in which the threads of the previous one go to sleep.
     """
     found: dict[str, list[R]] = {name: [] for name in contestants}
     order = random.Random(0)
@@ -127,16 +126,16 @@ def take_turns(
 
 
 def with_medians(times: Mapping[str, list[float]], unit: str = "milliseconds") -> Results:
-    """Return the results that have these times."""
+    """Return results made of these times and their medians."""
     return {name: {unit: found, "median": median(found)} for name, found in times.items()}
 
 
 def paired(
     results: Mapping[str, Mapping[str, Any]], name: str, other: str, unit: str = "milliseconds"
 ) -> float:
-    """Return the median over the rounds of the time of one contestant as a multiple of another's.
+    """Return the median over rounds of one contestant's time divided by the other's.
 
-    NaN where one of them has taken no part.
+    NaN if one of them did not take part.
     """
     if not {name, other} <= results.keys():
         return math.nan
@@ -145,14 +144,14 @@ def paired(
 
 
 def agree(losses: Sequence[float], tolerance: float) -> bool:
-    """Whether all are finite and differ by no more than `tolerance` times the largest."""
+    """Return whether all are finite and differ by at most `tolerance` times the largest."""
     return all(map(math.isfinite, losses)) and (
         not losses or max(losses) - min(losses) <= tolerance * max(losses)
     )
 
 
 def installed(*names: str) -> dict[str, str]:
-    """Return the versions of those of the packages that are installed."""
+    """Return the versions of the packages, of those that are installed."""
     found = {}
     for name in names:
         with suppress(PackageNotFoundError):
@@ -161,7 +160,7 @@ def installed(*names: str) -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what a figure depends on: processor, cores, Python, packages, BLAS and its threads."""
+    """Return what the times depend on: CPU, cores, Python, packages, BLAS and its threads."""
     facts: dict[str, Any] = {
         "processor": _processor(),
         "cores": cores(),
@@ -193,7 +192,7 @@ def _processor() -> str:
 
 
 def heading(facts: Mapping[str, Any]) -> str:
-    """Return the facts of `machine` in a line."""
+    """Return the facts of `machine` as one line."""
     return (
         f"{facts['processor']}, {facts['cores']} cores; Python {facts['python']}, "
         f"NumPy {facts['numpy']}; {facts['blas']}"
@@ -201,7 +200,7 @@ def heading(facts: Mapping[str, Any]) -> str:
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments that figures depend on: all but the paths."""
+    """Return the arguments that the times depend on: all but the paths."""
     return {n: value for n, value in vars(args).items() if n not in ("json", "data_dir")}
 
 

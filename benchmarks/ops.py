@@ -1,15 +1,14 @@
-"""Where the time of a training step goes, by line of the package's source.
+"""Time of a training step, line by line of the package's source.
 
     python benchmarks/ops.py [--batch 128] [--warmup 1000] [--steps 500] [--threads 1] [--json FILE]
 
-Python's trace hook tells when each line of numpy_vae begins. The time until the next line begins,
-calls into NumPy included, belongs to that line. Tracing takes time, too, and about half of it is
-counted to the lines. So the step is also timed without tracing, in turns with the traced one. Times
-of lines are means over all turns; those of the step and of its products are medians. With
---threads N the lines are those of the calling thread.
+Python's trace hook reports when each line of numpy_vae begins. The time until the next is that of
+the line, calls into NumPy included. Tracing has a cost of its own, about half of which is charged
+to the lines, so the step is also timed without it, in alternating turns. Lines are means over all
+turns; the step and its products are medians. With --threads N the lines are of the calling thread.
 
-The matrix products of the same step are timed alone for comparison (benchmarks/contestants.py). A
-line with a product takes longer than that, because other lines have used the caches in between.
+The matrix products of the step are also timed alone (benchmarks/contestants.py). Lines with a
+product take longer than that, because other lines have used the caches in between.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from harness import heading, machine, settings_of, write_json
 import numpy_vae
 
 FOLDER = str(Path(numpy_vae.__file__).parent)
-ROUNDS, SETTLE = 20, 5  # turns of each, and steps that are not timed before one
-PRODUCTS = ("@ self.W", "np.matmul(")  # what a line with a matrix product contains
+ROUNDS, SETTLE = 20, 5  # turns of each, and untimed steps before a turn
+PRODUCTS = ("@ self.W", "np.matmul(")  # found in lines with a matrix product
 
 Lines = dict[tuple[str, int], float]
 
@@ -41,7 +40,7 @@ class Tracer:
 
     def __init__(self) -> None:
         self.seconds: Lines = {}
-        self._open: list[tuple[tuple[str, int], float]] = []  # of each frame: its line, since when
+        self._open: list[tuple[tuple[str, int], float]] = []  # per frame: its line, and since when
 
     def __call__(self, frame: FrameType, event: str, arg: object) -> Callable[..., Any] | None:
         if not frame.f_code.co_filename.startswith(FOLDER):
@@ -52,7 +51,7 @@ class Tracer:
             self.seconds[line] = self.seconds.get(line, 0.0) + now - since
         if event == "return":
             self._open.pop()
-            if self._open:  # the caller goes on with its line
+            if self._open:  # the caller continues its line
                 self._open[-1] = self._open[-1][0], time.perf_counter()
             return self
         if event == "call":
@@ -62,9 +61,9 @@ class Tracer:
 
 
 def profile(ours: NumpyVAE, floor: MatrixProducts, steps: int) -> tuple[float, float, Lines]:
-    """Return the milliseconds of a step, of its products, and of a step at each line, traced.
+    """Return the milliseconds of a step, of its products, and of each line of a traced step.
 
-    The three take turns; the first two are medians over these, the lines means.
+    The three take turns; the first two are medians, the lines are means.
     """
     turn, tracer = max(1, steps // ROUNDS), Tracer()
     times: dict[str, list[float]] = {"step": [], "products": []}
@@ -90,7 +89,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--shown", type=int, default=40, help="lines that are shown")
+    parser.add_argument("--shown", type=int, default=40, help="number of lines to show")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     facts = machine()
@@ -100,7 +99,7 @@ def main() -> None:
     source = {line: linecache.getline(*line).strip() for line in lines}
     of_products = sum(ms for line, ms in lines.items() if any(p in source[line] for p in PRODUCTS))
     if not of_products:
-        raise SystemExit(f"no line holds one of {PRODUCTS}, the matrix products must be found")
+        raise SystemExit(f"no line contains any of {PRODUCTS}: where are the matrix products?")
     total = sum(lines.values())
     print(heading(facts))
     print(f"batch {args.batch}, threads {args.threads}: a step {plain:.3f} ms, traced {total:.3f}")

@@ -1,19 +1,17 @@
-"""What training costs as it grows: in batch, width, depth, importance samples and data.
+"""How the cost of training scales with batch, width, depth, importance samples and data.
 
     python benchmarks/scaling.py [--only batch width depth samples data] [--rounds 15] [--json FILE]
 
-One thing at a time is changed in the model 784-400-20-400-784 at batch 128. A step is compared with
-the matrix products of its own shapes, in the BLAS's threads or split over two threads, whichever is
-faster. Where the ratio is near 1, only the BLAS counts. Where it is large, the time goes to the
-parameters (Adam) or to Python's overhead per call. The samples are those of the importance-weighted
-bound, at batch 20 as in its paper; the encoder runs once for all of them.
+Starting from 784-400-20-400-784 at batch 128, one thing at a time is changed. A step is compared
+with the matrix products of its shapes, with the BLAS's threads or split over two threads, whichever
+is faster. A ratio near 1 means that only the BLAS matters; a large one means that Adam or Python's
+call overhead does. The samples are those of the importance-weighted bound, at batch 20 as in its
+paper: the encoder runs once for all of them. The data are random pixels in memory and, for the
+largest size, also in a memory-mapped `.npy`. Measured are the time per image, which should not
+grow, and the process's own memory after the epochs (resident, not backed by a file).
 
-The data are random pixels in memory and, for the largest case, in a memory-mapped `.npy` as well.
-What counts is the time per image, which should not grow, and the process's own memory (resident and
-not backed by a file, after the epochs).
-
-The cases of a sweep take turns, each in a process of its own, so that neighbouring rows have seen
-the same machine. A ratio is the median of those of the rounds.
+The cases of a sweep take turns, each in its own process, so that all rows see the same machine. A
+ratio is the median over rounds.
 """
 
 from __future__ import annotations
@@ -47,14 +45,14 @@ from numpy_vae.training.recipe import Recipe
 from numpy_vae.training.team import Team, suitable_threads
 
 PAUSE = 0.05  # seconds, in which the threads of a BLAS go to sleep
-SETTLE = 0.1  # seconds of calls before those that are timed, until threads have found cores
-TURN = 0.1  # seconds of calls that are timed
+SETTLE = 0.1  # seconds of untimed calls, in which the threads settle on cores
+TURN = 0.1  # seconds of timed calls
 EPOCHS = 5  # rounds of the data
 STEP = "step"
 
 
 class Case:
-    """A step of one model at one batch size, beside its matrix products, in one process."""
+    """A step of one model at one batch size, and its matrix products, in one process."""
 
     def __init__(self, batch: int, hidden: tuple[int, ...], samples: int) -> None:
         rng = np.random.default_rng(0)
@@ -84,10 +82,7 @@ class Case:
         return self.vae.params.flat.size
 
     def measure(self) -> dict[str, float]:
-        """Return the milliseconds of a step and of its products, measured in turn.
-
-        The next time they are measured in the reverse order.
-        """
+        """Return the milliseconds of a step and of its products; reverse the order each time."""
         found = {}
         for name in self.order:
             team, call = self.parts[name]
@@ -99,7 +94,7 @@ class Case:
 
 
 def milliseconds(call: Callable[[], None]) -> float:
-    """Return the mean time of a call over about TURN seconds, after SETTLE seconds not timed."""
+    """Return the mean time of a call over about TURN seconds, after SETTLE untimed seconds."""
     start, done = time.perf_counter(), 0
     while (spent := time.perf_counter() - start) < SETTLE:
         call()
@@ -112,7 +107,7 @@ def milliseconds(call: Callable[[], None]) -> float:
 
 
 class Epoch:
-    """Epochs of N random images, uint8, in memory or in a `.npy` that is memory-mapped."""
+    """Epochs of N random images, uint8, in memory or in a memory-mapped `.npy`."""
 
     def __init__(self, n: int, mapped: bool, folder: str) -> None:
         rng = np.random.default_rng(0)
@@ -133,13 +128,13 @@ class Epoch:
         self.vae = VAE(D, (H,), Z, rng=0)
 
     def microseconds(self) -> tuple[float, float | None]:
-        """Of one image in an epoch of training, and the MiB of memory of the process's own."""
+        """Return the time per image of an epoch, and the process's own memory in MiB."""
         (record,) = train_epochs(self.vae, self.data, Recipe(1, binarize="dynamic"), rng=0)
         return 1e6 * record.seconds / len(self.data.train), own_memory()
 
 
 def own_memory() -> float | None:
-    """MiB of resident memory that no file backs; None where the system does not say."""
+    """Return the MiB of resident memory not backed by a file; None if unknown."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -179,7 +174,7 @@ def sweep(name: str, rounds: int) -> dict[str, Any]:
 
 
 def sizes() -> dict[str, Any]:
-    """Print the cost of an image by the size of the data set, and return it."""
+    """Print the cost per image by the size of the data set, and return it."""
     cases = {str(n): (n, False) for n in SIZES} | {f"{SIZES[-1]} mapped": (SIZES[-1], True)}
     with tempfile.TemporaryDirectory() as folder:
         recipes = {label: (Epoch, *case, folder) for label, case in cases.items()}

@@ -1,12 +1,11 @@
-"""The step as a script: NumPy calls one after the other, and nothing around them.
+"""The step as a script: one NumPy call after another, without the package's structure.
 
-This is the step without the package's structure. All arrays exist before the first step, and every
-operation of the two passes writes into one of them. There is no function for a formula, no trace,
-no check, and nothing that another model, likelihood or bound could use. With two threads, each
-computes half of the rows of the minibatch and then half of the rows of each weight gradient. So
-there is one gradient vector, where the package has one for each thread. The formulas are those of
-`numpy_vae.layers`, `posterior` and `likelihood`. The optimiser is the package's, which works in
-place except for a block of scratch.
+All arrays are allocated before the first step, and every operation of the two passes writes into
+one of them. There is no function per formula, no trace, no check, nothing that another model,
+likelihood or bound could use. Two threads each take half of the minibatch's rows, then half of the
+rows of each weight gradient: there is one gradient vector, where the package has one per thread.
+The formulas are those of `numpy_vae.layers`, `posterior` and `likelihood`; the optimiser is the
+package's, which works in place except for a block of scratch.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ Array = np.ndarray[Any, Any]
 
 
 class Script:
-    """The model of `contestants`, and a step in place.
+    """The model of `contestants`, with an in-place step.
 
     Parameters
     ----------
     params : Params
-        Where training starts, and what it moves: the blocks of a `VAE` with one hidden layer.
+        The initial parameters, trained in place: the blocks of a `VAE` with one hidden layer.
     size : int
-        B, images of a minibatch.
+        B, images in a minibatch.
     lr : float
-        Of Adam.
+        Adam's step size.
     team : Team
 
     Attributes
@@ -39,7 +38,7 @@ class Script:
     whole : dict of ndarray, shape (B, width)
         The arrays of the step, by their names in `numpy_vae.vae`.
     parts : list of dict
-        The rows of them that are those of each member.
+        Views of each member's rows of them.
     """
 
     def __init__(self, params: Params, size: int, lr: float, team: Team) -> None:
@@ -58,7 +57,7 @@ class Script:
         self.parts = [{n: array[share] for n, array in self.whole.items()} for share in shares]
 
     def step(self, x: Array, eps: Array) -> float:
-        """Take a step; the team must be at work. Returns the loss, in nats per image."""
+        """Take a step and return the loss, in nats per image; the team must be at work."""
 
         def passes(member: int) -> float:
             rows, a = self.team.share(self.size, member), self.parts[member]
@@ -73,7 +72,7 @@ class Script:
         return float(sum(losses)) / self.size
 
     def update(self, member: int) -> None:
-        """Take Adam's step of a share of the parameters."""
+        """Take Adam's step on a member's share of the parameters."""
         self.optimizer.update(self.team.share(self.dp.flat.size, member), self.dp)
 
     def forward(self, x: Array, eps: Array, a: dict[str, Array]) -> float:
@@ -109,7 +108,7 @@ class Script:
         return float(t.sum() + kl / 2)
 
     def backward(self, x: Array, eps: Array, a: dict[str, Array]) -> None:
-        """Fill the gradient by the output of every layer, of some rows."""
+        """Fill the gradients with respect to the outputs of all layers, for some rows."""
         p, n = self.p, 1 / self.size
         dl, dhidden, dmu, dlogvar, dh = (a[f"d{of}"] for of in ("l", "hidden", "mu", "logvar", "h"))
         np.multiply(a["l"], 0.5, out=dl)

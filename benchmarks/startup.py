@@ -1,13 +1,13 @@
-"""Milliseconds until `import numpy_vae` is done, beside `import numpy`, in fresh interpreters.
+"""Milliseconds that `import numpy_vae` takes beyond `import numpy`, in fresh interpreters.
 
     python benchmarks/startup.py [--rounds 31] [--json FILE]
 
-Each round starts one interpreter per command, in random order, and takes the time from its start to
-its end. What one import takes beyond another is the median of the differences within a round. The
-interpreters ignore ``PYTHON*`` variables and the startup files of site-packages (``-I -S``), and
-are told where the packages are. Byte code is kept in a temporary folder, which a round before the
-first fills; without it half of the time would be spent compiling. To see where the time goes,
-module by module, use ``python -X importtime -c 'import numpy_vae'``.
+Each round runs one interpreter per command, in random order, and times it from start to end. The
+difference of two commands is the median of the differences within a round. The interpreters ignore
+``PYTHON*`` variables and the startup files of site-packages (``-I -S``; the finder of an editable
+installation would load half of what is to be timed), and get the packages' folders by `sys.path`.
+An untimed round fills a temporary folder with byte code; without it, half of the time would be
+compilation. For the time per module, run ``python -X importtime -c 'import numpy_vae'``.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ COMMANDS = {
     "import numpy_vae": "import numpy_vae",
     "numpy-vae --help": "from numpy_vae.__main__ import main; main(['--help'])",
 }
-# The folders that hold the packages, as `sys.path` would name them
+# The folders of the packages, for `sys.path`
 PATHS = [str(Path(path).parents[1]) for path in (str(numpy_vae.__file__), str(np.__file__))]
 
 
 def milliseconds(code: str, folder: str) -> float:
-    """Return the time that a fresh interpreter takes; `folder` holds the byte code."""
+    """Return the time of a fresh interpreter; `folder` holds the byte code."""
     options = ["-I", "-S", "-X", f"pycache_prefix={folder}"]
     command = [sys.executable, *options, "-c", f"import sys; sys.path += {PATHS!r}; {code}"]
     start = time.perf_counter()
@@ -49,7 +49,7 @@ def milliseconds(code: str, folder: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=31, help="interpreters for each command")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", metavar="FILE", help="write all results to this file")
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error(f"--rounds is {args.rounds}, must be 1 or more")

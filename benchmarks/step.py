@@ -1,26 +1,22 @@
-"""Milliseconds of one training step in the steady state: this package, its floor, the frameworks.
+"""Milliseconds per training step in the steady state: this package, its floor, its peers.
 
     python benchmarks/step.py [--batches 32 128 512] [--warmup 3000] [--rounds 60] [--json FILE]
                               [--only NAME ...]
 
-The contestants (benchmarks/contestants.py) are this package; the step as a script, without the
-package's structure; the matrix products of the same step on the same shapes and nothing else, of
-which the faster of two ways is the floor; and PyTorch, JAX and HIPS/autograd, where installed
-(``pip install -e '.[bench]'``). Package, script and products run with the BLAS's own threads and in
-two threads.
-
-All but the products train the same model with the same optimiser on the same minibatches of
-synthetic digits. Those have dark pixels, and the moments of their weights become denormal after
-some 800 steps unless something is done about it. So the clock starts after --warmup steps. Then the
-contestants take turns of --steps steps, each in a process of its own (benchmarks/harness.py).
+Contestants (benchmarks/contestants.py): this package; the step as a script, without the package's
+structure; the bare matrix products of the step, of which the faster of two ways is the floor; and
+PyTorch, JAX and HIPS/autograd, if installed (``pip install -e '.[bench]'``). Package, script and
+products run with the BLAS's own threads and in two threads. All but the products train the same
+model with the same optimiser on the same minibatches of synthetic digits. Weights of dark pixels
+have moments that become denormal after some 800 steps unless they are flushed, so the clock starts
+after --warmup steps. Then the contestants take turns of --steps steps, each in its own process
+(benchmarks/harness.py).
 
 All must reach the same loss: on the first minibatch after 20 steps, to 1e-5 of it, and on all
-minibatches after the last turn, to 25 %, since rounding has moved them apart by then.
+minibatches after the last turn, to 25 % of it, since rounding has moved them apart by then.
 
-Two more comparisons follow. One compares a step after 20 000 steps with one after 1000, with and
-without the flush of Adam's sums, in trainings that take turns: is it as fast, and what is the flush
-worth on this machine? The other compares log p(x) by importance sampling with its bare matrix
-products.
+Two more comparisons follow: of a step after 20 000 steps, with and without the flush of Adam's
+moments, with one after 1000; and of log p(x) by importance sampling with its bare matrix products.
 """
 
 from __future__ import annotations
@@ -58,10 +54,10 @@ from harness import (
 
 FIRST = 20  # steps until the losses are compared
 TOLERANCE = 1e-5  # of the loss: 238 to 244 nats, which rounding moves by less than 0.001
-# Of the mean loss after some thousand steps, by which rounding has moved the parameters: at batch
-# 32, whose 1600 images are then learnt by heart, it goes up and down by 12 % within 100 steps.
+# Of the mean loss after some thousand steps, in which rounding has moved the parameters: at batch
+# 32, whose 1600 images are memorised by then, it fluctuates by 12 % within 100 steps.
 TOLERANCE_AT_THE_END = 0.25
-SIZE = 128  # images of a minibatch of the trainings below
+SIZE = 128  # images in a minibatch of the trainings below
 EARLY, LATE = "after 1000 steps", "after 20 000 steps"
 UNFLUSHED = f"{LATE} without the flush"
 TRAININGS = {EARLY: (NumpyVAE, 1000), LATE: (NumpyVAE, 20_000), UNFLUSHED: (Unflushed, 20_000)}
@@ -71,7 +67,7 @@ EVALUATION = "evaluation"
 def measured(
     workers: dict[str, Worker], steps: int, settle: int, args: argparse.Namespace
 ) -> Results:
-    """Return the results of turns of so many steps, after so many that are not timed."""
+    """Return the results of turns of so many steps, each after `settle` untimed ones."""
 
     def turn(worker: Worker) -> float:
         return 1e3 * float(worker.call("run", steps, settle)) / steps
@@ -98,25 +94,25 @@ def compare(size: int, names: list[str], args: argparse.Namespace) -> Results:
 
 
 def same_loss(results: Results) -> bool:
-    """Whether all contestants have the same loss after 20 steps, and nearly the same at the end."""
+    """Return whether the losses agree after 20 steps, and nearly agree at the end."""
     return agree(losses(results, "loss_after_20"), TOLERANCE) and agree(
         losses(results, "loss"), TOLERANCE_AT_THE_END
     )
 
 
 def losses(results: Results, which: str) -> list[float]:
-    """Return the losses of all contestants that have one."""
+    """Return the losses of the contestants that have one."""
     return [result[which] for name, result in results.items() if name not in FLOORS]
 
 
 def spread(results: Results, which: str) -> str:
-    """Return in words from where to where the losses go."""
+    """Return the range of the losses, as text."""
     found = losses(results, which)
     return f"{min(found):.6g} to {max(found):.6g}"
 
 
 def early_and_late(args: argparse.Namespace) -> Results:
-    """Return the results of the trainings, with the denormal numbers of Adam's sums."""
+    """Return the results of the trainings, with the number of denormals in Adam's M and V."""
     with started({name: (make, SIZE) for name, (make, _) in TRAININGS.items()}) as workers:
         for name, worker in workers.items():
             worker.call("run", TRAININGS[name][1])
@@ -127,7 +123,7 @@ def early_and_late(args: argparse.Namespace) -> Results:
 
 
 def evaluation(args: argparse.Namespace) -> Results:
-    """Return the results of a sample of 100 images, and of its matrix products."""
+    """Return the results of one sample for each of 100 images, and of its matrix products."""
     products = {FLOOR: (EvaluationProducts,), SPLIT: (partial(EvaluationProducts, 2),)}
     with started({EVALUATION: (Evaluation,), **products}) as workers:
         return measured(workers, 200, 50, args)
@@ -139,10 +135,10 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=3000, help="steps before the clock starts")
     parser.add_argument("--rounds", type=int, default=60, help="turns of each contestant")
     parser.add_argument("--steps", type=int, default=20, help="steps of a turn")
-    parser.add_argument("--settle", type=int, default=10, help="steps before them, not timed")
+    parser.add_argument("--settle", type=int, default=10, help="untimed steps before a turn")
     parser.add_argument("--pause", type=float, default=0.05, help="seconds between two turns")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants; default all")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write all results to this file")
     args = parser.parse_args()
     packages = installed("torch", "jax", "autograd", "threadpoolctl")
     names = [n for n, (needs, _) in CONTESTANTS.items() if needs is None or needs in packages]

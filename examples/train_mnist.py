@@ -1,4 +1,4 @@
-"""Train a variational autoencoder on MNIST, the loop in plain sight. Copy this file and change it.
+"""Train a variational autoencoder on MNIST with an explicit loop. Copy this file and change it.
 
 python examples/train_mnist.py                  # synthetic digits, nothing to download
 python examples/train_mnist.py --data mnist     # real MNIST, downloaded once
@@ -14,7 +14,7 @@ from numpy_vae import VAE, Adam, load_digits, load_mnist
 
 
 def to_float(images):
-    return images.astype(np.float32) / 255  # grey pixels, taken as probabilities
+    return images.astype(np.float32) / 255  # grey pixels as probabilities
 
 
 def test_elbo(vae, images, rng):

@@ -83,7 +83,7 @@ def test_evaluate_says_that_a_cross_entropy_is_no_likelihood(folder, capsys):
     assert train("--epochs", "1", "--binarize", "none", "--out", "run") == 0
     assert evaluated(capsys)["cross_entropy"] is True
     assert main(["evaluate", "run", "--samples", "5"]) == 0
-    assert "grey pixels: what is called p(x) here is a cross-entropy" in capsys.readouterr().out
+    assert "grey pixels: log p(x) is computed from a cross-entropy" in capsys.readouterr().out
     train("--epochs", "1", "--binarize", "none", "--likelihood", "gaussian", "--out", "gaussian")
     capsys.readouterr()
     assert main(["evaluate", "gaussian", "--samples", "5"]) == 0
@@ -107,7 +107,7 @@ def test_evaluate_finds_data_that_have_moved(run, capsys):
             ["plain", "--on", "validation"],
             "--on validation: plain was trained without --validation",
         ),
-        (["moved"], "the run was trained on gone.npy, which is not there; --data FILE, or data"),
+        (["moved"], "the run was trained on gone.npy, which does not exist: if it has moved,"),
         (["torn"], "torn/checkpoint.npz"),
     ],
     ids=["missing", "images", "data-dir", "validation", "data", "checkpoint"],

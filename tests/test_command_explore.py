@@ -142,7 +142,7 @@ def test_grey_values_beyond_0_and_1_are_shown_between_their_own(folder, shown):
         ),
         (
             ["run", "--image-shape", "3x5"],
-            "the image shape is 3x5, of 15 pixels, must be a height and",
+            "the image shape is 3x5, 15 pixels, must be a height and",
         ),
         (["run", "--data", "gone.npy"], "--data is 'gone.npy', must be digits, mnist or an exist"),
     ],

@@ -166,7 +166,7 @@ def test_images_that_have_moved_are_found(run, shown):
     [
         (["none"], "none is not a run directory: it has no checkpoint.npz"),
         (["torn"], "torn/checkpoint.npz: "),
-        (["gone"], "the run was trained on gone.npy, which is not there; --data FILE, or data"),
+        (["gone"], "the run was trained on gone.npy, which does not exist: if it has moved,"),
         (
             ["run", "--data", "wide.npy"],
             "wide.npy does not hold the images that the run was trained on",
@@ -174,7 +174,7 @@ def test_images_that_have_moved_are_found(run, shown):
         (["run", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
         (
             ["run", "--image-shape", "3x5"],
-            "the image shape is 3x5, of 15 pixels, must be a height and",
+            "the image shape is 3x5, 15 pixels, must be a height and",
         ),
         (["run", "--out", "small.npy"], "small.npy is a file, must be a folder"),
         (["run", "--out", "held"], "held/kl.png: exists already; --overwrite replaces it"),
@@ -214,7 +214,9 @@ def test_plot_refuses_what_it_cannot_use_in_one_line(run, capsys, words, message
 
 def test_a_full_disk_ends_with_1_and_keeps_the_old_figure(run, capsys, monkeypatch):
     (run / "figures/training.png").write_bytes(b"old")
-    assert "training.png: is not as the run wrote it (files.json)" in refusal(capsys, "plot", "run")
+    assert "training.png: is not the file that the run wrote (files.json)" in refusal(
+        capsys, "plot", "run"
+    )
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "run/figures/training.png")

@@ -79,19 +79,19 @@ def test_a_run_needs_no_data_to_be_sampled_and_any_shape_will_do(run):
             "none is not a run directory: it has no checkpoint.npz",
         ),
         (["run", "--out", "new.gif"], "--out is new.gif, must end in .npz, .png, .pdf, .svg"),
-        (["run", "--out", "run/checkpoint.npz", "--overwrite"], "is a part of the run, must be an"),
+        (["run", "--out", "run/checkpoint.npz", "--overwrite"], "is part of the run, must be an"),
         (["run", "--out", "folder.npz", "--overwrite"], "--out folder.npz is a folder, must be a"),
         (["run", "--out", "new"], "--out is new, must end in .npz"),
         (
             ["run", "--out", "small.npz"],
             "error: small.npz: exists already; --overwrite replaces it",
         ),
-        (["run", "-n", "2501"], "-n is 2501, must be at most 2500 in a picture: --out FILE.npz"),
+        (["run", "-n", "2501"], "-n is 2501, must be at most 2500 unless --out is .npz"),
         (["run", "-n", "0"], "argument -n: '0' must be a whole number from 1 to 1000000"),
         (["run", "--seed", "x"], "argument --seed: 'x' must be a whole number"),
         (
             ["run", "--image-shape", "3x5"],
-            "the image shape is 3x5, of 15 pixels, must be a height and",
+            "the image shape is 3x5, 15 pixels, must be a height and",
         ),
     ],
     ids=[

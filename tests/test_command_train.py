@@ -109,7 +109,7 @@ def test_a_run_is_replaced_only_when_asked(folder, capsys):
     before = (folder / "out/checkpoint.npz").read_bytes()
     assert train("--epochs", "1", "--out", "out", "--seed", "9") == 2
     error = capsys.readouterr().err
-    assert "out already holds a run: go on with it by --resume" in error
+    assert "out already holds a run: continue it with --resume" in error
     assert (folder / "out/checkpoint.npz").read_bytes() == before
     # Neither is it lost to arguments that cannot work.
     assert train("--out", "out", "--overwrite", "--batch-size", "9999") == 2
@@ -220,11 +220,11 @@ def save(name, array):
         (None, ["--variance", "0.5"], "--variance applies to a gaussian --likelihood, not to bern"),
         (None, ["--validation", "50"], "validation images is 50, must be a whole number from 0"),
         (None, ["--warmup", "9", "--epochs", "8"], "warmup is 9, must be a whole number from 0"),
-        (None, ["--resume", "none"], "--resume is given with --hidden, --latent, --out: the se"),
+        (None, ["--resume", "none"], "--resume does not go with --hidden, --latent, --out: a r"),
         (None, ["--patience", "2"], "patience is 2, must be None where validation is 0: no image"),
-        (None, ["--image-shape", "5x4"], "the image shape is 5x4, must be 4x5, the shape of"),
+        (None, ["--image-shape", "5x4"], "the image shape is 5x4, must be 4x5, that of the"),
         (lambda: save("small.npy", np.zeros((9, 5), np.float32)), ["--image-shape", "2x3"],
-         "the image shape is 2x3, of 6 pixels, must be a height and a width of the 5 of an image"),
+         "the image shape is 2x3, 6 pixels, must be a height and a width with the 5 pixels of an"),
         (None, ["--data-dir", "."], "--data-dir applies to --data mnist, not to --data small"),
         (None, ["--data", "mnist", "--data-dir", "void"], "void"),
         (lambda: Path("small.npy").write_text(""), [], "small.npy: "),
@@ -256,7 +256,7 @@ def test_data_that_cannot_be_used_are_refused_in_one_line(folder, capsys, make, 
 
 def test_overwrite_without_out_is_refused(folder, capsys):
     assert train("--overwrite") == 2
-    assert "--overwrite applies to --out, and no --out is given" in capsys.readouterr().err
+    assert "error: --overwrite needs --out" in capsys.readouterr().err
 
 
 def test_an_out_that_cannot_be_written_is_refused(folder, capsys):

@@ -159,7 +159,7 @@ class Other(Gaussian):
     [
         ({"vae": model(Other())}, "likelihood to explore is 'other', must be one of bernoulli"),
         ({"vae": model(dtype=np.complex128)}, "dtype of the model is 'complex128'"),
-        ({"image_shape": (3, 5)}, "image_shape is 3 x 5, must have the 12 pixels"),
+        ({"image_shape": (3, 5)}, "image_shape is 3 x 5, must have 12 pixels"),
         ({"image_shape": (-3, -4)}, "a side of image_shape is -3"),
         ({"value_range": (1, 1)}, "value_range is 1 to 1, must increase"),
         ({"value_range": (0, np.nan)}, "an end of value_range is nan"),
@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_refused_in_one_line(arguments, message):
 def test_weights_that_are_not_finite_are_refused(value, dtype):
     vae = model(dtype=np.float64)
     vae.params["decoder.0.b"][1] = value
-    with pytest.raises(ValueError, match=f"must be finite as {dtype}, some are not"):
+    with pytest.raises(ValueError, match=f"a weight of the decoder is not finite as {dtype}"):
         explorer_page(vae, (3, 4), name="x")
     vae.params["decoder.0.b"][1], vae.params["mu.W"][0] = 0, value  # the encoder is not asked
     explorer_page(vae, (3, 4), name="x")
@@ -192,7 +192,7 @@ def test_weights_beyond_float16_are_refused(monkeypatch):
     vae = model()
     vae.params["output.b"][0] = 7e4
     monkeypatch.setattr(explorer, "LIMIT", len(explorer_page(vae, (3, 4), name="x").encode()))
-    with pytest.raises(ValueError, match="must be finite as float16"):
+    with pytest.raises(ValueError, match="is not finite as float16"):
         explorer_page(vae, (3, 4), name="x")
 
 

@@ -192,7 +192,7 @@ def test_ctrl_c_after_the_folder_has_gone_is_one_line(folder, capsys, monkeypatc
 
     monkeypatch.setattr(Progress, "__call__", interrupted)
     assert train("--epochs", "2", "--out", "run", "--quiet") == 130
-    assert one_line(capsys) == "interrupted; run holds no run that can be read\n"
+    assert one_line(capsys) == "interrupted; run does not hold a readable run\n"
 
 
 # Threads and matplotlib -------------------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_the_files_that_a_command_reads_are_not_its_out(run, capsys):
     ):
         if "--out" in words:
             Path("small.npz").symlink_to("small.npy")
-        assert "is the file that the images come from" in refusal(capsys, *words)
+        assert "is the file with the images" in refusal(capsys, *words)
     assert Path("run/latents.npz").read_bytes() == before
 
 
@@ -331,7 +331,7 @@ def test_what_is_no_file_is_not_replaced_even_when_told(run, capsys):
     Path("null.npz").symlink_to("/dev/null")
     for name in "pipe.npz", "null.npz":
         error = refusal(capsys, "sample", "run", "--out", name, "--overwrite")
-        assert f"{name}: not a file, must be one" in error
+        assert f"{name}: is not a file" in error
     assert Path("pipe.npz").is_fifo() and Path("null.npz").is_symlink()
 
 
@@ -340,7 +340,7 @@ def test_a_run_with_edited_files_is_not_replaced(run, capsys):
         before = Path("run", name).read_text()
         Path("run", name).write_text("mine")
         error = refusal(capsys, "train", "--data", "small.npy", "--out", "run", "--overwrite")
-        assert f"run holds {name}, which is not as the run wrote it: move or delete it" in error
+        assert f"run holds {name}, not the run's own: move or delete it" in error
         assert Path("run", name).read_text() == "mine"
         Path("run", name).write_text(before)
     assert train("--epochs", "1", "--out", "run", "--overwrite") == 0
@@ -353,9 +353,7 @@ def test_data_that_have_moved_stop_no_command_that_does_not_need_them(run, capsy
     assert main(["explore", "run", "--no-points"]) == 0
     assert main(["encode", "run", "--data", "elsewhere.npy"]) == 0
     for words in ["evaluate", "run"], ["plot", "run"], ["encode", "run", "--out", "y.npz"]:
-        assert "which is not there; --data FILE, or data, says where it is" in refusal(
-            capsys, *words
-        )
+        assert "which does not exist: if it has moved, pass --data FILE" in refusal(capsys, *words)
 
 
 # One run, one model -----------------------------------------------------------------------------
@@ -417,7 +415,7 @@ def test_an_edited_figure_is_left_and_reported(folder, capsys, monkeypatch):
     Path("run/figures/kl.png").write_text("edited")
     assert main(["train", "--resume", "run", "--epochs", "2"]) == 0
     assert one_line(capsys) == (
-        "numpy-vae train: not replaced in run, since they are not as the run wrote them "
+        "numpy-vae train: not replaced in run, since they are not the files that the run wrote "
         "(move or delete them, then --resume): figures/kl.png\n"
     )
     assert Path("run/figures/kl.png").read_text() == "edited"
@@ -438,7 +436,7 @@ def test_a_training_does_not_write_into_another_run_that_takes_its_name(run, cap
 
     monkeypatch.setattr(Progress, "__call__", swapped)
     assert train("--epochs", "2", "--out", "new", "--quiet") == 1
-    assert "error: new is gone, or another folder is in its place\n" in one_line(capsys)
+    assert "error: new was removed or replaced\n" in one_line(capsys)
     assert {name: Path("new", name).read_bytes() for name in listing("new")} == before
     assert open_run(Path("trained")).history == []
 
@@ -455,7 +453,7 @@ def test_a_file_that_shows_an_older_model_is_reported(run, capsys, monkeypatch):
     monkeypatch.setattr("numpy_vae.commands.sample.open_run", lambda folder: state)
     monkeypatch.setattr("numpy_vae.vae.VAE.decode", decode)
     assert main(["sample", "run", "--out", "x.npz"]) == 0
-    assert one_line(capsys) == "run was trained further meanwhile: x.npz shows an older model\n"
+    assert one_line(capsys) == "run has been trained further: x.npz shows an older model\n"
 
 
 def test_the_files_for_people_may_be_edited_and_are_then_left(run, capsys):
@@ -527,7 +525,7 @@ def test_a_file_that_changes_while_it_trains_stops_the_training(mapped, monkeypa
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     error = capfd.readouterr().err
     assert "small.npy: changed while it was in use" in error and error.count("\n") == 1
-    assert "the run is kept as it was after epoch 2; go on with" in error
+    assert "the run is saved as of epoch 2; continue with" in error
 
 
 def test_a_value_that_is_not_finite_any_more_is_noticed_even_at_the_same_time(mapped):

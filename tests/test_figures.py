@@ -247,9 +247,9 @@ def test_figures_are_titled_unclipped_and_of_even_pixels(drawn, shape, latent_di
         "manifold": "Decoded from quantiles of the prior",
         "interpolations": "Interpolations between test images",
         "kl": "KL of each latent dimension",
-        "traversals": "A test image, one latent dimension varied",
+        "traversals": "Latent traversals of a test image",
         "factors": "Latent dimensions against factors",
-        "latent_factors": "Test images in the latent plane, by what they were drawn from",
+        "latent_factors": "Test images in the latent plane, coloured by factor",
     }
     for stem, figure in made.items():
         title = figure.get_suptitle().replace("\n", " ")
@@ -433,9 +433,9 @@ def test_the_memory_for_long_vectors_is_bounded(tmp_path, d, most):
 
 def test_the_training_curves_mark_the_epoch_that_is_kept(drawn, tmp_path):
     vae, data, x, records = run()
-    for kept, lines in (2, ["kept"]), (None, []):
+    for kept, lines in (2, ["best epoch"]), (None, []):
         made = drawn((vae, data, x, records), "training", kept_epoch=kept)
         for ax in made["training"].axes:
-            marks = [line for line in ax.lines if line.get_label() == "kept"]
+            marks = [line for line in ax.lines if line.get_label() == "best epoch"]
             assert [line.get_label() for line in marks] == lines
             assert all(list(line.get_xdata()) == [2, 2] for line in marks)

@@ -58,7 +58,7 @@ def test_what_is_not_as_a_command_wrote_it_is_replaced_only_when_told(run, mine)
     else:
         path.write_text("mine")
     assert not OwnFiles(run).is_own(path)
-    with pytest.raises(FileExistsError, match=r"is not as the run wrote it \(files.json\)"):
+    with pytest.raises(FileExistsError, match=r"is not the file that the run wrote \(files.json\)"):
         OwnFiles(run).check_free(path)
     with pytest.raises(FileExistsError):
         write(path, "new")

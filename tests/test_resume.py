@@ -23,7 +23,7 @@ from numpy_vae.runs.checkpoint import load_checkpoint
 pytestmark = pytest.mark.usefixtures("folder")
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these signals nor limits")
 
-KEPT = r"the run is kept as it was after epoch (\d+); go on with: numpy-vae train --resume {}"
+KEPT = r"the run is saved as of epoch (\d+); continue with: numpy-vae train --resume {}"
 EVERYTHING = [
     "--epochs", "4", "--schedule", "cosine", "--warmup", "3", "--average", "--bound", "iwae",
     "--samples", "2", "--validation", "10",
@@ -72,7 +72,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(folder, dies_after, caps
     for path in mine:
         path.write_text("mine")
     assert main(["train", "--resume", "stopped"]) == 0
-    assert "resumed after epoch 4, with nothing left to train" in capsys.readouterr().out
+    assert "resumed after epoch 4, nothing left to train" in capsys.readouterr().out
     assert (folder / "stopped/checkpoint.npz").read_bytes() == before
     for path in mine:
         assert path.read_text() == "mine"
@@ -124,7 +124,7 @@ def test_a_run_can_be_made_longer(folder, capsys):
     assert load_checkpoint("short/checkpoint.npz").settings["epochs"] == 40
     capsys.readouterr()
     assert main(["train", "--resume", "short", "--epochs", "39"]) == 2
-    assert "epochs is 39, must be at least 40, which are trained" in capsys.readouterr().err
+    assert "epochs is 39, must be at least 40, already trained" in capsys.readouterr().err
 
 
 def test_early_stopping_keeps_the_best_epoch_and_says_so(folder, capsys):
@@ -140,7 +140,7 @@ def test_early_stopping_keeps_the_best_epoch_and_says_so(folder, capsys):
     assert result["stopped_early"] is True and result["interrupted"] is False
     assert result["validation_elbo"] == pytest.approx(max(elbos), abs=1e-5)
     assert "stopped: no higher validation ELBO for 4 epochs" in out
-    assert f"; of epoch {best}, the best on the validation set)" in out
+    assert f"; epoch {best}, the best on the validation set)" in out
     assert "patience 4" in out.splitlines()[0]
     # It is at its end, and only with more patience would it go on.
     before = members("out")
@@ -168,7 +168,7 @@ def test_images_that_have_moved_are_found_and_others_refused(folder, dies_after,
     np.save("small.npy", np.random.default_rng(1).random((60, 4, 5)).astype(np.float32))
     assert main(["train", "--resume", "stopped"]) == 2
     error = capsys.readouterr().err
-    assert "small.npy does not hold the images that the run was trained on, must be" in error
+    assert "small.npy does not hold the images that the run was trained on, those" in error
     assert main(["train", "--resume", "stopped", "--data", "moved.npy"]) == 0
     assert members("whole")["adam.m.npy"] == members("stopped")["adam.m.npy"]
     assert metrics_of("whole")["test_elbo"] == metrics_of("stopped")["test_elbo"]
@@ -178,9 +178,9 @@ def test_images_that_have_moved_are_found_and_others_refused(folder, dies_after,
     ("words", "message"),
     [
         (["nowhere"], "nowhere is not a run directory: it has no checkpoint.npz"),
-        (["out", "--lr", "0.1"], "is given with --lr: the settings of a run are its own"),
-        (["out", "--latent", "20"], "is given with --latent: the settings of a run are its own"),
-        (["out", "--epochs", "1"], "epochs is 1, must be at least 2, which are trained"),
+        (["out", "--lr", "0.1"], "does not go with --lr: a run keeps its settings"),
+        (["out", "--latent", "20"], "does not go with --latent: a run keeps its settings"),
+        (["out", "--epochs", "1"], "epochs is 1, must be at least 2, already trained"),
         (["warm", "--epochs", "3"], "epochs is 3, must be at least 9, the warmup"),
         (["out", "--patience", "3"], "patience is 3, must be None where validation is 0"),
         (["cosine", "--epochs", "9"], "epochs is 9, must be 2: the cosine schedule of cosine"),
@@ -188,7 +188,7 @@ def test_images_that_have_moved_are_found_and_others_refused(folder, dies_after,
         (["foreign"], "foreign/checkpoint.npz: holds no model settings"),
         (["newer"], "newer/checkpoint.npz: not a checkpoint (its version is 5, must be 3 or 4)"),
         (["bare"], "bare/checkpoint.npz: not a checkpoint of a run (its settings have no data)"),
-        (["gone"], "the run was trained on gone.npy, which is not there; --data FILE, or data"),
+        (["gone"], "the run was trained on gone.npy, which does not exist: if it has moved,"),
         (["out", "--data-dir", "x"], "--data-dir applies to --data mnist, not to --data /"),
     ],
     ids=["missing", "settings", "default", "fewer", "warm", "patience", "schedule", "damaged",

@@ -128,7 +128,7 @@ def test_arrays_that_are_no_file_are_given_again():
     begin("whole", data=data).train()
     run = begin("stopped", replace(RECIPE, epochs=2, warmup=2, schedule="constant"), data)
     run.train()
-    with pytest.raises(ValueError, match=r"^the run was trained on arrays called mine, which are"):
+    with pytest.raises(ValueError, match=r"^the run was trained on arrays in memory, called mine:"):
         Run.resume("stopped")
     other = replace(data, test=data.test[:5])
     with pytest.raises(ValueError, match=r"mine does not hold the images that the run was train"):
@@ -141,7 +141,7 @@ def test_a_name_is_not_taken_for_a_source():
     data = replace(load_array("small.npy"), name="mnist", source=None)
     begin("run", data=data).train()
     assert json.loads(Path("run/config.json").read_text())["data"] is None
-    with pytest.raises(ValueError, match=r"^the run was trained on arrays called mnist, which are"):
+    with pytest.raises(ValueError, match=r"^the run was trained on arrays in memory, called mnist"):
         Run.resume("run")
     assert main(["evaluate", "run", "--samples", "1", "--data", "small.npy"]) == 0
     assert main(["sample", "run"]) == main(["encode", "run", "--data", "small.npy"]) == 0
@@ -244,11 +244,11 @@ def test_a_run_that_another_has_written_is_not_written_over():
     begin("run", replace(RECIPE, epochs=2)).train()
     one, two = (Run.resume("run", epochs=2) for _ in range(2))
     one.train()
-    with pytest.raises(ValueError, match=r"^run has changed since this run was read"):
+    with pytest.raises(ValueError, match=r"^run has changed since it was read"):
         two.train()
     three = begin("new")
     begin("new").train()
-    with pytest.raises(ValueError, match=r"^new has changed since this run was read"):
+    with pytest.raises(ValueError, match=r"^new has changed since it was read"):
         three.train()
     three = begin("new", overwrite=True)
     three.train()
@@ -256,7 +256,7 @@ def test_a_run_that_another_has_written_is_not_written_over():
 
 def test_what_does_not_go_together_is_refused():
     small = load_array("small.npy")
-    with pytest.raises(ValueError, match=r"^data has a validation set already"):
+    with pytest.raises(ValueError, match=r"^data has a validation set, must have none"):
         begin("run", data=split_validation(small, 10))
     with pytest.raises(ValueError, match=r"^batch_size is 41, must be a whole number from 1 to 40"):
         begin("run", replace(RECIPE, batch_size=41))
@@ -271,7 +271,7 @@ def test_what_does_not_go_together_is_refused():
     begin("run").train()
     with pytest.raises(ValueError, match=r"^epochs is 7, must be 6: the cosine schedule of run"):
         Run.resume("run", epochs=7)
-    with pytest.raises(ValueError, match=r"already holds a run: go on with it by --resume"):
+    with pytest.raises(ValueError, match=r"already holds a run: continue it with --resume"):
         begin("run")
 
 
@@ -283,4 +283,4 @@ def test_a_run_says_what_it_trains():
         "warmup 2, evaluate_every 2, threads 1; seed 3"
     )
     run.train()
-    assert str(Run.resume("run")).endswith("resumed after epoch 6, with nothing left to train")
+    assert str(Run.resume("run")).endswith("resumed after epoch 6, nothing left to train")

@@ -94,7 +94,7 @@ def test_a_checkpoint_of_something_else_makes_no_run(folder):
 def test_a_run_is_not_replaced_unasked(folder):
     save_state("out")
     before = content(folder)
-    with pytest.raises(ValueError, match="out already holds a run: go on with it by --resume"):
+    with pytest.raises(ValueError, match="out already holds a run: continue it with --resume"):
         create("out")
     create("out", overwrite=True)
     assert content(folder) == before  # not yet
@@ -104,10 +104,10 @@ def test_a_run_is_not_replaced_by_one_that_is_trained_on_its_files(folder):
     model = save_state("out").model_id
     with OwnFiles(folder / "out").write(folder / "out/latents.npz", model) as stream:
         stream.write(b"own")
-    with pytest.raises(ValueError, match=r"^out/latents.npz belongs to the run that is"):
+    with pytest.raises(ValueError, match=r"^out/latents.npz belongs to the run to be r"):
         create("out", overwrite=True, data="out/latents.npz")
     (folder / "out/latents.npz").write_bytes(b"mine")
-    with pytest.raises(ValueError, match=r"holds latents.npz, which is not as the run wrote it"):
+    with pytest.raises(ValueError, match=r"holds latents.npz, not the run's own"):
         create("out", overwrite=True)
     assert (folder / "out/latents.npz").read_bytes() == b"mine"
 
@@ -164,10 +164,10 @@ def test_a_folder_that_has_become_another_one_is_left_alone(folder):
     place = Place(folder / "out")
     place.check()
     (folder / "out").rename("old")
-    with pytest.raises(OSError, match="out is gone, or another folder is in its place"):
+    with pytest.raises(OSError, match="out was removed or replaced"):
         place.check()
     (folder / "out").mkdir()
-    with pytest.raises(OSError, match="out is gone, or another folder is in its place"):
+    with pytest.raises(OSError, match="out was removed or replaced"):
         place.check()
 
 
@@ -229,10 +229,10 @@ def test_what_was_not_evaluated_is_an_empty_cell(folder):
     [
         ({}, ""),
         ({"patience": None, "image_shape": None, "data_dir": "x"}, ""),
-        ({"data": 3}, "data is no text"),
-        ({"data_dir": 7}, "data_dir is no text"),
-        ({"name": 7}, "name is no text"),
-        ({"fingerprint": None}, "fingerprint is no text"),
+        ({"data": 3}, "data is 3, must be text"),
+        ({"data_dir": 7}, "data_dir is 7, must be text"),
+        ({"name": 7}, "name is 7, must be text"),
+        ({"fingerprint": None}, "fingerprint is None, must be text"),
         ({"likelihood": "gaussian"}, "likelihood is 'gaussian', must be one of bernoulli"),
         ({"binarize": "x"}, "binarize is 'x', must be one of"),
         ({"bound": 3}, "bound is 3, must be one of"),
@@ -246,11 +246,11 @@ def test_what_was_not_evaluated_is_an_empty_cell(folder):
         ({"samples": True}, "samples is True, must be a whole number"),
         ({"batch_size": "x"}, "batch_size is 'x', must be a whole number"),
         ({"seed": -1}, "seed is -1, must be a whole number"),
-        ({"validation": 0, "patience": None}, "a validation set and a best epoch come together"),
+        ({"validation": 0, "patience": None}, "a validation set without a best epoch"),
         ({"patience": 0}, "patience is 0, must be a whole number"),
         ({"image_shape": 20}, "not iterable"),
         ({"image_shape": [4.0, 5.0]}, "a side of image_shape is 4.0, must be a whole number"),
-        ({"image_shape": [5]}, "image_shape has not two sides"),
+        ({"image_shape": [5]}, "image_shape is [5], must have two sides"),
     ],
     ids=str,
 )

@@ -1,1 +1,1 @@
-"""The commands of the command line, a file for each; what they share: `arguments`, `inputs`."""
+"""The commands of the command line, one file each; `arguments` and `inputs` are shared."""

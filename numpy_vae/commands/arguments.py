@@ -1,4 +1,4 @@
-"""What the commands take: the readers of values, and the options that several of them share."""
+"""Readers of option values, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -17,28 +17,20 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_command(
-    commands: Subparsers,
-    name: str,
-    execute: Callable[[argparse.Namespace], int],
-    help: str,
-    description: str,
-    epilog: str | None = None,
-) -> argparse.ArgumentParser:
-    """Add a command that `execute` does, returning its exit status."""
+    commands: Subparsers, name: str, execute: Callable[[argparse.Namespace], int], help: str,
+    description: str, epilog: str | None = None,
+) -> argparse.ArgumentParser:  # fmt: skip
+    """Add a command; `execute` runs it and returns its exit status."""
     command = commands.add_parser(
-        name,
-        allow_abbrev=False,
-        help=help,
-        description=description,
-        epilog=epilog,
+        name, allow_abbrev=False, help=help, description=description, epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    )  # fmt: skip
     command.set_defaults(execute=execute)
     return command
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from `least` to `most` for argparse."""
+    """Return an argparse type: whole numbers from `least` to `most`."""
 
     def read(text: str) -> int:
         try:
@@ -52,7 +44,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def real(least: float, most: float, *, open_below: bool) -> Callable[[str], float]:
-    """Return a reader of real numbers from `least` to `most` for argparse."""
+    """Return an argparse type: real numbers from `least` to `most`."""
 
     def read(text: str) -> float:
         try:
@@ -85,7 +77,7 @@ def image_shape(text: str) -> tuple[int, int]:
 
 
 def path(text: str) -> str:
-    """Read a path or a name, which is not empty."""
+    """Read a path or a name."""
     if not text:
         raise argparse.ArgumentTypeError("'' must not be empty")
     return text
@@ -97,41 +89,32 @@ def add_model_arguments(
     """Add the settings of the model, which `make_model` reads; return their group."""
     model = command.add_argument_group("model")
     model.add_argument(
-        "--hidden",
-        type=widths,
-        metavar="400|200,200|none",
-        help="widths of the hidden layers of the encoder, mirrored in the decoder; none is the "
-        f"linear model (default: {','.join(map(str, hidden))})",
+        "--hidden", type=widths, metavar="400|200,200|none",
+        help="widths of the encoder's hidden layers, mirrored in the decoder; none makes a linear "
+        f"model (default: {','.join(map(str, hidden))})",
+    )  # fmt: skip
+    model.add_argument(
+        "--latent", type=whole(1, MAX_WIDTH), metavar="Z",
+        help=f"number of latent dimensions; 2 can be shown as a plane (default: {latent})",
+    )  # fmt: skip
+    model.add_argument(
+        "--activation", choices=tuple(ACTIVATIONS), help="of the hidden layers (default: relu)"
     )
     model.add_argument(
-        "--latent",
-        type=whole(1, MAX_WIDTH),
-        metavar="Z",
-        help=f"latent dimensions; with 2 a picture can show all of them (default: {latent})",
-    )
+        "--likelihood", choices=tuple(LIKELIHOODS),
+        help="p(x|z) of a pixel: bernoulli for binary pixels (default), continuous_bernoulli for "
+        "greys in [0, 1] (learns much faster with --output-bias data), gaussian for any value, "
+        "learned_gaussian with a learned variance",
+    )  # fmt: skip
     model.add_argument(
-        "--activation",
-        choices=tuple(ACTIVATIONS),
-        help="of the hidden layers (default: relu)",
-    )
-    model.add_argument(
-        "--likelihood",
-        choices=tuple(LIKELIHOODS),
-        help="of a pixel given z: bernoulli for 0 and 1 (default), continuous_bernoulli for greys "
-        "in [0, 1] (with --output-bias data it learns much faster), gaussian for any value, "
-        "learned_gaussian with a variance that is learned",
-    )
-    model.add_argument(
-        "--variance",
-        type=real(1e-6, 1e6, open_below=False),
-        metavar="V",
-        help="variance of the gaussian likelihood; of learned_gaussian, the first (default: 0.1)",
-    )
+        "--variance", type=real(1e-6, 1e6, open_below=False), metavar="V",
+        help="variance of gaussian, initial variance of learned_gaussian (default: 0.1)",
+    )  # fmt: skip
     return model
 
 
 def add_setting(group: argparse._ArgumentGroup, name: str, default: str = "") -> None:
-    """Add the option of a setting of training; not given, it is None."""
+    """Add the option of a training setting; it is None if not given."""
     setting, option = SETTINGS[name], f"--{name.replace('_', '-')}"
     help = f"{setting.help} (default: {default})" if default else explain(name)
     if setting.kind is bool:
@@ -146,7 +129,7 @@ def add_setting(group: argparse._ArgumentGroup, name: str, default: str = "") ->
 
 
 def add_seed(command: argparse._ActionsContainer, help: str, default: int | None = 0) -> None:
-    """Add the seed, with what it is of."""
+    """Add --seed; `help` says what it seeds."""
     command.add_argument(
         "--seed", type=whole(0, MAX_SEED), default=default, metavar="S", help=f"{help} (default: 0)"
     )
@@ -155,51 +138,42 @@ def add_seed(command: argparse._ActionsContainer, help: str, default: int | None
 def add_data_dir(command: argparse._ActionsContainer) -> None:
     """Add the folder of the MNIST files."""
     command.add_argument(
-        "--data-dir",
-        type=path,
-        metavar="DIR",
-        help="a folder with the four MNIST files (default: $NUMPY_VAE_DATA, else the cache folder, "
-        "else a download into that)",
-    )
+        "--data-dir", type=path, metavar="DIR",
+        help="folder of the four MNIST files (default: $NUMPY_VAE_DATA, else a cache folder, which "
+        "a download fills)",
+    )  # fmt: skip
 
 
 def add_run(command: argparse.ArgumentParser) -> None:
-    """Add the run, which is read."""
-    command.add_argument("run", type=path, metavar="RUN", help="the directory of a run")
+    """Add the run to read."""
+    command.add_argument("run", type=path, metavar="RUN", help="a run directory")
 
 
 def add_moved_data(command: argparse.ArgumentParser) -> None:
-    """Add where the images of the run are now."""
+    """Add the options that say where the images of the run are now."""
     command.add_argument(
-        "--data",
-        type=path,
-        metavar="FILE",
-        help="the file that the run was trained on, where it has moved",
-    )
+        "--data", type=path, metavar="FILE",
+        help="the file that the run was trained on, if it has moved",
+    )  # fmt: skip
     add_data_dir(command)
 
 
 def add_image_shape(command: argparse.ArgumentParser) -> None:
-    """Add the shape in which images are shown."""
+    """Add the shape of the images in figures."""
     command.add_argument(
-        "--image-shape",
-        type=image_shape,
-        metavar="HxW",
-        help="height and width to show the images in, such as 8x8 (default: those of the run, else "
-        "as square as can be)",
-    )
+        "--image-shape", type=image_shape, metavar="HxW",
+        help="height and width of the images shown, such as 8x8 (default: as in the run, else as "
+        "square as possible)",
+    )  # fmt: skip
 
 
 def add_out(command: argparse.ArgumentParser, metavar: str, default: str) -> None:
-    """Add the file to write, `default` being a name within the run."""
+    """Add the file to write, by default the file `default` of the run."""
     command.add_argument(
-        "--out",
-        type=path,
-        metavar=metavar,
-        help=f"the file to write (default: RUN/{default}, replaced if it is as the run wrote it)",
-    )
+        "--out", type=path, metavar=metavar,
+        help=f"the file to write (default: RUN/{default}, which is replaced unless you edited it)",
+    )  # fmt: skip
     command.add_argument(
-        "--overwrite",
-        action="store_true",
+        "--overwrite", action="store_true",
         help="replace an existing file, even one that the run did not write",
-    )
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""``numpy-vae encode``: where images lie in the latent space of a run."""
+"""``numpy-vae encode``: encode images with the model of a run."""
 
 from __future__ import annotations
 
@@ -29,16 +29,15 @@ from .inputs import (
 )
 
 ENCODE = """\
-Write the mean and the log-variance of q(z|x) for each image x of a file, in its order: mu and
-logvar, (N, Z), and labels, where there are any; of data in two parts train_mu, test_mu and so on.
-Of the data of the run itself the parts are its training and its test set, in the order in which
-one array was split into them.
+Write the mean and log-variance of q(z|x) for each image x of a file, in order: arrays mu and
+logvar, (N, Z), and labels if there are any. Data with a training and a test set give train_mu,
+test_mu and so on; the run's own data are in their order after the split.
 
   numpy-vae encode runs/faces-1 --data more.npy --out latents.npz
   numpy-vae encode runs/mnist-1                      the images of the run itself
 
-The images are given to the model as it was trained on them: pixels of --binarize dynamic or static
-are drawn, from the seed.
+The images are binarised as in training. The pixels of --binarize dynamic, and of a new file with
+static, are drawn from the seed.
 """
 
 
@@ -49,15 +48,13 @@ def add_arguments(commands: Subparsers) -> None:
     )
     add_run(command)
     command.add_argument(
-        "--data",
-        type=path,
-        metavar="digits|mnist|FILE",
-        help="a .npy or .npz file of images as train takes them (default: the data of the run, "
-        "without those set aside for validation)",
-    )
+        "--data", type=path, metavar="digits|mnist|FILE",
+        help="images to encode, as for train (default: the data of the run, without its validation "
+        "set)",
+    )  # fmt: skip
     add_data_dir(command)
     add_out(command, "FILE.npz", "latents.npz")
-    add_seed(command, "seed of the pixels that are drawn")
+    add_seed(command, "seed of the pixels drawn at random")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         elif args.data_dir is not None:
             raise ValueError(f"--data-dir applies to --data mnist, not to --data {args.data}")
         else:
-            # A static draw belongs to the images of the run; others are drawn like dynamic ones.
+            # The static draw is of the run's own images; others are drawn like dynamic ones.
             mode = "dynamic" if mode == "static" else mode
             parts = {
                 part: (binarize(Dataset(args.data, x, x), mode).test, labels)
@@ -83,9 +80,7 @@ def run(args: argparse.Namespace) -> int:
             }
         for x, _ in parts.values():
             if x.shape[1] != vae.data_dim:
-                raise ValueError(
-                    f"the images have {x.shape[1]} pixels, must have {vae.data_dim} as in the run"
-                )
+                raise ValueError(f"the images have {x.shape[1]} pixels, must have {vae.data_dim}")
             check_values(vae.likelihood, x, f"--data {args.data or state.settings['data']}")
     pixels = spawn_streams(args.seed).held_out()[1] if mode == "dynamic" else None
     arrays: dict[str, Array] = {}
@@ -103,5 +98,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def parts_of(data: Dataset) -> dict[str, Part]:
-    """Return the images and the labels of a data set by part."""
+    """Return the images and labels of a data set, by part."""
     return {"train": (data.train, data.train_labels), "test": (data.test, data.test_labels)}

@@ -24,17 +24,16 @@ from .arguments import Subparsers, add_command, add_moved_data, add_run, add_see
 from .inputs import arithmetic_of, load_moved_data, refusals
 
 EVALUATE = """\
-Estimate what the model of a run is worth on images that it was not trained on: log p(x) by
-importance sampling, with its standard error over the images, the ELBO, reconstruction and KL apart,
-the KL of each latent dimension, and the number of active ones. All in nats per image; log p(x) and
-the ELBO: higher is better.
+Evaluate the model of a run on held-out images: log p(x) by importance sampling, with its standard
+error over images, the ELBO, its reconstruction and KL terms, the KL of each latent dimension, and
+the number of active ones. In nats per image; for log p(x) and the ELBO, higher is better.
 
-  numpy-vae evaluate runs/mnist-1                     5000 samples for each of the test images
-  numpy-vae evaluate runs/mnist-1 --images 1000       a random thousand of them
+  numpy-vae evaluate runs/mnist-1                     5000 samples per test image
+  numpy-vae evaluate runs/mnist-1 --images 1000       a random 1000 of the test images
   numpy-vae evaluate runs/mnist-1 --json              one JSON object on standard output
 
-The pixels of --binarize dynamic are drawn once, from the seed: two runs that are evaluated with the
-same seed see the same images. Compare only results of the same --binarize and --likelihood.
+The pixels of --binarize dynamic are drawn once, from the seed: runs evaluated with the same seed
+see the same images. Compare only results with the same --binarize and --likelihood.
 """
 
 
@@ -45,29 +44,20 @@ def add_arguments(commands: Subparsers) -> None:
     )
     add_run(command)
     command.add_argument(
-        "--samples",
-        type=whole(1, MAX_IMPORTANCE_SAMPLES),
-        default=5000,
-        metavar="S",
-        help="draws of z for each image; more make the bound of log p(x) tighter (default: 5000)",
-    )
+        "--samples", type=whole(1, MAX_IMPORTANCE_SAMPLES), default=5000, metavar="S",
+        help="draws of z per image; more tighten the bound on log p(x) (default: 5000)",
+    )  # fmt: skip
     command.add_argument(
-        "--images",
-        type=whole(1, 1 << 30),
-        metavar="N",
-        help="a random N of the images, chosen by the seed (default: all)",
-    )
+        "--images", type=whole(1, 1 << 30), metavar="N",
+        help="evaluate N random images, chosen by the seed (default: all)",
+    )  # fmt: skip
     command.add_argument(
-        "--on",
-        choices=("test", "validation"),
-        default="test",
-        help="which images: the test set (default), or those that train --validation set aside",
-    )
+        "--on", choices=("test", "validation"), default="test",
+        help="the test set (default), or the images that train --validation set aside",
+    )  # fmt: skip
     add_moved_data(command)
-    add_seed(
-        command, "seed of the draws, the pixels of --binarize dynamic, and the choice of --images"
-    )
-    command.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_seed(command, "seed of z, of --images, and of the pixels of --binarize dynamic")
+    command.add_argument("--json", action="store_true", help="print only one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def is_binary(images: Images, settings: Mapping[str, Any]) -> bool:
-    """Return whether the pixels are 0 or 1, so that Bernoulli's is a likelihood of them."""
+    """Return whether all pixels are 0 or 1, so that a Bernoulli likelihood applies to them."""
     if settings["binarize"] != "none":
         return True
     white = 255 if images.dtype == np.uint8 else 1
@@ -128,7 +118,7 @@ def is_binary(images: Images, settings: Mapping[str, Any]) -> bool:
 
 
 def evaluation_text(result: Mapping[str, Any]) -> str:
-    """Return the result of an evaluation as a few lines."""
+    """Return the result of an evaluation as text."""
 
     def mean(name: str) -> str:
         error = result[f"{name}_se"]
@@ -136,11 +126,11 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
 
     kls = sorted(result["kl_per_dimension"], reverse=True)
     active = "unknown" if result["active_units"] is None else f"{result['active_units']:5d}"
-    grey = "grey pixels: what is called p(x) here is a cross-entropy, not a likelihood of them"
+    grey = "grey pixels: log p(x) is computed from a cross-entropy, and is not a log-likelihood"
     return "\n".join(
         [
             *([grey] if result["cross_entropy"] else []),
-            f"log p(x)        {mean('log_likelihood')}  nats per image (on average a lower bound)",
+            f"log p(x)        {mean('log_likelihood')}  nats per image (a lower bound on average)",
             f"ELBO            {mean('elbo')}",
             f"reconstruction  {result['reconstruction']:9.3f}",
             f"KL              {result['kl']:9.3f}",

@@ -1,4 +1,4 @@
-"""``numpy-vae explore``: a page on which a pointer moves through the latent space of a run."""
+"""``numpy-vae explore``: an HTML page to explore the latent space of a run."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from .arguments import (
 from .inputs import arithmetic_of, free_path, load_moved_data, refusals, say_if_gone_on
 
 EXPLORE = """\
-Write one HTML file with the decoder of a run inside, which needs no network and nothing else:
-moving the pointer over the plane of two latent dimensions decodes the image there at once. The
-other dimensions have sliders, and the training images are shown as points, by label.
+Write one HTML file that contains the decoder of a run and works offline. It decodes the point under
+the pointer in the plane of two latent dimensions. The other dimensions have sliders, and training
+images are shown as points, coloured by label.
 
   numpy-vae explore runs/digits-1                      RUN/explorer.html
   numpy-vae explore runs/mnist-1 --dims 3,7            the plane of z_3 and z_7
@@ -39,7 +39,7 @@ other dimensions have sliders, and the training images are shown as points, by l
 
 
 def dimensions(text: str) -> tuple[int, int]:
-    """Read the numbers of two different latent dimensions, from 1; return them from 0."""
+    """Read two different latent dimensions, counted from 1; return them counted from 0."""
     try:
         first, second = map(whole(1, MAX_WIDTH), text.split(","))
     except (ValueError, argparse.ArgumentTypeError):
@@ -54,22 +54,19 @@ def dimensions(text: str) -> tuple[int, int]:
 def add_arguments(commands: Subparsers) -> None:
     """Add ``numpy-vae explore``."""
     command = add_command(
-        commands, "explore", run, "write a page to walk through the latent space of a run", EXPLORE
+        commands, "explore", run, "write an HTML page to explore the latent space of a run", EXPLORE
     )
     add_run(command)
     command.add_argument(
-        "--dims",
-        type=dimensions,
-        metavar="I,J",
-        help="the dimensions of the plane, from 1; the page can change them (default: the two of "
-        "the highest KL; with --no-points 1,2)",
-    )
+        "--dims", type=dimensions, metavar="I,J",
+        help="dimensions of the plane, from 1; the page can change them (default: the two of the "
+        "highest KL, or 1,2 with --no-points)",
+    )  # fmt: skip
     add_out(command, "FILE.html", "explorer.html")
     command.add_argument(
-        "--no-points",
-        action="store_true",
-        help="leave the training images out; the data are then not needed",
-    )
+        "--no-points", action="store_true",
+        help="leave out the training images; the data are then not needed",
+    )  # fmt: skip
     add_image_shape(command)
     add_moved_data(command)
 
@@ -92,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             data = find_data(state, load_moved_data(args, state))
             n = len(data.train)
-            # Evenly taken: a file may be sorted by label.
+            # Evenly spaced, since a file may be sorted by label.
             rows = np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(int)
             name, shown = data.name, subset(data.train, rows)
             labels = None if data.train_labels is None else data.train_labels[rows]

@@ -1,4 +1,4 @@
-"""``numpy-vae gradcheck``: check the gradient of the model, or see how to check yours."""
+"""``numpy-vae gradcheck``: check the gradient of the model, or see how to check your own."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ from ..runs.progress import say_result
 from .arguments import Subparsers, add_command, add_model_arguments, add_seed, add_setting, whole
 from .inputs import make_model, refusals
 
-SMALL_MODEL = 5_000  # parameters, of which the check looks at every one
+SMALL_MODEL = 5_000  # parameters; up to so many, every one is checked
 
 GRADCHECK = """\
-Compare the hand-written gradient of the model with numeric ones, block by block: at its initial
-point, after some steps of training, and where it is saturated (logits of 10000 with log-variances
-up to 80, and down to -80, where no difference can be taken), for each term of the objective alone
-and together.
+Compare the hand-written gradient of the model with numerical gradients, block by block, for the
+objective and for each of its terms. The points are the initial weights, the weights after some
+training, and two saturated points (logits of 10000 with log-variances up to 80, and down to -80),
+where only the complex step works.
 
   numpy-vae gradcheck                                            every entry, in seconds
-  numpy-vae gradcheck --data-dim 784 --hidden 400 --latent 20    a sample of the entries of each
-                                                                 block, and random directions:
-                                                                 less than half a minute
+  numpy-vae gradcheck --data-dim 784 --hidden 400 --latent 20    sampled entries and random
+                                                                 directions, in under 30 s
 
-One run checks one activation, one likelihood and one bound; with --beta 1 a forgotten beta is not
-seen. With --bound iwae each example has three samples, and the log ratio is the second term. On a
-busy machine OPENBLAS_NUM_THREADS=1 makes it many times faster.
+One run checks one activation, one likelihood and one bound. With --beta 1 a missing beta goes
+unnoticed. With --bound iwae each example has three samples, and the second term is the log ratio.
+On a busy machine OPENBLAS_NUM_THREADS=1 makes it many times faster.
 
-Exit status 1 means that some gradient is wrong, or could not be checked.
+Exit status 1 means that a gradient is wrong, or could not be checked.
 """
 
 FOREIGN = """\
-A function of your own is checked from Python: any scalar function of named arrays.
+From Python you can check a gradient of your own, of any scalar function of named arrays:
 
   import numpy as np
   from numpy_vae import gradcheck
@@ -51,37 +50,26 @@ HIDDEN, LATENT, BETA = (16, 12), 3, 0.7
 
 LEGEND = """\
 centr, compl: error of central differences and of the complex step, relative to
-the largest entry of the block; tayl: order of the Taylor remainder (2 where the
-gradient is right, 1 where it is wrong, inf where the function is linear)"""
+the largest entry of the block; tayl: order of the Taylor remainder (2 if the
+gradient is right, 1 if it is wrong, inf if the function is linear)"""
 
 
 def add_arguments(commands: Subparsers) -> None:
     """Add ``numpy-vae gradcheck``."""
-    command = add_command(
-        commands,
-        "gradcheck",
-        run,
-        "check the gradient of the model, or see how to check yours",
-        GRADCHECK,
-        FOREIGN,
-    )
+    summary = "check the gradient of the model, or see how to check your own"
+    command = add_command(commands, "gradcheck", run, summary, GRADCHECK, FOREIGN)
     model = add_model_arguments(command, HIDDEN, LATENT)
     add_setting(model, "beta", f"{BETA:g}")
     add_setting(model, "bound")
     model.add_argument(
-        "--data-dim",
-        type=whole(1, MAX_WIDTH),
-        default=30,
-        metavar="D",
+        "--data-dim", type=whole(1, MAX_WIDTH), default=30, metavar="D",
         help="pixels of an image (default: 30)",
-    )
+    )  # fmt: skip
     command.add_argument(
-        "--entries",
-        type=whole(1, 1 << 28),
-        metavar="N",
-        help="look at N entries of each larger block one by one, and along random directions "
-        f"through all of it (default: all of a model of up to {SMALL_MODEL} parameters, else 20)",
-    )
+        "--entries", type=whole(1, 1 << 28), metavar="N",
+        help="of a block with more than N entries, check N one by one and all along random "
+        f"directions (default: every entry of up to {SMALL_MODEL} parameters, else 20)",
+    )  # fmt: skip
     add_seed(command, "seed of the weights, the images and the noise")
 
 
@@ -111,10 +99,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def point_table(checks: Sequence[Check]) -> str:
-    """Return the checks of one point as a table of 80 columns, a row for each block.
+    """Return the checks of one point as a table of 80 columns, one row per block.
 
-    Under each term stand the errors by central differences and by the complex step, and the order
-    of the Taylor remainder. What fails is shown below the table, with both of its values.
+    Each term has the errors of central differences and of the complex step, and the order of the
+    Taylor remainder. Failures are listed below the table, with both values.
     """
     point, methods = checks[0].point, METHODS[checks[0].point]
     columns = {"central": 5, "complex": 5, "taylor": 4}  # their widths
@@ -145,7 +133,7 @@ def point_table(checks: Sequence[Check]) -> str:
 
 
 def summary(checks: Sequence[Check]) -> str:
-    """Return the worst of each method in one line."""
+    """Return the worst result of each method, in one line."""
     rows = [row for check in checks for row in check.report]
     worst = {m: max(row.error for row in rows if row.method == m) for m in ("central", "complex")}
     order = min(row.order for row in rows if row.order is not None)

@@ -1,4 +1,4 @@
-"""What a command was asked for, found and checked before anything is written, or refused."""
+"""Find and check what a command was asked for, before anything is written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class UsageError(Exception):
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Refuse in one line what the block finds wrong with what the user asked for (UsageError)."""
+    """Turn an error in the block, about what the user asked for, into a UsageError."""
     try:
         yield
     except (ValueError, OSError, MemoryError, ImportError) as error:
@@ -36,7 +36,7 @@ def refusals() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """Return what went wrong as one line."""
+    """Return an error message as one line."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f"{error.filename}: {error.strerror}"
@@ -48,8 +48,7 @@ def one_line(error: Exception) -> str:
 def check_drawing() -> None:
     """Import matplotlib now, so that a broken installation is reported before the work begins.
 
-    Commands open no window, so MPLBACKEND is ignored. Matplotlib's own warnings, such as those
-    about its cache or missing fonts, are not shown.
+    Commands open no window, so MPLBACKEND is ignored, and matplotlib's own warnings are silenced.
     """
     import logging
 
@@ -66,7 +65,7 @@ def check_drawing() -> None:
 
 @contextmanager
 def arithmetic_of(run: str) -> Iterator[None]:
-    """If the model overflows in the block, raise FloatingPointError that names the run."""
+    """If the model overflows in the block, raise a FloatingPointError that names the run."""
     try:
         with overflow_raises():
             yield
@@ -82,7 +81,7 @@ def free_path(own: OwnFiles, out: str | None, default: str, suffixes: Sequence[s
     if path.is_dir():
         raise ValueError(f"--out {path} is a folder, must be a file")
     if path.resolve().parent == own.folder.resolve() and path.name in FILES:
-        raise ValueError(f"--out {out} is a part of the run, must be another file")
+        raise ValueError(f"--out {out} is part of the run, must be another file")
     own.check_free(path)
     if own.folder.is_dir():  # if not, `open_run` refuses it next
         check_writable(path.parent)
@@ -90,20 +89,20 @@ def free_path(own: OwnFiles, out: str | None, default: str, suffixes: Sequence[s
 
 
 def say_if_gone_on(state: State, own: OwnFiles, out: Path) -> None:
-    """Warn if the run has a newer model than the one that `out` shows."""
+    """Warn if the run now has a newer model than `out` shows."""
     with suppress(ValueError, OSError):
         if open_run(own.folder).model_id != state.model_id:
-            complain(f"{own.folder} was trained further meanwhile: {out} shows an older model")
+            complain(f"{own.folder} has been trained further: {out} shows an older model")
 
 
 def check_not_read(out: Path, source: str) -> None:
-    """Raise ValueError if the output file is the file that the images come from."""
+    """Raise ValueError if the output file is the file with the images."""
     if source and out.exists() and Path(source).exists() and out.samefile(source):
-        raise ValueError(f"--out {out} is the file that the images come from, must be another file")
+        raise ValueError(f"--out {out} is the file with the images, must be another file")
 
 
 def load_moved_data(args: argparse.Namespace, state: State) -> Dataset | None:
-    """Return the data of a run where --data or --data-dir says that they are now."""
+    """Return the data of a run from --data or --data-dir, or None if neither is given."""
     if args.data is None and args.data_dir is None:
         return None
     settings = state.settings
@@ -113,25 +112,19 @@ def load_moved_data(args: argparse.Namespace, state: State) -> Dataset | None:
 
 
 def make_model(
-    args: argparse.Namespace,
-    data_dim: int,
-    hidden: Sequence[int],
-    latent: int,
+    args: argparse.Namespace, data_dim: int, hidden: Sequence[int], latent: int,
     rng: np.random.Generator | int,
-) -> VAE:
-    """Return a new model as the options say, with these sizes by default."""
+) -> VAE:  # fmt: skip
+    """Return a new model from the options, with these sizes by default."""
     return VAE(
-        data_dim,
-        hidden if args.hidden is None else args.hidden,
-        args.latent or latent,
-        args.activation or "relu",
-        likelihood_of(args.likelihood or "bernoulli", args.variance),
+        data_dim, hidden if args.hidden is None else args.hidden, args.latent or latent,
+        args.activation or "relu", likelihood_of(args.likelihood or "bernoulli", args.variance),
         rng=rng,
-    )
+    )  # fmt: skip
 
 
 def likelihood_of(name: str, variance: float | None) -> Likelihood:
-    """Return the likelihood of this name and, if it is a Gaussian, this variance."""
+    """Return the likelihood of this name; `variance` is for a Gaussian only."""
     if variance is None:
         return make_likelihood(name)
     if name == "gaussian":

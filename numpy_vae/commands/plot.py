@@ -15,14 +15,20 @@ from .arguments import Subparsers, add_command, add_image_shape, add_moved_data,
 from .inputs import check_drawing, load_moved_data, refusals, say_if_gone_on
 
 PLOT = """\
-Draw the figures of a run: the training curves, reconstruction and KL apart; reconstructions of test
-images; samples from the prior; interpolations between test images; the KL of each latent dimension
-and which are active; traversals of those of the highest KL; the latent plane by label (of more than
-two dimensions, the two of the highest KL); with two dimensions the manifold by quantiles of the
-prior; and for the synthetic digits the latent dimensions against the factors that they were drawn
-from.
+Draw the figures of a run:
 
-  numpy-vae plot runs/digits-1                            figures/*.png of the run
+  training         the ELBO, reconstruction and KL against the epoch
+  reconstructions  test images and their reconstructions
+  samples          images decoded from draws of the prior
+  latent           test images in the latent plane (the two dimensions of the highest KL), by label
+  manifold         the decoded latent plane, at quantiles of the prior (two dimensions only)
+  interpolations   decoded between pairs of test images
+  kl               the KL of each latent dimension, and which dimensions are active
+  traversals       one latent dimension varied at a time, those of the highest KL
+  factors          correlation of latent dimensions with the factors of the synthetic digits
+  latent_factors   the latent plane coloured by these factors (two dimensions only)
+
+  numpy-vae plot runs/digits-1                            RUN/figures/*.png
   numpy-vae plot runs/digits-1 --format pdf --out paper   paper/*.pdf
 """
 
@@ -32,16 +38,15 @@ def add_arguments(commands: Subparsers) -> None:
     command = add_command(commands, "plot", run, "draw the figures of a run", PLOT)
     add_run(command)
     command.add_argument(
-        "--format", choices=FORMATS, default="png", help="of the files (default: png, at 150 dpi)"
+        "--format", choices=FORMATS, default="png", help="file format (default: png, at 150 dpi)"
     )
     command.add_argument(
-        "--out", type=path, metavar="DIR", help="the folder that they go to (default: RUN/figures)"
+        "--out", type=path, metavar="DIR", help="the folder to write to (default: RUN/figures)"
     )
     command.add_argument(
-        "--overwrite",
-        action="store_true",
+        "--overwrite", action="store_true",
         help="replace existing figures, even those that the run did not write",
-    )
+    )  # fmt: skip
     add_image_shape(command)
     add_moved_data(command)
 

@@ -1,4 +1,4 @@
-"""``numpy-vae sample``: images that the model of a run makes of draws from the prior."""
+"""``numpy-vae sample``: sample images from the model of a run."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from .inputs import arithmetic_of, check_drawing, free_path, refusals, say_if_go
 MAX_SAMPLED, MAX_PICTURED = 1_000_000, 2_500
 
 SAMPLE = """\
-Draw z from the prior N(0, I) and decode it: the images are the means of p(x|z).
+Draw z from the prior N(0, I) and decode it. The images are means of p(x|z).
 
-  numpy-vae sample runs/digits-1                            64 of them, as a picture
+  numpy-vae sample runs/digits-1                            64 images, as one picture
   numpy-vae sample runs/digits-1 -n 1000 --out new.npz      arrays: images and their z
 """
 
 
 def add_arguments(commands: Subparsers) -> None:
     """Add ``numpy-vae sample``."""
-    command = add_command(commands, "sample", run, "draw images from the model of a run", SAMPLE)
+    command = add_command(commands, "sample", run, "sample images from the model of a run", SAMPLE)
     add_run(command)
     command.add_argument(
-        "-n", type=whole(1, MAX_SAMPLED), default=64, metavar="N", help="how many (default: 64)"
-    )
+        "-n", type=whole(1, MAX_SAMPLED), default=64, metavar="N",
+        help="number of images (default: 64)",
+    )  # fmt: skip
     add_out(command, f"FILE.npz|{'|'.join(FORMATS)}", "samples.png")
     add_image_shape(command)
     add_seed(command, "seed of the draws")
@@ -48,9 +49,7 @@ def run(args: argparse.Namespace) -> int:
         out = free_path(own, args.out, "samples.png", suffixes)
         pictured = out.suffix != ".npz"
         if pictured and args.n > MAX_PICTURED:
-            raise ValueError(
-                f"-n is {args.n}, must be at most {MAX_PICTURED} in a picture: --out FILE.npz"
-            )
+            raise ValueError(f"-n is {args.n}, must be at most {MAX_PICTURED} unless --out is .npz")
         if pictured:
             check_drawing()
         state = open_run(own.folder)

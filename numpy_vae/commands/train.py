@@ -34,9 +34,8 @@ RESUMED_WITH = (
 )  # fmt: skip
 
 DESCRIPTION = """\
-Train a variational autoencoder on images and write the results to a directory: the parameters, the
-numbers, and figures. With no options at all it draws a set of synthetic digits and trains on
-those, in about a minute.
+Train a variational autoencoder on images, and write its parameters, metrics and figures to a run
+directory. Without options it trains on synthetic digits, in about a minute.
 
   numpy-vae train                                    synthetic digits, nothing to download
   numpy-vae train --data mnist                       real MNIST, downloaded once (11 MB)
@@ -44,38 +43,38 @@ those, in about a minute.
   numpy-vae train --data faces.npy --likelihood learned_gaussian
   numpy-vae train --data mnist --bound iwae --samples 5
   numpy-vae train --data mnist --epochs 200 --validation 5000 --patience 10
-  numpy-vae train --resume runs/mnist-1              go on with a run that was stopped or killed
+  numpy-vae train --resume runs/mnist-1              continue a run that was stopped or killed
 """
 
 RUN_DIRECTORY = """\
-The run directory holds checkpoint.npz (the run: all it takes to go on with it, and the model, read
-with VAE.load), and, for people, config.json (the settings), history.csv (a row for each epoch),
-metrics.json (the result) and figures/*.png. The result is test_elbo, the evidence lower bound of
-the test images in nats per image: higher is better. Compare it only with results of the same
---data, --binarize and --likelihood.
+The run directory holds checkpoint.npz (the whole run; VAE.load reads its model), config.json (the
+settings), history.csv (one row per epoch), metrics.json (the result) and figures/*.png. The result
+is test_elbo, the evidence lower bound on the test images in nats per image; higher is better.
+Compare only results with the same --data, --binarize and --likelihood.
 
-The checkpoint is written before the first step and after every epoch, whole or not at all. Stopped
-at any moment and resumed, a run ends with the same bits as one that was never stopped (the clock
-apart), on the same machine and with as many threads and BLAS threads.
+The checkpoint is written before the first step and after every epoch, whole or not at all. On the
+same machine, with the same number of threads and BLAS threads, a run that was stopped at any moment
+and resumed ends with the same bits as an uninterrupted one, except for its times. Ctrl-C stops
+after the current step, and writes the result of the last whole epoch.
 """
 
 
 def add_arguments(commands: Subparsers) -> None:
-    """Add ``numpy-vae train``. An option that is not given is None."""
+    """Add ``numpy-vae train``; options that are not given are None."""
     summary = "train a model and write a run directory"
     command = add_command(commands, "train", run, summary, DESCRIPTION, RUN_DIRECTORY)
     data = command.add_argument_group("data")
     data.add_argument(
         "--data", type=path, metavar="digits|mnist|FILE",
-        help="synthetic digits (default), real MNIST, or your own .npy or .npz array of shape "
-        "(N, D) or (N, height, width): uint8, or floats in the range of the likelihood; one array "
-        "is split, five parts for training and one for testing; an .npz may hold train and test "
+        help="synthetic digits (default), real MNIST, or a .npy or .npz file: an array of shape "
+        "(N, D) or (N, height, width), uint8 or floats in the range of the likelihood; one array "
+        "is split, 5/6 for training and 1/6 for testing; an .npz may hold train and test "
         "(train_labels, test_labels), or x_train and x_test (y_train, y_test)",
     )  # fmt: skip
     data.add_argument(
         "--image-shape", type=image_shape, metavar="HxW",
-        help="height and width of the images of a FILE of shape (N, D), such as 8x8; without it "
-        "figures show them as square as D allows",
+        help="height and width of the images of a FILE of shape (N, D), such as 8x8 (default: as "
+        "square as D allows)",
     )  # fmt: skip
     add_data_dir(data)
     add_model_arguments(command, HIDDEN, LATENT)
@@ -85,32 +84,31 @@ def add_arguments(commands: Subparsers) -> None:
         add_setting(training, name, of_data)
     add_seed(
         training,
-        "the same seed on the same machine, with as many threads and BLAS threads, gives the same "
-        "parameters, bit for bit",
+        "random seed; on the same machine, with the same number of threads and BLAS threads, it "
+        "gives the same parameters, bit for bit",
         None,
     )
     training.add_argument(
         "--resume", type=path, metavar="RUN",
-        help="go on with a run that was stopped; its settings are its own, and of the other "
-        "options only --epochs, --patience, --threads, --quiet, and --data or --data-dir (where "
-        "the images have moved) go with it",
+        help="continue a run that was stopped, with its own settings; of the other options it "
+        "accepts only --epochs, --patience, --threads, --quiet, and --data or --data-dir (if the "
+        "images have moved)",
     )  # fmt: skip
     output = command.add_argument_group("output")
     output.add_argument(
         "--out", type=path, metavar="DIR",
-        help="the run directory, new or empty (default: a fresh one under runs/)",
+        help="the run directory, new or empty (default: a new one under runs/)",
     )  # fmt: skip
     output.add_argument(
         "--overwrite", action="store_true", default=None,
-        help="replace the run that --out already holds, and what commands wrote beside it; files "
-        "of your own stay",
+        help="replace the run in --out and what commands wrote beside it; your own files stay",
     )  # fmt: skip
-    quiet = "print nothing but errors"
+    quiet = "print only errors"
     output.add_argument("--quiet", action="store_true", default=None, help=quiet)
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
-    """Return the recipe that the options make."""
+    """Return the recipe that the options ask for."""
     given = {name: v for name in SETTINGS if (v := getattr(args, name)) is not None}
     binary = args.likelihood in (None, "bernoulli")
     return Recipe(**{"binarize": "dynamic" if binary else "none"} | given)
@@ -119,7 +117,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 def begin(args: argparse.Namespace) -> Run:
     """Return a new run."""
     if args.overwrite and args.out is None:
-        raise ValueError("--overwrite applies to --out, and no --out is given")
+        raise ValueError("--overwrite needs --out")
     recipe, seed = recipe_of(args), args.seed or 0
     data = shape_images(load_data(args.data or "digits", args.data_dir), args.image_shape)
     vae = make_model(args, data.train.shape[1], HIDDEN, LATENT, spawn_streams(seed).initialisation)
@@ -127,11 +125,11 @@ def begin(args: argparse.Namespace) -> Run:
 
 
 def resume(args: argparse.Namespace) -> Run:
-    """Return the run of --resume as its last checkpoint has it."""
+    """Return the run of --resume, as of its last checkpoint."""
     given = [name for name, value in vars(args).items() if value is not None]
     if others := [name for name in given if name not in RESUMED_WITH]:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
-        raise ValueError(f"--resume is given with {named}: the settings of a run are its own")
+        raise ValueError(f"--resume does not go with {named}: a run keeps its settings")
     data = load_moved_data(args, open_run(Path(args.resume)))
     return Run.resume(
         args.resume, data, epochs=args.epochs, patience=args.patience, threads=args.threads
@@ -171,21 +169,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe_standing(run: Run) -> str:
-    """Return where a run that has stopped stands, by what is on the disk."""
+    """Return what the disk holds of a run that has stopped."""
     try:
-        kept = f"the run is kept as it was after epoch {len(open_run(run.folder).history)}"
+        kept = f"the run is saved as of epoch {len(open_run(run.folder).history)}"
     except (ValueError, OSError, MemoryError):
-        return f"{run.folder} holds no run that can be read"
-    return f"{kept}; go on with: numpy-vae train --resume {shlex.quote(str(run.folder))}"
+        return f"{run.folder} does not hold a readable run"
+    return f"{kept}; continue with: numpy-vae train --resume {shlex.quote(str(run.folder))}"
 
 
 def report(run: Run, metrics: Mapping[str, Any], progress: Progress) -> None:
-    """Say what came of a run, and what was written and what was not."""
+    """Print the result of a run, and which files were written and which were not."""
     if metrics["stopped_early"]:
         progress.say(f"stopped: no higher validation ELBO for {run.recipe.patience} epochs")
     if "likelihood.logvar" in metrics:
         progress.say(f"learned variance {math.exp(metrics['likelihood.logvar'][0]):.4g}")
-    best = f"; of epoch {metrics['kept_epoch']}, the best on the validation set"
+    best = f"; epoch {metrics['kept_epoch']}, the best on the validation set"
     best = best if "best" in run.state.vectors else ""
     progress.say(
         f"test ELBO {metrics['test_elbo']:.3f} nats per image (binarize {run.recipe.binarize}, one "
@@ -193,7 +191,7 @@ def report(run: Run, metrics: Mapping[str, Any], progress: Progress) -> None:
     )
     if kept := run.own.kept:
         names = ", ".join(sorted(str(file.relative_to(run.folder)) for file in kept))
-        why = "since they are not as the run wrote them (move or delete them, then --resume)"
+        why = "since they are not the files that the run wrote (move or delete them, then --resume)"
         complain(f"numpy-vae train: not replaced in {run.folder}, {why}: {names}")
     figures = [f"figures/{file.name}" for file in run.figures if file not in kept]
     progress.say(f"written to {run.folder}: {', '.join(figures) or 'no figures'}")

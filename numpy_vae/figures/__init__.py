@@ -1,13 +1,13 @@
-"""Pictures.
+"""Figures.
 
-    plots     every ``plot_`` function, to draw on axes of yours; here curves, points and bars
-    mosaics   those of them that show images side by side
-    style     the colours and the names that they share
-    of_a_run  files, as `numpy-vae plot` writes them
-    explorer  a page on which a pointer moves through the latent space
+    plots     the ``plot_`` functions, which draw on your Axes: curves, points and bars
+    mosaics   those that show images side by side
+    style     the colours and names that they share
+    of_a_run  the figure files that `numpy-vae plot` writes
+    explorer  an HTML page that decodes the z under the pointer
 
 All but `explorer` import matplotlib; outside this folder only `study.drawing` does. The names and
-the formats of the figures are here, so that asking for them does not import it.
+formats of the figures are defined here so that reading them does not import it.
 """
 
 FORMATS = ("png", "pdf", "svg")

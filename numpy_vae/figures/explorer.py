@@ -1,9 +1,9 @@
-"""A page in which the pointer moves over the latent plane and the decoder draws the image there.
+"""An HTML page that decodes the point of the latent plane under the pointer.
 
 `explorer_page` fills the template `explorer.html` with one block of JSON: the decoder's weights,
-the posterior means and what the page has to know of the model. Style and script stand in the
-template; the script's `decode` is `VAE.decode` again, in JavaScript. The page asks nothing of the
-network, and its Content-Security-Policy lets it ask nothing.
+the posterior means and the model's settings. The template holds the style and the script, whose
+`decode` is `VAE.decode` in JavaScript. The page makes no network requests, and its
+Content-Security-Policy forbids them.
 
 Letters of this module: N images, D pixels, Z latent dimensions, P weights of the decoder;
 `image_shape` and `value_range` are those of `mosaics`.
@@ -26,10 +26,10 @@ from ..params import Array
 from ..training.evaluate import ACTIVE
 from ..vae import VAE
 
-LIMIT = 5_000_000  # bytes: the page stays below
-MEANS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian")  # that it computes
-MAX_POINTS = 5000  # more than these hide one another
-_COORDINATES = 500_000  # of all points, 1.3 MB of the page
+LIMIT = 5_000_000  # bytes: the page is smaller
+MEANS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian")  # it can compute
+MAX_POINTS = 5000  # more would hide one another
+_COORDINATES = 500_000  # of all points: 1.3 MB of the page
 
 
 def explorer_page(
@@ -37,35 +37,32 @@ def explorer_page(
     kl: Array | None = None, labels: Array | None = None, value_range: tuple[float, float] = (0, 1),
     dimensions: tuple[int, int] | None = None,
 ) -> str:  # fmt: skip
-    """Return an HTML page of less than 5 MB, whole in itself, that decodes the z under the pointer.
+    """Return a self-contained HTML page of less than 5 MB that decodes the z under the pointer.
 
-    The decoder goes into the page as float32, or as float16 where the page would else be too large,
-    which the page then says. ValueError if a shape or a setting does not match the model, if the
-    decoder is too large or has weights that are not finite, or if the likelihood is not in `MEANS`.
+    It holds the decoder as float32, or as float16 (and says so) if that would be too large.
+    ValueError if a shape or setting does not match the model, if the decoder is too large or not
+    finite, or if the likelihood is not in `MEANS`.
 
     Parameters
     ----------
     name : str
-        What the model is of, for the title.
+        The title: what the model was trained on.
     mu : ndarray, shape (N, Z), optional
-        Posterior means, to be shown as points: 5000 of them at most (fewer where Z > 100), evenly
-        taken from all, to 16 bits. A row that is not finite is left out. Sliders of dimensions
-        whose `mu` hardly varies (see `numpy_vae.training.evaluate.ACTIVE`) are grey.
+        Posterior means, shown as points: at most 5000 (fewer if Z > 100), evenly spaced,
+        rounded to 16 bits, without rows that are not finite. The sliders of dimensions whose `mu`
+        hardly varies (see `numpy_vae.training.evaluate.ACTIVE`) are grey.
     kl : ndarray, shape (Z,), optional
-        KL of each dimension, in nats per image: the dimensions are listed from the highest down.
+        KL of each dimension, in nats per image. Dimensions are listed in descending order of it.
     labels : ndarray, shape (N,), optional
-        What the points are coloured by.
+        They colour the points.
     dimensions : (int, int), optional
-        The columns of z, from 0, that are across and up at first; by default the two of the
-        highest KL. The page counts them from 1.
+        Columns of z, from 0, that are across and up at first (default: the two of the highest KL).
     """
     check_choice("the likelihood to explore", vae.likelihood.name, MEANS)
     check_choice("the dtype of the model", vae.params.dtype.name, ("float32", "float64"))
     height, width = (check_whole("a side of image_shape", n, 1, vae.data_dim) for n in image_shape)
     if height * width != vae.data_dim:
-        raise ValueError(
-            f"image_shape is {height} x {width}, must have the {vae.data_dim} pixels of the model"
-        )
+        raise ValueError(f"image_shape is {height} x {width}, must have {vae.data_dim} pixels")
     low, high = (check_real("an end of value_range", v, -1e30, 1e30, open_below=False)
                  for v in value_range)  # fmt: skip
     if low >= high:
@@ -91,19 +88,19 @@ def explorer_page(
     for dtype in ("float32", "float16"):
         size = rest + 4 * math.ceil(weights.size * np.dtype(dtype).itemsize / 3)  # of base64
         if size < LIMIT:
-            with np.errstate(over="ignore"):  # inf is refused in the next line
+            with np.errstate(over="ignore"):  # inf is refused below
                 weights = weights.astype(dtype)
             if not np.isfinite(weights).all():
-                raise ValueError(f"the decoder's weights must be finite as {dtype}, some are not")
+                raise ValueError(f"a weight of the decoder is not finite as {dtype}")
             return _fill(name, data | {"dtype": dtype, "weights": _base64(weights)})
     raise ValueError(
-        f"the page would have {size:,} bytes, must have less than {LIMIT:,}: "
-        f"the decoder's {weights.size:,} weights are too many, even as float16"
+        f"the page would have {size:,} bytes, must have less than {LIMIT:,}: the decoder's "
+        f"{weights.size:,} weights are too many, even as float16"
     )
 
 
 def _plane(dimensions: tuple[int, int] | None, order: list[int]) -> list[int]:
-    """Return the columns that are across and up at first; one alone if Z = 1."""
+    """Return the columns that are across and up at first; only one if Z = 1."""
     if dimensions is None:
         return sorted(order[:2])
     chosen = [check_whole("a dimension of the plane", i, 0, len(order) - 1) for i in dimensions]
@@ -115,7 +112,7 @@ def _plane(dimensions: tuple[int, int] | None, order: list[int]) -> list[int]:
 def _points(
     mu: Array, labels: Array | None, latent_dim: int
 ) -> tuple[dict[str, Any] | None, list[float] | None]:
-    """Return what the page has to know of the points, and the variance of `mu`, length Z."""
+    """Return the points as the page stores them, and the variance of `mu`, length Z."""
     mu = np.asarray(mu, np.float64)
     if mu.ndim != 2 or mu.shape[1] != latent_dim:
         raise ValueError(f"mu has shape {mu.shape}, must be (N, {latent_dim})")
@@ -141,8 +138,7 @@ def _points(
 
 
 def _fill(name: str, data: dict[str, Any]) -> str:
-    """Return the page of this name and these data."""
-    # "<" could end the block, and is in a JSON text only within a string.
+    # "<" could end the script block; in JSON it occurs only inside strings.
     block = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     parts = {"{{name}}": html.escape(_text(name)), "{{data}}": block}
     template = resources.files(__package__).joinpath("explorer.html").read_text("utf-8")
@@ -150,10 +146,10 @@ def _fill(name: str, data: dict[str, Any]) -> str:
 
 
 def _text(value: object) -> str:
-    """Return `value` as text that UTF-8 can hold: a file's name may be any bytes."""
+    """Return `value` as text that UTF-8 can encode: a file name may be any bytes."""
     return str(value).encode(errors="replace").decode()
 
 
 def _base64(array: Array) -> str:
-    """Return the numbers of `array`, row after row, little end first, as base64."""
+    """Return the numbers of `array`, row by row, little-endian, as base64."""
     return b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()

@@ -1,10 +1,10 @@
-"""Plots made of images side by side; `plots` has them all.
+"""Plots of images side by side, also available from `plots`.
 
-Letters of this module: N images, D = height * width pixels of each, one flattened image a row; Z
-latent dimensions. Arguments that several functions take, and do not explain again:
+Letters of this module: N images, one per row; D = height * width pixels; Z latent dimensions.
+Arguments that several functions share:
 
     image_shape    (height, width) of an image, in pixels
-    value_range    the values of black and white; values outside are shown as the nearer of the two
+    value_range    the values shown as black and white; values outside are clipped
     decode         a function from z, shape (n, Z), to images, shape (n, D)
 """
 
@@ -27,18 +27,17 @@ Decode: TypeAlias = Callable[[Array], ArrayLike]
 Shape: TypeAlias = tuple[int, int]
 Range: TypeAlias = tuple[float, float]
 
-GAP = "#d9e2ec"  # between images: no grey, so that white pixels at a border can be told from it
-MOST = 3000  # pixels of the longer side of a picture, for which `of_a_run` has 2260 dots at most
+GAP = "#d9e2ec"  # between images: bluish, to differ from any grey pixel
+MOST = 3000  # pixels of a picture's longer side, which `of_a_run` draws in at most 2260 dots
 REACH = 3  # of the traversals, in standard deviations of the prior
 
 
 def _tiles(images: ArrayLike, grid: Shape, image_shape: Shape, value_range: Range) -> Array:
-    """Return images (N, D), clipped, as (N, H, W), for a picture of a grid of rows and columns.
+    """Return images (N, D), clipped, as (N, H, W), for a picture of `grid` rows and columns.
 
-    Where the picture would have more than `MOST` pixels in a row or a column, blocks of pixels are
-    averaged into one: so its memory is bounded, however large the images are. Small images are
-    enlarged by a whole number, so that a gap of one pixel is thin beside them. A single row of
-    pixels, which is what a prime D gives, becomes a bar code.
+    If a side of the picture would exceed `MOST` pixels, blocks of pixels are averaged, which bounds
+    its memory. Small images are enlarged by a whole number, so that a gap of one pixel is thin. A
+    single row of pixels (D is prime) becomes a bar code.
     """
     block = math.ceil(max(np.multiply(grid, image_shape)) / MOST)
     tiles = [_shrink(np.clip(x, *value_range), image_shape, block) for x in np.asarray(images)]
@@ -50,7 +49,7 @@ def _tiles(images: ArrayLike, grid: Shape, image_shape: Shape, value_range: Rang
 
 
 def _shrink(x: Array, image_shape: Shape, block: int) -> Array:
-    """Average an image (D,) over blocks, as (H, W); a side no longer than a block is kept."""
+    """Average an image (D,) over blocks, as (H, W); a side no longer than a block stays as is."""
     image = x.astype(np.float64).reshape(image_shape)
     for axis, side in enumerate(image_shape):
         if 1 < block < side:
@@ -65,7 +64,7 @@ def _gap(tiles: Array) -> int:
 
 
 def _mosaic(tiles: Array, columns: int, gap: int) -> Array:
-    """Return tiles (N, H, W) side by side, row after row, as one picture; NaN is blank."""
+    """Return tiles (N, H, W) side by side, row by row, as one picture; NaN is blank."""
     n, height, width = tiles.shape
     rows = math.ceil(n / columns)
     cells = np.full((rows * columns, height + gap, width + gap), np.nan)
@@ -77,7 +76,7 @@ def _mosaic(tiles: Array, columns: int, gap: int) -> Array:
 
 def _show(picture: Array, ax: Axes | None, value_range: Range) -> Axes:
     ax, (low, high) = axes_or_new(ax), value_range
-    # Enlarged before it is coloured: the same pixels in less memory.
+    # The stage "data" enlarges before it colours: the same pixels in less memory.
     ax.imshow(
         picture, cmap=colormaps["gray"].with_extremes(bad=GAP), vmin=low, vmax=high,
         interpolation="none", interpolation_stage="data", origin="upper", aspect="equal",
@@ -89,7 +88,7 @@ def _show(picture: Array, ax: Axes | None, value_range: Range) -> Axes:
 def plot_samples(
     images: ArrayLike, image_shape: Shape, ax: Axes | None = None, value_range: Range = (0, 1)
 ) -> Axes:
-    """Draw images (N, D), N >= 1, in as many columns as rows, thin gaps between them."""
+    """Draw images (N, D), N >= 1, in a square grid with thin gaps."""
     images = np.asarray(images)
     columns = math.ceil(math.sqrt(len(images)))
     grid = math.ceil(len(images) / columns), columns
@@ -101,9 +100,9 @@ def plot_reconstructions(
     originals: ArrayLike, reconstructions: ArrayLike, image_shape: Shape, ax: Axes | None = None,
     value_range: Range = (0, 1),
 ) -> Axes:  # fmt: skip
-    """Draw images over their reconstructions, the first 36 at most: three pairs of rows of 12.
+    """Draw up to 36 images above their reconstructions: three pairs of rows of 12.
 
-    Of wide images fewer fit into a row. `originals` and `reconstructions` are both (N, D).
+    Wide images have fewer per row. `originals` and `reconstructions` are both (N, D).
     """
     both = [_tiles(x, (6, 12), image_shape, value_range) for x in (originals, reconstructions)]
     n, height, width = both[0].shape
@@ -124,12 +123,11 @@ def plot_interpolations(
     decode: Decode, mu: ArrayLike, originals: ArrayLike, image_shape: Shape, ax: Axes | None = None,
     steps: int = 9, value_range: Range = (0, 1),
 ) -> Axes:  # fmt: skip
-    """Draw what lies between two images: a row for each pair of them.
+    """Draw decoded images between two originals: a row for each of R pairs.
 
-    Between the two originals, set apart, are `steps` decoded images. The k-th, from 0, is decoded
-    at z = (1 - t) mu + t mu', where t = k / (steps - 1): the first and the last are the
-    reconstructions. The horizontal axis is in t. `originals`, (R, 2, D), are the left and the right
-    image of R pairs, and `mu`, (R, 2, Z), their posterior means; `steps` is at least 2.
+    The k-th of `steps` >= 2 images, from 0, is decoded at z = (1 - t) mu + t mu', where
+    t = k / (steps - 1): the first and the last are the reconstructions. The horizontal axis is t.
+    `originals`, (R, 2, D), are the left and right images, `mu`, (R, 2, Z), their posterior means.
     """
     t, originals = np.linspace(0, 1, steps)[:, np.newaxis], np.asarray(originals)
     ends = np.asarray(mu, np.float64)[:, :, np.newaxis]  # (R, 2, 1, Z)
@@ -144,7 +142,7 @@ def plot_interpolations(
     blank = np.full((len(between), apart), np.nan)
     columns = [_mosaic(left, 1, gap), blank, between, blank, _mosaic(right, 1, gap)]
     ax = _show(np.concatenate(columns, axis=1), ax, value_range)
-    first = width + apart + (width - 1) / 2  # the middle of the first that is decoded
+    first = width + apart + (width - 1) / 2  # the middle of the first decoded image
     reach = (steps - 1) * (width + gap)
     ax.set_xticks([first, first + reach / 2, first + reach], ["0", "0.5", "1"])
     for middle in (width - 1) / 2, 2 * first + reach - (width - 1) / 2:
@@ -159,14 +157,14 @@ def plot_traversals(
     decode: Decode, mu: ArrayLike, dimensions: Sequence[int], image_shape: Shape, kl: ArrayLike,
     ax: Axes | None = None, columns: int = 13, value_range: Range = (0, 1),
 ) -> Axes:  # fmt: skip
-    """Draw what single latent dimensions do: a row for each, in which only that one varies.
+    """Draw latent traversals: in each row one latent dimension varies.
 
-    It runs from -3 to 3, three standard deviations of the prior, in steps of equal length; the
-    others are held at `mu`, (Z,), the posterior mean of an image, or another point. A triangle
-    below a row marks where `mu` itself lies; beyond the ends it points outwards.
+    It takes `columns` >= 2 equally spaced values from -3 to 3 standard deviations of the prior; the
+    others stay at `mu`, (Z,), such as the posterior mean of an image. A triangle below the row
+    marks `mu` itself, and points outwards if that lies beyond the ends.
 
-    `dimensions` are the R to vary, from the top downwards. `kl`, (Z,), is KL(q(z_j | x) || p(z_j))
-    in nats per image, to be named beside the row. A row has `columns` images, at least 2.
+    `dimensions`, (R,), are the rows. `kl`, (Z,), is KL(q(z_j | x) || p(z_j)) in nats per image,
+    written beside the row.
     """
     mu, rows = np.asarray(mu, np.float64), np.arange(len(dimensions))
     z = np.tile(mu, (len(rows), columns, 1))  # (R, columns, Z)
@@ -197,13 +195,12 @@ def plot_manifold(
     decode: Decode, image_shape: Shape, ax: Axes | None = None, side: int = 20,
     value_range: Range = (0, 1),
 ) -> Axes:  # fmt: skip
-    """Draw what the latent plane decodes to, each image standing for the same prior probability.
+    """Draw side * side images decoded from the latent plane, at equal prior probability.
 
-    Column i is at z_1 = Φ⁻¹((i + 1/2) / side), Φ being the distribution function of N(0, 1), and so
-    are the rows in z_2, which increases upwards. The axes are in z: a value z lies at Φ(z). The
-    picture has side * side images.
+    Column i is at z_1 = Φ⁻¹((i + 1/2) / side), where Φ is the CDF of N(0, 1); the rows are spaced
+    the same way in z_2, which increases upwards. Tick marks are values of z, placed at Φ(z).
     """
-    prior = NormalDist()  # of the standard library: SciPy's would take 20 MB
+    prior = NormalDist()  # standard library: importing SciPy would take 20 MB
     quantiles = np.array([prior.inv_cdf((i + 0.5) / side) for i in range(side)])
     z_2, z_1 = np.meshgrid(quantiles[::-1], quantiles, indexing="ij")  # the first row is the top
     images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]))

@@ -1,6 +1,4 @@
-"""The figures of a run, as files that one could put in a paper.
-
-`save_figures` puts together what `plots` draws. It touches neither pyplot nor a display.
+"""The figures of a run, as files ready for a paper. Neither pyplot nor a display is used.
 
 Letters of this module: B test images, D pixels, Z latent dimensions.
 """
@@ -35,15 +33,14 @@ Write: TypeAlias = Callable[[Path], AbstractContextManager[IO[bytes]]]  # opens 
 Draw: TypeAlias = Callable[[Figure], object]
 
 DPI = 150  # dots per inch
-WIDEST = 1130  # dots of the longer side of a picture; twice that where its pixels are that many
+WIDEST = 1130  # dots of a picture's longer side; up to twice that if it has as many pixels
 SIZE = (6.0, 5.5)  # inches
 NARROWEST = 4.5  # inches, of the figure around a picture
-MOST = 10  # dimensions, of the highest KL, in the figures that do not show all
+MOST = 10  # dimensions, those of the highest KL, in the figures that do not show all
 
-# The same figure gives the same bytes: no date, and names inside an SVG file that are not random.
-# Text stays text, to be searched and edited.
+# The same figure gives the same bytes: no date, and no random ids in an SVG file. Text stays text.
 UNDATED: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-# Matplotlib's defaults, so that the user's settings, such as text.usetex, have no effect.
+# Matplotlib's defaults: the user's settings, such as text.usetex, have no effect.
 OWN: dict[Any, Any] = {
     **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
     "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "numpy_vae",
@@ -61,16 +58,15 @@ def save_figures(
     *, rng: np.random.Generator | int | None, format: str = "png", kept_epoch: int | None = None,
     write: Write = atomic_write,
 ) -> list[Path]:  # fmt: skip
-    """Write the figures that a run can have, each file whole or not at all; return their paths.
+    """Write the figures that apply to a run, each file whole or not at all; return their paths.
 
-    Images that the model makes are means of p(x | z). Dimensions are the more active, the higher
-    their KL, averaged over the images. A PNG file has 150 dots per inch; in the other `FORMATS`
-    text is text and lines are lines.
+    Decoded images are means of p(x | z). Figures of some dimensions show those of the highest KL,
+    averaged over the images. A PNG file has 150 dots per inch; the other `FORMATS` are vectors.
 
-    `x`, (B, D), holds the first B >= 1 test images as the model saw them, uint8, which stand for
-    value / 255, or floats. `data` names the figures and gives the shape of an image, the labels and
-    the factors. `rng` draws the samples. `kept_epoch`, marked in the training curves, is the one
-    whose parameters `vae` has, where that was chosen.
+    `x`, (B, D), are the first B >= 1 test images as the model sees them: floats, or uint8 for
+    value / 255. `data` gives the name in the titles, the image shape, the labels and the factors.
+    `rng` draws the samples. `kept_epoch`, the best epoch if one was chosen, is the one whose
+    parameters `vae` has; the training curves mark it.
     """
     check_choice("format", format, FORMATS)
     n, latent_dim, dtype = len(x), vae.latent_dim, vae.params.dtype
@@ -92,7 +88,7 @@ def save_figures(
     kl_size = min(6.5, max(4.5, 2.5 + 0.2 * latent_dim)), 3.6
     factors_size = 2.7 + 0.45 * max(4, len(active)), 4.0
     table: list[tuple[str, str, object, tuple[float, float], Draw]] = [
-        # name, title, what must be there, size in inches, drawing
+        # name, title, condition, size in inches, drawing
         ("training", "Training", history, (10, 3.4), lambda f: _terms(f, history, kept_epoch)),
         ("reconstructions", "Test images and their reconstructions", True, SIZE,
          lambda f: plots.plot_reconstructions(
@@ -108,12 +104,12 @@ def save_figures(
              vae.decode, mu[pairs], to_float(x[pairs], dtype), shape, f.subplots(), steps, values)),
         ("kl", "KL of each latent dimension", True, kl_size,
          lambda f: plots.plot_kl(kls, mu, f.subplots())),
-        ("traversals", "A test image, one latent dimension varied", True, SIZE,
+        ("traversals", "Latent traversals of a test image", True, SIZE,
          lambda f: plots.plot_traversals(
              vae.decode, mu[0], active[:rows], shape, kl, f.subplots(), columns, values)),
         ("factors", "Latent dimensions against factors", factors, factors_size,
          lambda f: plots.plot_factors(mu, factors, f.subplots(), active)),
-        ("latent_factors", "Test images in the latent plane, by what they were drawn from",
+        ("latent_factors", "Test images in the latent plane, coloured by factor",
          factors and latent_dim == 2, (11, 5.2), lambda f: _latent_factors(f, mu, factors)),
     ]  # fmt: skip
     name, paths = _name_range(data.name, values), []
@@ -128,10 +124,10 @@ def save_samples(
     path: str | os.PathLike[str], images: Array, image_shape: tuple[int, int], *, name: str,
     write: Write = atomic_write,
 ) -> None:  # fmt: skip
-    """Write images (N, D) as one picture, in as many columns as rows; `name` says whose they are.
+    """Write images (N, D) as one square picture, with `name` in its title.
 
-    The suffix of `path`, one of `FORMATS`, says what is written. If values lie outside [0, 1],
-    black is the least and white the greatest.
+    The suffix of `path`, one of `FORMATS`, is the format. If values lie outside [0, 1], black is
+    the least and white the greatest.
     """
     path = Path(path)
     check_choice("format", path.suffix.removeprefix("."), FORMATS)
@@ -145,7 +141,7 @@ def save_samples(
 def _write(
     path: Path, title: str, name: str, draw: Draw, write: Write, size: tuple[float, float] = SIZE
 ) -> None:
-    """Write one figure, of `size` in inches unless it is resized to its picture."""
+    """Write one figure of `size` inches; one that shows a picture is resized to fit it."""
     with mpl.rc_context(OWN):
         figure = Figure(size, DPI, layout="constrained")
         draw(figure)
@@ -159,7 +155,7 @@ def _write(
 
 
 def write_figure(figure: Figure, path: Path, write: Write) -> None:
-    """Write a finished figure in the format that the suffix says, whole or not at all."""
+    """Write a figure in the format of the suffix, whole or not at all."""
     format = path.suffix.removeprefix(".")
     with write(path) as stream:
         dpi = DPI if format == "png" else 2 * DPI
@@ -167,15 +163,15 @@ def write_figure(figure: Figure, path: Path, write: Write) -> None:
 
 
 def _name_range(name: str, values: tuple[float, float]) -> str:
-    """Return what a title says of the data: their name, and black and white if not 0 and 1."""
-    glyphs = get_font(findfont("DejaVu Sans")).get_charmap()  # matplotlib's own, of Latin and Greek
+    """Return the data's name for a title, with the values of black and white if not 0 and 1."""
+    glyphs = get_font(findfont("DejaVu Sans")).get_charmap()  # matplotlib's own font
     name = "".join(c if ord(c) in glyphs else "?" for c in name)
     name = name if len(name) <= 40 else f"{name[:39]}…"
     return name if values == (0, 1) else f"{name}; black {values[0]:.3g}, white {values[1]:.3g}"
 
 
 def _factors(data: Dataset, n: int) -> dict[str, Array]:
-    """Return the factors of the first n test images that are amounts, not kinds, by name."""
+    """Return the real-valued factors of the first n test images, by name."""
     if data.test_factors is None:
         return {}
     table = data.test_factors[:n]
@@ -183,7 +179,7 @@ def _factors(data: Dataset, n: int) -> dict[str, Array]:
 
 
 def _grid(shape: tuple[int, int], rows: int, columns: tuple[int, ...]) -> tuple[int, int]:
-    """Return how many rows and columns of images fit into a figure, the most if they are small."""
+    """Return how many rows and columns of images fit into a figure, up to the given numbers."""
     height, width = shape
     across = next((n for n in columns if n * width <= 2 * WIDEST), columns[-1])
     down = min(2 * WIDEST, 2 * across * width) // height  # at most twice as high as wide
@@ -191,7 +187,7 @@ def _grid(shape: tuple[int, int], rows: int, columns: tuple[int, ...]) -> tuple[
 
 
 def _pairs(labels: Array | None, n: int, most: int) -> Array:
-    """Return pairs (R, 2) of the first of n images, of different labels where there are such."""
+    """Return up to `most` pairs, (R, 2), of n images, with different labels where possible."""
     if labels is None or len(np.unique(labels)) == 1:
         labels = np.arange(n)
     left = list(range(n))
@@ -211,7 +207,7 @@ def _terms(figure: Figure, history: Sequence[Record], kept_epoch: int | None) ->
 
 
 def _latent_factors(figure: Figure, mu: Array, factors: dict[str, Array]) -> None:
-    """Draw the latent plane once for each factor, on shared axes."""
+    """Draw the latent plane coloured by each factor, on shared axes."""
     columns = min(4, len(factors))
     rows = -(-len(factors) // columns)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
@@ -228,16 +224,16 @@ def _latent_factors(figure: Figure, mu: Array, factors: dict[str, Array]) -> Non
 
 
 def _fit(figure: Figure, ax: Axes) -> None:
-    """Resize the figure to its picture, a pixel being a whole number of dots if it can.
+    """Resize the figure to its picture, with a whole number of dots per pixel if possible.
 
-    Any other number would make some pixels, and some gaps, larger than others.
+    Otherwise some pixels, and some gaps, would be larger than others.
     """
     picture = np.array(ax.images[0].get_size()[::-1])  # width, height
     dots = min(max(1, min(4, WIDEST // max(picture))), 2 * WIDEST / max(picture))
     inside = picture * dots / figure.dpi
-    # The layout takes room left beside a picture for room for its labels, so let there be none.
+    # Let the Axes fill the layout, which would take space beside the picture for label space.
     ax.set_aspect("auto")
-    for _ in range(2):  # how far tick labels jut out depends a little on the size
+    for _ in range(2):  # how far tick labels reach out depends a little on the size
         figure.draw_without_rendering()
         size, corners = figure.get_size_inches(), ax.get_position().get_points()
         below, above = size * corners[0], size * (1 - corners[1])  # left and bottom, right and top

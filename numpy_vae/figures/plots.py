@@ -1,11 +1,8 @@
-"""Plots of a training run and of what the model has learnt.
+"""Plots of a training run and of the trained model, with those of `mosaics`.
 
-Every ``plot_`` function draws on the Axes `ax` and returns it; without one it makes a new pyplot
-figure. `of_a_run` puts them together and writes them to files. Here are all of them; those that
-show images side by side come from `mosaics`.
+Every ``plot_`` function draws on the Axes `ax`, or on a new pyplot figure, and returns the Axes.
 
-Letters of this module: N images; Z latent dimensions, which are counted from 0 in the arguments and
-from 1 in what is drawn.
+Letters of this module: N images; Z latent dimensions (from 0 in arguments, from 1 in the figures).
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 INACTIVE: dict[str, Any] = {"facecolor": "white", "edgecolor": COLOURS[6], "hatch": "////"}
-TERMS = {  # of the objective, each with a title and its sign in it
+TERMS = {  # of the objective, each with the title of its plot and the sign it is drawn with
     "elbo": ("$-$ELBO", -1),
     "reconstruction": (r"Reconstruction, $-\log\,p(x\,|\,z)$", 1),
     "kl": (r"KL$(q(z\,|\,x)\;\|\;p(z))$", 1),
@@ -53,16 +50,14 @@ def plot_training(
     history: Sequence[Record], ax: Axes | None = None, term: str = "elbo",
     kept_epoch: int | None = None,
 ) -> Axes:  # fmt: skip
-    """Draw one term of the objective against the epoch, for the training and the held-out set.
+    """Draw one of the `TERMS` against the epoch, for the training set and the held-out set.
 
-    That is the validation set, where there is one, else the test set; an epoch after which it was
-    not evaluated (None) has no point. `history` has a record per epoch, at least one. Of the three
-    `TERMS` the ELBO is drawn as -ELBO, so that less is better for all. `kept_epoch`, the one whose
-    parameters are kept, is marked.
+    The held-out set is the validation set if there is one, else the test set. Epochs without an
+    evaluation (None) have no point. The ELBO is drawn as -ELBO: lower is better for every term.
+    `history` has at least one record. `kept_epoch`, the best epoch if one was chosen, is marked.
 
-    Where the first tenth of the epochs, or the first, lies far from the rest, the axis is cut so
-    that the rest can be read. Arrowheads at its end mark the epochs that are cut, and the legend
-    says how far they reach.
+    If the first tenth of the epochs, or the first, lies far from the rest, the axis is cut so that
+    the rest can be read. Arrowheads mark the cut epochs, and the legend says how far they reach.
     """
     ax = axes_or_new(ax)
     check_choice("term", term, TERMS)
@@ -77,11 +72,11 @@ def plot_training(
     for column, of_set, style, colour, label in zip(
         columns, values, ("-", "--"), (COLOURS[0], COLOURS[6]), ("train", held_out), strict=True
     ):
-        known = [value is not None for value in column]  # a NaN stays, and leaves a gap
+        known = [value is not None for value in column]  # a NaN stays, as a gap
         ax.plot(epochs[known], of_set[known], style, marker=marker, ms=4, color=colour, label=label)
 
     if kept_epoch is not None:
-        ax.axvline(kept_epoch, color="0.6", lw=1, ls=":", zorder=0, label="kept")
+        ax.axvline(kept_epoch, color="0.6", lw=1, ls=":", zorder=0, label="best epoch")
     bottom, top = _readable(values)
     for cut, edge, head, farthest, way in (
         (values > top, 1, "^", np.max, "up"),
@@ -101,7 +96,7 @@ def plot_training(
 
 
 def _readable(values: Array) -> tuple[float, float]:
-    """Return y limits for `values`, (2, epochs), in which the later epochs can be read."""
+    """Return y limits for `values`, (2, epochs), that keep the later epochs readable."""
     epochs = values.shape[1]
     late = values[:, max(1, epochs // 10) :] if epochs > 2 else values
     late = late[np.isfinite(late)]
@@ -121,14 +116,13 @@ def plot_latent(
 ) -> Axes:  # fmt: skip
     """Draw posterior means (N, Z), Z >= 2, in a latent plane; circles are 1 and 2 sd of the prior.
 
-    `values`, (N,), colour the points, and `name` is theirs, or their unit. Up to ten different
-    whole numbers have an entry in a legend each; more of them, and real numbers, have a colour bar.
-    `dimensions` are those along the horizontal and the vertical axis.
+    `values`, (N,), colour the points; `name` is their name or unit. Up to ten different whole
+    numbers get a legend, others a colour bar. `dimensions` are those across and up.
     """
     ax, mu = axes_or_new(ax), np.asarray(mu)[:, dimensions]
     across, up = mu.T
     reach = np.max(np.abs(mu), where=np.isfinite(mu), initial=2.0)
-    ax.update_datalim([(-reach, -reach), (reach, reach)])  # the origin is the middle
+    ax.update_datalim([(-reach, -reach), (reach, reach)])  # centre the origin
     box = ax.get_window_extent()
     area = box.width * box.height / ax.figure.dpi**2  # square inches
     size = min(20, max(1.5, 800 * area / len(mu)))
@@ -136,7 +130,7 @@ def plot_latent(
     whole = kinds.dtype.kind != "f"
     few = whole and len(kinds) <= len(COLOURS)
     colours = COLOURS[2] if values is None else np.array(COLOURS)[rank] if few else values
-    # One call for all, so that no label lies on top of another for being drawn later.
+    # One call for all labels, so that none is drawn on top of the others.
     points = ax.scatter(across, up, size, colours, linewidths=0, alpha=0.8, rasterized=True)
     if not few:
         _colour_bar(points, ax, name, MaxNLocator(integer=True) if whole else None)
@@ -156,23 +150,21 @@ def plot_latent(
 
 
 def _colour_bar(mappable: ScalarMappable, ax: Axes, label: str, ticks: Any = None) -> None:
-    """Give the Axes a colour bar, as high as they are whatever their aspect."""
+    """Add a colour bar as high as the Axes, whatever their aspect."""
     inset = ax.inset_axes((1.03, 0, 0.05, 1))
     bar = ax.figure.colorbar(mappable, cax=inset, label=label, ticks=ticks)
     assert bar.solids is not None
-    bar.solids.set_alpha(1)  # the points let others shine through, the bar need not
+    bar.solids.set_alpha(1)  # the points are translucent
     bar.outline.set_visible(False)
 
 
 def plot_kl(kls: ArrayLike, mus: ArrayLike, ax: Axes | None = None) -> Axes:
-    """Draw the KL of each latent dimension as a bar, the highest first.
+    """Draw the KL of each latent dimension, averaged over images, as bars in descending order.
 
-    A dimension is active if the variance of its posterior mean over the images exceeds `ACTIVE`;
-    the legend counts them. Of a single image it is not known which are. Above 50 dimensions the
-    bars have no names.
+    A dimension is active if the variance of its posterior mean over images exceeds `ACTIVE`; the
+    legend counts them, unless N = 1. More than 50 bars have no names.
 
-    `kls`, (N, Z), is KL(q(z_j | x) || p(z_j)) of each image, in nats; what is drawn is their mean
-    over images. `mus`, (N, Z), are the posterior means.
+    `kls`, (N, Z), is KL(q(z_j | x) || p(z_j)) in nats. `mus`, (N, Z), are the posterior means.
     """
     ax, mus, kl = axes_or_new(ax), np.asarray(mus), np.mean(np.asarray(kls, np.float64), axis=0)
     order = np.argsort(-kl, kind="stable")
@@ -187,7 +179,7 @@ def plot_kl(kls: ArrayLike, mus: ArrayLike, ax: Axes | None = None) -> Axes:
             Patch(color=COLOURS[0], label=rf"{active.sum()} active, Var $\mu_j$ > {ACTIVE}"),
             Patch(**INACTIVE, label=f"{(~active).sum()} inactive"),
         ]
-    # Above the bars, where it hides none.
+    # The legend goes above the bars, where it hides none.
     total = f"total {kl.sum():.4g} nats per image, {len(mus)} images"
     ax.legend(handles=handles, title=total, ncols=2, frameon=False,
               loc="lower center", bbox_to_anchor=(0.5, 1))  # fmt: skip
@@ -209,21 +201,20 @@ def plot_factors(
     mu: ArrayLike, factors: Mapping[str, ArrayLike], ax: Axes | None = None,
     dimensions: Sequence[int] | None = None,
 ) -> Axes:  # fmt: skip
-    """Draw how latent dimensions rise and fall with what the images were drawn from.
+    """Draw the correlation of latent dimensions with the factors that the images were made from.
 
-    Each cell is Spearman's rank correlation, over the images, of a factor and the posterior mean of
-    a dimension: 1 or -1 where one is a monotonic function of the other. A cell is blank where one
-    of the two is constant.
+    Each cell is Spearman's rank correlation, over images, of a factor and the posterior mean of a
+    dimension: 1 or -1 if one is a monotonic function of the other, blank if one is constant.
 
-    `mu` is (N, Z), N >= 2. Each of the `factors`, real numbers (N,) by name, has a row; the columns
-    are `dimensions`, from the left, by default all.
+    `mu` is (N, Z), N >= 2. Rows are `factors`, real numbers (N,) by name; columns are `dimensions`,
+    by default all.
     """
     ax, mu = axes_or_new(ax), np.asarray(mu)
     dimensions = range(mu.shape[1]) if dimensions is None else dimensions
     rows = np.array([_scores(np.asarray(value)) for value in factors.values()])
     columns = np.array([_scores(mu[:, j]) for j in dimensions])
     correlation = rows @ columns.T  # (factors, dimensions)
-    # Cells, not an image: drawings keep them sharp, and the white lines part them.
+    # Cells, not an image: they stay sharp in vector formats, with white lines between them.
     cells = ax.pcolormesh(correlation, cmap="RdBu_r", vmin=-1, vmax=1, edgecolors="w", lw=1)
     for (row, column), value in np.ndenumerate(correlation):
         if np.isfinite(value):
@@ -241,10 +232,9 @@ def plot_factors(
 
 
 def _scores(values: Array) -> Array:
-    """Return ranks (N,), ties at their mean, of mean 0 and length 1; NaN for constant values.
+    """Return ranks (N,), ties averaged, scaled to mean 0 and norm 1; NaN for constant values.
 
-    The product of two such is Spearman's correlation; `scipy.stats` takes longer to import than a
-    figure to draw.
+    The product of two of them is Spearman's correlation, without the slow import of `scipy.stats`.
     """
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - counts / 2)[inverse]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-# Told apart with each kind of colour vision: the "muted" scheme of P. Tol, "Colour Schemes",
+# Safe for colour-blind readers: the "muted" scheme of P. Tol, "Colour Schemes",
 # SRON/EPS/TN/09-002, 2021, and black.
 COLOURS = (
     "#332288", "#88ccee", "#44aa99", "#117733", "#999933",
@@ -22,10 +22,10 @@ def axes_or_new(ax: Axes | None) -> Axes:
 
 
 def z_name(dimension: int) -> str:
-    """Return the name of a latent dimension, counted from 0, as the figures have it."""
+    """Return the label of a latent dimension: z_1 for 0."""
     return f"$z_{{{dimension + 1}}}$"
 
 
 def signed(number: float, form: str = "") -> str:
-    """Return a number as text, with a minus sign that is as long as a plus."""
+    """Return a number as text, with a true minus sign instead of a hyphen."""
     return f"{number:{form}}".replace("-", "\N{MINUS SIGN}")

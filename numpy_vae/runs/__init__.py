@@ -1,9 +1,9 @@
-"""Run directories: what is written to them, when, and by whom.
+"""Run directories.
 
-run         a training run on disk: begin, resume, train, finish
-images      its images loaded again, its figures drawn
-checkpoint  the run in one file, to go on with
-directory   the folder, to look at
-owned       which of its files are its own, and may be replaced
-progress    the live line, and where Ctrl-C takes effect
+run         begin, resume, train and finish a run
+checkpoint  the whole run in one file
+directory   the folder: create, lock, open
+owned       which files of the folder may be replaced or removed
+images      reload a run's images, draw its figures
+progress    the live line, and Ctrl-C
 """

@@ -1,19 +1,15 @@
-"""A run in one file: parameters, sums of Adam, random streams, history and settings.
+"""A whole run in one file.
 
-    settings, params              the model that is kept, which `VAE.load` reads
-    trained, average, best        the parameters that training goes on from, their average, those of
-                                  the best epoch; whichever of them is kept is `params` instead
-    adam.m, adam.v                the sums of Adam (see `optim`)
-    history                       (epochs, 11) the records, NaN where nothing was evaluated
-    clock                         (epochs, 2) their seconds of training and of evaluation
-    training                      the rest, as JSON text
+    settings, params         the model to use (`State.kept`), as `VAE.load` reads it
+    trained, average, best   the parameter vectors of `State.vectors`, except the last: it is params
+    adam.m, adam.v           Adam's moments, as the sums M and V of `optim`
+    history                  (epochs, 11) the records; NaN: not evaluated
+    clock                    (epochs, 2) their seconds of training and of evaluation
+    training                 the rest, as JSON text
 
-Kept are the parameters of the best epoch, where one is chosen, else the average, where there is
-one, else those that are trained. Everything is an array or JSON text, so that the file can be read
-with ``allow_pickle=False``; and it is written whole or not at all. A run that was stopped and
-resumed leaves the same bytes as one that was not, the clock apart.
-
-Version 3 had a seed for the draws of the held-out images, from which their two streams are spawned.
+Everything is an array or JSON text, so the file loads with ``allow_pickle=False``. It is written
+whole or not at all. Apart from `clock`, a resumed run leaves the bytes of an uninterrupted one.
+Version 3 stored a seed for the held-out images, from which their two streams are spawned.
 """
 
 from __future__ import annotations
@@ -35,15 +31,15 @@ from ..training.state import Best, Record, State
 from ..vae import VAE
 
 VERSION = 4
-# What reading arrays or JSON of another form raises.
+# What reading unexpected arrays or JSON raises.
 _MALFORMED = (KeyError, TypeError, AttributeError, OverflowError, RecursionError, ValueError)
 ADAM = ("lr", "beta1", "beta2", "eps")
-CLOCK = ("seconds", "test_seconds")  # of a record: where two runs of the same bits may differ
+CLOCK = ("seconds", "test_seconds")  # fields of a record that differ from run to run
 HISTORY = tuple(name for name in Record._fields if name not in CLOCK)
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: State) -> None:
-    """Write a checkpoint, whole or not at all; ValueError for a model that `VAE.save` refuses."""
+    """Write a checkpoint; ValueError for a model that `VAE.save` refuses."""
     import json
 
     _, adam, streams, history, average, best, settings = state
@@ -67,14 +63,10 @@ def save_checkpoint(path: str | os.PathLike[str], state: State) -> None:
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> State:
-    """Read what `save_checkpoint` has written.
-
-    ValueError if the file is damaged, is no checkpoint, does not agree with itself, or is of
-    another version.
-    """
+    """Read a checkpoint; ValueError if it is damaged, inconsistent or of an unknown version."""
     import json
 
-    model, arrays = read_model(path)  # once: a run that is being trained may replace the file
+    model, arrays = read_model(path)  # once: a training process may replace the file
     try:
         vae = VAE._build(model, arrays["params"])
         training = json.loads(str(arrays["training"]))
@@ -92,15 +84,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> State:
         adam = Adam(vae.params, *(training["adam"][name] for name in ADAM))
         adam.t = check_whole("the number of steps", training["adam"]["t"], 0, 1 << 62)
         seed = 0
-        if training["version"] == 3:  # which drew the two last of the streams from another seed
+        if training["version"] == 3:  # the last two streams came from a seed of their own
             seed = check_whole("test_seed", training["test_seed"], 0, (1 << 63) - 1)
         streams = spawn_streams(seed)
         for name in Streams._fields[: 4 if training["version"] == 3 else None]:
             getattr(streams, name).bit_generator.state = training["streams"][name]
         history = _history(arrays["history"], arrays["clock"])
         found = State(vae, adam, streams, history, average, best, dict(training["run"]))
-        # The last of them is a copy of what VAE.load has read, or the trained ones themselves.
-        *others, _ = found.vectors.items()
+        *others, _ = found.vectors.items()  # the last one was set from params
         for name, params in [*others, ("adam.m", adam.M), ("adam.v", adam.V)]:
             _fill(name, params, arrays)
         for name, params in {**found.vectors, "adam.m": adam.M, "adam.v": adam.V}.items():
@@ -117,9 +108,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> State:
 
 
 def _check_pass(name: str, vae: VAE) -> None:
-    """Raise ValueError if the layers overflow on the image that the model decodes from z = 0.
+    """Raise ValueError if the layers overflow on the image decoded from z = 0.
 
-    Only the layers are checked: training can leave a log-variance whose exp overflows.
+    Only the layers: training can leave a log-variance whose exp overflows.
     """
     try:
         with overflow_raises():
@@ -129,13 +120,13 @@ def _check_pass(name: str, vae: VAE) -> None:
 
 
 def _table(history: Sequence[Record], columns: Sequence[str]) -> Array:
-    """Return columns of the records, (epochs, columns); None is NaN."""
+    """Return columns of the records, (epochs, columns), with NaN for None."""
     rows = [[getattr(record, name) for name in columns] for record in history]
     return np.array(rows, np.float64).reshape(-1, len(columns))
 
 
 def _history(table: Array, clock: Array) -> list[Record]:
-    """Return the records of epochs 1, 2, ... from what `_table` made of them."""
+    """Return the records from their two tables; ValueError unless the epochs are 1, 2, ..."""
     for name, array, columns in ("history", table, HISTORY), ("clock", clock, CLOCK):
         if array.shape != (len(table), len(columns)) or array.dtype != np.float64:
             raise ValueError(
@@ -157,7 +148,7 @@ def _history(table: Array, clock: Array) -> list[Record]:
 
 
 def _fill(name: str, params: Params, arrays: Mapping[str, Array]) -> None:
-    """Fill a vector with the array of this name, if it is one of its layout."""
+    """Copy the array of this name into a vector of the same shape and dtype."""
     if (arrays[name].shape, arrays[name].dtype) != (params.flat.shape, params.dtype):
         raise ValueError(
             f"{name} is {arrays[name].dtype} {arrays[name].shape}, must be {params.dtype}"

@@ -1,17 +1,16 @@
-"""The directory of a run: what is in it, and how it comes into being.
+"""The directory of a run.
 
-    checkpoint.npz    the run itself: all it takes to go on with it, or to use its model
+    checkpoint.npz    the run itself: resume it, or load its model
     config.json       the settings                     history.csv       a row for each epoch
     metrics.json      the result                       figures/          pictures
-    files.json        which files commands wrote, the checkpoint apart: see `owned`
+    files.json        the other files that commands wrote: see `owned`
 
 and what other commands write: samples.png, latents.npz, explorer.html.
 
 Each file is written whole or not at all. Commands read only checkpoint.npz and files.json. The
-other files are made from the checkpoint, for people, and are written again when the run is
-resumed. When a new run replaces an older one, its checkpoint is written first. The older run's
-other files then show another model and are removed; if this training is killed before that, the
-next one removes them.
+other files are made from the checkpoint, for people, and are rewritten when the run is resumed. A
+run that replaces an older one writes its checkpoint first, then removes the older run's other
+files. If it is killed in between, the next training removes them.
 """
 
 from __future__ import annotations
@@ -37,37 +36,31 @@ MAX_SEED = 2**32 - 1
 def create_run(
     out: str | os.PathLike[str] | None, name: str, *, overwrite: bool, data: str | None = None
 ) -> Path:
-    """Make the directory of a new run, and see that it is writable.
+    """Make the directory of a new run: `out`, or the first free runs/NAME-1, runs/NAME-2, ...
 
-    That is `out`, or a fresh runs/NAME-1, runs/NAME-2, ... A run that `out` already holds may be
-    replaced with `overwrite`, and is not touched yet. `data` is the file that is trained on.
+    ValueError or OSError if it cannot be used. With `overwrite`, `out` may hold a run, which is not
+    touched yet. `data` is the file with the training images.
     """
     folder = _fresh(name) if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{out} is a file, must be a folder, or a name for a new one")
+        raise ValueError(f"{out} is a file, must be a folder or the name of a new one")
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         content = sorted(n for n in os.listdir(folder) if not TEMPORARY.fullmatch(n))
         if content and CHECKPOINT not in content:
-            raise ValueError(
-                f"{out} holds {content[0]!r} but no run, must be new, empty or hold a run"
-            )
+            raise ValueError(f"{out} holds {content[0]!r} but no run, must be new, empty or a run")
         if content:
-            open_run(folder)  # else it is the checkpoint of something else
+            open_run(folder)  # raises if it is not a run's checkpoint
             if not overwrite:
                 raise ValueError(
-                    f"{out} already holds a run: go on with it by --resume (Run.resume), or "
-                    "replace it with overwrite"
+                    f"{out} already holds a run: continue it with --resume (Run.resume), or "
+                    "replace it with --overwrite (overwrite=True)"
                 )
             if mine := OwnFiles(folder).not_own():
-                raise ValueError(
-                    f"{out} holds {mine[0]}, which is not as the run wrote it: move or delete it"
-                )
+                raise ValueError(f"{out} holds {mine[0]}, not the run's own: move or delete it")
             if data is not None and OwnFiles(folder).is_own(Path(data)):
-                raise ValueError(
-                    f"{data} belongs to the run that is replaced, must be another file"
-                )
+                raise ValueError(f"{data} belongs to the run to be replaced, must be outside it")
             check_usable(folder)
     return folder
 
@@ -98,18 +91,18 @@ def save_run(own: OwnFiles, state: State) -> None:
 
 
 def write_history(own: OwnFiles, history: Sequence[Record]) -> None:
-    """Write history.csv, a row for each record (OSError)."""
+    """Write history.csv, a row for each record."""
     with own.write_or_keep(own.folder / HISTORY, None) as stream:
         stream.write(history_text(history).encode())
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing the run at the same time; a killed one leaves no lock.
+    """Lock the run against other processes; ValueError if one of them holds the lock.
 
-    ValueError if another process writes it.
+    A killed process leaves no lock.
     """
-    if os.name == "nt":  # where folders cannot be locked
+    if os.name == "nt":  # Windows cannot lock folders
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -125,27 +118,26 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def begin_run(own: OwnFiles, state: State) -> list[str]:
-    """Write history.csv and config.json, and remove stale files; return the names of those.
+    """Write history.csv and config.json, and remove temporary files that a killed process left.
 
-    Stale are the run's own files that show another model (see `owned`), and temporary files that
-    a killed process left.
+    Also remove the run's files that show an older model (see `owned`), and return their names.
     """
     write_history(own, state.history)
     with own.write_or_keep(own.folder / CONFIG, None) as stream:
         stream.write(json_text(state.settings).encode())
     (own.folder / "figures").mkdir(exist_ok=True)
-    remove_torn(own.folder / "figures")  # of the folder itself `own` has removed them
+    remove_torn(own.folder / "figures")  # `own` has done so in the folder itself
     return own.remove_stale(state.model_id)
 
 
 class Place:
-    """The identity of a folder, to notice when another one takes its name during training."""
+    """The identity of a folder, to notice when it is replaced during training."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._seen = folder, os.stat(folder)
 
     def is_same(self) -> bool:
-        """Return whether the folder is there, and the one that it was."""
+        """Return whether the folder is still there, and the same one."""
         with suppress(OSError):
             return os.path.samestat(os.stat(self.folder), self._seen)
         return False
@@ -153,11 +145,11 @@ class Place:
     def check(self) -> None:
         """Raise OSError if it is not."""
         if not self.is_same():
-            raise OSError(f"{self.folder} is gone, or another folder is in its place")
+            raise OSError(f"{self.folder} was removed or replaced")
 
 
 def open_run(folder: Path) -> State:
-    """Read the checkpoint of a run, whose settings name its data (ValueError, OSError)."""
+    """Read the checkpoint of a run; ValueError if the folder does not hold one."""
     path = folder / CHECKPOINT
     if not path.is_file():
         raise ValueError(f"{folder} is not a run directory: it has no {CHECKPOINT}")
@@ -170,35 +162,35 @@ def open_run(folder: Path) -> State:
 
 
 def _check_settings(state: State) -> None:
-    """Raise ValueError or TypeError unless the settings are those of a run in this state."""
+    """Raise ValueError or TypeError if the settings are not those of a run in this state."""
     settings = state.settings
     if missing := [name for name in NEEDED if name not in settings]:
         raise ValueError(f"its settings have no {missing[0]}")
     recipe = Recipe.of(settings)
     check_whole("epochs", recipe.epochs, max(1, len(state.history)), MAX_EPOCHS)
     if (recipe.validation > 0) != (state.best is not None):
-        raise ValueError("a validation set and a best epoch come together")
+        raise ValueError("it has a validation set without a best epoch, or the reverse")
     for name in "fingerprint", "data", "data_dir", "name":
         if not isinstance(settings.get(name), str if name == "fingerprint" else str | None):
-            raise ValueError(f"{name} is no text")
+            raise ValueError(f"{name} is {settings.get(name)!r}, must be text")
     check_choice("likelihood", settings["likelihood"], [state.vae.likelihood.name])
     check_whole("seed", settings["seed"], 0, MAX_SEED)
     if settings["image_shape"] is not None:
         for side in settings["image_shape"]:
             check_whole("a side of image_shape", side, 1, state.vae.data_dim)
         if len(settings["image_shape"]) != 2:
-            raise ValueError("image_shape has not two sides")
+            raise ValueError(f"image_shape is {settings['image_shape']}, must have two sides")
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """Return `content` as JSON that people can read."""
+    """Return `content` as indented JSON."""
     import json
 
     return json.dumps(content, indent=2) + "\n"
 
 
 def history_text(history: Sequence[Record]) -> str:
-    """Return the records as CSV; what was not evaluated is an empty cell."""
+    """Return the records as CSV, with an empty cell for None."""
     rows = [",".join(Record._fields)]
     rows += [
         ",".join("" if value is None else str(round(value, 6)) for value in record)

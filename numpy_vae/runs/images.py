@@ -1,4 +1,4 @@
-"""Load the images of a run again, and draw its figures."""
+"""Reload the images of a run, and draw its figures."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ WriteFile: TypeAlias = Callable[..., AbstractContextManager[IO[bytes]]]
 def find_data(
     state: State, data: Dataset | None = None, image_shape: tuple[int, int] | None = None
 ) -> Dataset:
-    """Return the data of a run as it is trained on them: these, or those that its settings name.
+    """Return the training data of a run: `data`, or what its settings name, prepared for training.
 
-    ValueError if they are not there, or are not the images that the run was trained on.
+    ValueError if they cannot be found, or are not the images that the run was trained on.
     """
     settings = state.settings
     name = settings["data"]
     if data is None and name is None:
         raise ValueError(
-            f"the run was trained on arrays called {settings.get('name')}, which are in no file: "
-            "pass them to Run.resume(folder, data)"
+            f"the run was trained on arrays in memory, called {settings.get('name')}: pass them to "
+            "Run.resume(folder, data)"
         )
     if data is None and name not in NAMED and not Path(name).exists():
-        where = "which is not there; --data FILE, or data, says where it is"
+        where = "which does not exist: if it has moved, pass --data FILE (Run.resume(folder, data))"
         raise ValueError(f"the run was trained on {name}, {where}")
     given = name if data is None else data.source or data.name
     data = load_data(name, settings["data_dir"]) if data is None else data
     if fingerprint(data) != settings["fingerprint"]:
         raise ValueError(
-            f"{given} does not hold the images that the run was trained on, must be those of "
+            f"{given} does not hold the images that the run was trained on, those of "
             f"{name or settings.get('name')}"
         )
     data = replace(data, image_shape=shape_of(state, image_shape))
@@ -54,38 +54,38 @@ def find_data(
 
 
 def shape_images(data: Dataset, asked: tuple[int, int] | None) -> Dataset:
-    """Return the data with images of the shape that was asked for, if one was."""
+    """Return the data with images of the shape `asked` for, if any."""
     own = data.image_shape
     if asked is not None and check_image_shape(asked, data.train.shape[1]) != (own or asked):
         raise ValueError(
-            f"the image shape is {format_shape(asked)}, must be {format_shape(own)}, the shape of "
-            f"the images of {data.name}"
+            f"the image shape is {format_shape(asked)}, must be {format_shape(own)}, that of the "
+            f"images of {data.name}"
         )
     return data if asked is None else replace(data, image_shape=asked)
 
 
 def format_shape(image_shape: tuple[int, int] | None) -> str:
-    """Return a shape such as 8x8."""
+    """Return a shape as text, such as 8x8."""
     return "x".join(map(str, image_shape or ()))
 
 
 def check_image_shape(image_shape: tuple[int, int], data_dim: int) -> tuple[int, int]:
-    """Return the shape, if it has as many pixels as an image; else raise ValueError."""
+    """Return the shape; ValueError if it does not have the pixels of an image."""
     if len(image_shape) != 2 or math.prod(image_shape) != data_dim:
         raise ValueError(
-            f"the image shape is {format_shape(image_shape)}, of {math.prod(image_shape)} pixels, "
-            f"must be a height and a width of the {data_dim} of an image"
+            f"the image shape is {format_shape(image_shape)}, {math.prod(image_shape)} pixels, "
+            f"must be a height and a width with the {data_dim} pixels of an image"
         )
     return int(image_shape[0]), int(image_shape[1])
 
 
 def name_of(settings: Mapping[str, Any]) -> str:
-    """Return what the data of a run are called, without loading them."""
+    """Return the name of a run's data, without loading them."""
     return str(settings.get("name") or Path(settings["data"]).stem)
 
 
 def shape_of(state: State, asked: tuple[int, int] | None) -> tuple[int, int]:
-    """Return the shape of an image of a run: the one asked for, its own, or a guess."""
+    """Return the shape of a run's images: the one asked for, its own, or a guess."""
     data_dim, own = state.vae.data_dim, state.settings["image_shape"]
     if asked is not None:
         return check_image_shape(asked, data_dim)
@@ -95,8 +95,8 @@ def shape_of(state: State, asked: tuple[int, int] | None) -> tuple[int, int]:
 def draw_figures(
     state: State, data: Dataset, folder: Path, format: str, write: WriteFile
 ) -> list[Path]:
-    """Write the figures of a run; the same run gives the same pictures each time."""
-    from ..figures.of_a_run import save_figures  # matplotlib takes longer than all the rest
+    """Write the figures of a run; the same run always gives the same pictures."""
+    from ..figures.of_a_run import save_figures  # slow to import: matplotlib
 
     noise, pixels = state.streams.held_out()
     binarize, n = state.settings["binarize"], len(data.test)

@@ -1,12 +1,10 @@
-"""Which files of a run's folder are its own, and may be replaced or removed unasked.
+"""Which files of a run's folder are its own: commands may replace or remove them unasked.
 
-`files.json` lists the files that commands wrote there under their default names (`NAMES`): the
-latest SHA-256 digests of each, and the model that it shows. A file is the run's own as long as its
-digest is listed. A file that the user put there, edited or named belongs to the user: it is
-replaced only with `overwrite`, and never removed.
-
-A new digest is listed before the file takes its name, and earlier digests stay listed. So after a
-crash at any moment the list knows the file that is there, old or new.
+`files.json` lists the files that commands wrote there under their default names (`NAMES`): the last
+few SHA-256 digests of each, and the model that it shows. A file is the run's own while its digest
+is listed. A file that the user created, edited or named is replaced only with `overwrite`, and
+never removed. A new digest is listed before the file takes its name, and earlier digests stay
+listed: so after a crash at any moment the list knows the file that is there, old or new.
 """
 
 from __future__ import annotations
@@ -29,13 +27,13 @@ NAMES = (
     *(CONFIG, HISTORY, METRICS, *DERIVED),
     *(f"figures/{name}.{kind}" for kind in FORMATS for name in FIGURES),
 )
-KNOWN = 4  # digests of one file: more than commands that write it at once
+KNOWN = 4  # digests listed for one file; it must exceed the commands that write it at once
 
 
 class OwnFiles:
-    """The files that commands write into a run's folder; `kept` are those left as they were.
+    """The files that commands write into a run's folder.
 
-    With `overwrite` files that are not the run's own may be replaced, too.
+    With `overwrite`, they may replace the user's files. `kept` are files that were not replaced.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
@@ -43,7 +41,7 @@ class OwnFiles:
         self.kept: set[Path] = set()
 
     def read_list(self) -> dict[str, dict[str, Any]]:
-        """Return the list, which is empty where there is none; raise OSError if it is damaged."""
+        """Return the list, empty if there is no files.json; raise OSError if it is damaged."""
         import json
 
         path = self.folder / LIST
@@ -56,30 +54,30 @@ class OwnFiles:
             return {}
         except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
             raise OSError(
-                f"{path} is damaged: remove it, and every file it listed will count as your own"
+                f"{path} is damaged: remove it, and the files that it listed will count as yours"
             ) from None
 
     def is_own(self, path: Path) -> bool:
-        """Return whether a file is as a command wrote it (OSError if the list cannot be read)."""
+        """Return whether a file is as a command wrote it; OSError if files.json is damaged."""
         if path.is_symlink() or not path.is_file():
             return False
         try:
             with open(path, "rb") as stream:
                 digest = sha256(stream)
-        except OSError:  # a file that we may not even read
+        except OSError:  # no permission to read it
             return False
-        # The list after the file: another command may replace both, the list first.
+        # Read the list after the file: another command that replaces both writes the list first.
         return digest in self.read_list().get(self._name(path) or "", {}).get("sha256", ())
 
     def check_free(self, path: Path) -> None:
         """Raise FileExistsError if `path` holds a file that may not be replaced."""
-        self.read_list()  # raises now if files.json is damaged
+        self.read_list()  # raises if files.json is damaged
         if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "not a file, must be one", str(path))
+            raise OSError(errno.EINVAL, "is not a file", str(path))
         if self.overwrite or not os.path.lexists(path) or self.is_own(path):
             return
         if self._name(path) is not None:
-            whose = f"is not as the run wrote it ({LIST}); --overwrite replaces it"
+            whose = f"is not the file that the run wrote ({LIST}); --overwrite replaces it"
             raise FileExistsError(errno.EEXIST, whose, str(path))
         check_absent(path)
 
@@ -87,7 +85,7 @@ class OwnFiles:
     def write(self, path: Path, model: str | None) -> Iterator[IO[bytes]]:
         """Like `files.atomic_write`, and list the file with the model that it shows, if any.
 
-        FileExistsError if by the end of the block `path` holds a file that may not be replaced.
+        FileExistsError if `path` holds a file that may not be replaced when the block ends.
         """
 
         def seal(digest: str) -> None:
@@ -104,7 +102,7 @@ class OwnFiles:
 
     @contextmanager
     def write_or_keep(self, path: Path, model: str | None) -> Iterator[IO[bytes]]:
-        """As `write`, but where the file may not be replaced leave it, and note it in `kept`."""
+        """Like `write`, but a file that may not be replaced stays, and is noted in `kept`."""
         try:
             self.check_free(path)
         except FileExistsError:
@@ -115,12 +113,12 @@ class OwnFiles:
                 yield stream
 
     def not_own(self) -> list[str]:
-        """Return the names at which there is a file that no command wrote, or that was edited."""
+        """Return the names in `NAMES` whose files are not the run's own."""
         paths = {name: self.folder / name for name in NAMES}
         return [n for n, path in paths.items() if os.path.lexists(path) and not self.is_own(path)]
 
     def remove_stale(self, model: str) -> list[str]:
-        """Remove the run's own files that show another model; return their names."""
+        """Remove the run's own files that show a model other than this; return their names."""
         shows = {name: entry.get("model") for name, entry in self.read_list().items()}
         stale = [name for name, shown in shows.items() if shown not in (model, None)]
         if not stale:
@@ -134,7 +132,7 @@ class OwnFiles:
         return removed
 
     def _name(self, path: Path) -> str | None:
-        """Return the name under which a file is listed, if it is one of `NAMES`."""
+        """Return the name of a file in `NAMES`, or None."""
         for prefix, folder in ("", self.folder), ("figures/", self.folder / "figures"):
             if path.parent.resolve() == folder.resolve() and prefix + path.name in NAMES:
                 return prefix + path.name
@@ -142,7 +140,7 @@ class OwnFiles:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, dict[str, Any]]]:
-        """Lock the list, yield it to be changed, and write it back."""
+        """Lock the list, yield it, and write it back."""
         import json
 
         path = self.folder / LIST
@@ -150,8 +148,7 @@ class OwnFiles:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 lock(handle, wait=True)
-                # If not, another command replaced the list while this one waited.
-                if _is_at(handle, path):
+                if _is_at(handle, path):  # else another command replaced the list meanwhile
                     listed = self.read_list()
                     yield listed
                     write_text(path, json.dumps(listed, indent=1) + "\n")

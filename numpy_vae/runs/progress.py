@@ -1,7 +1,6 @@
-"""What a person sees while a model trains, and where Ctrl-C takes effect.
+"""What training prints, and what Ctrl-C does.
 
-On a terminal and in a notebook there is a live line; in a pipe, a file or a log only the plain line
-about each epoch. Quiet, there is neither.
+Each epoch prints a line. On a terminal and in a notebook there is also a live line.
 """
 
 from __future__ import annotations
@@ -21,30 +20,29 @@ from ..checks import shorten
 from ..training.state import Record, Step
 
 LONGEST = 600  # characters of a line on standard error
-TERMINAL_EVERY, NOTEBOOK_EVERY = 0.1, 0.5  # seconds between two live lines
+TERMINAL_EVERY, NOTEBOOK_EVERY = 0.1, 0.5  # seconds between updates of the live line
 
 
 class Progress:
-    """Report on a training: ``fit(vae, data, report=Progress())``.
+    """Print the progress of a training: ``fit(vae, data, report=Progress())``.
 
-    Called with a `Step` it shows a live line, which the next one replaces: on standard error where
-    that is a terminal, on standard output in a notebook, and nowhere else. Called with a `Record`
-    it prints a line about the epoch. It is also the place where Ctrl-C takes effect, between two
-    steps: see `catch_interrupt`. If `quiet`, it prints nothing at all.
+    Called with a `Step`, it updates a live line: on standard error if that is a terminal, on
+    standard output in a notebook, and nowhere else. Called with a `Record`, it prints a line about
+    the epoch. If `quiet`, it prints nothing. See `catch_interrupt` for Ctrl-C.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self.every = 0.0 if quiet else _every()
-        self.width = 0  # of the live line that is shown
-        self.last = 0.0  # when it was
+        self.width = 0  # of the live line on the screen
+        self.last = 0.0  # when it was updated
         self.interrupted = False
-        self.epochs = 0  # of the training, as the last step said
+        self.epochs = 0  # of the whole training, from the last step
         self.done = 0  # steps
-        self.first: tuple[float, int] | None = None  # the time of the first step, and its number
+        self.first: tuple[float, int] | None = None  # time and number of the first step
 
     def __call__(self, event: Step | Record) -> None:
-        """Show how far training has got; raise KeyboardInterrupt if it was asked for."""
+        """Show how far training has got; raise KeyboardInterrupt if Ctrl-C was pressed."""
         if isinstance(event, Record):
             self.clear()
             self.say(epoch_line(event, max(self.epochs, event.epoch)))
@@ -54,7 +52,7 @@ class Progress:
         now = time.monotonic()
         self.epochs = event.epochs
         done = (event.epoch - 1) * event.batches + event.batch
-        if self.first is None or done <= self.done:  # or it is another training
+        if self.first is None or done <= self.done:  # or a new training has begun
             self.first = now, done
         self.done = done
         start, before = self.first
@@ -63,7 +61,7 @@ class Progress:
         self.show(step_line(event, seconds))
 
     def show(self, text: str) -> None:
-        """Replace the live line by `text`, unless the last one is too fresh to have been read."""
+        """Replace the live line by `text`, unless it was updated less than `every` seconds ago."""
         import shutil
 
         now = time.monotonic()
@@ -72,17 +70,17 @@ class Progress:
             self._write(text if _in_notebook() else text[: shutil.get_terminal_size().columns - 1])
 
     def _write(self, text: str) -> None:
-        # A notebook shows standard error on a red ground, as if something were wrong.
+        # Notebooks show standard error on red, as if it were an error.
         stream = sys.stdout if _in_notebook() else sys.stderr
         if not _print(f"\r{text:{self.width}}", stream, end=""):
-            self.every = 0.0  # nobody sees it any more
+            self.every = 0.0  # the stream is gone: no more updates
         self.width = len(text) if self.every else 0
 
     def clear(self) -> None:
         """Remove the live line."""
         if self.width:
             self._write("")
-            self._write("")  # the first wrote blanks, this one goes back to the start of the line
+            self._write("")  # the first call wrote blanks, this one returns to the line's start
 
     def say(self, text: str) -> None:
         """Print a line, unless quiet."""
@@ -91,13 +89,13 @@ class Progress:
 
     @contextmanager
     def catch_interrupt(self) -> Iterator[None]:
-        """Let Ctrl-C stop the training after the step it falls into; a second one, at once."""
+        """Let Ctrl-C stop the training after the current step, and a second Ctrl-C at once."""
 
         def interrupt(signum: int, frame: FrameType | None) -> None:
             self.interrupted = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-        # Else someone else has decided what Ctrl-C does, or may not decide here.
+        # Only the main thread may set a handler, and a handler of the caller's stays.
         main = threading.current_thread() is threading.main_thread()
         ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if ours:
@@ -114,22 +112,22 @@ def _in_notebook() -> bool:
 
 
 def _every() -> float:
-    """Return the seconds between two live lines; 0 where there is none."""
+    """Return the seconds between updates of the live line, or 0 for no live line."""
     if _in_notebook():
         return NOTEBOOK_EVERY
-    with suppress(AttributeError, ValueError):  # there is no standard error, or it is closed
+    with suppress(AttributeError, ValueError):  # standard error is None or closed
         if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             return TERMINAL_EVERY
     return 0.0
 
 
 def say(text: str) -> None:
-    """Print a line. Where standard output is closed or full, it and all that follows go nowhere."""
+    """Print a line; if standard output is closed or full, discard it and all that follows."""
     _print(text, sys.stdout)
 
 
 def complain(text: str) -> None:
-    """Print a line on standard error, as `say` does, with its middle cut out if very long."""
+    """Print a line on standard error, like `say`; a very long line loses its middle."""
     _print(shorten(text, LONGEST), sys.stderr)
 
 
@@ -147,13 +145,13 @@ def _print(text: str, stream: TextIO | None, end: str = "\n") -> bool:
         print(text, end=end, file=stream, flush=True)
     except OSError:
         with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), stream.fileno())  # so that flushing the rest does not fail
+            os.dup2(nowhere.fileno(), stream.fileno())  # so that later flushes do not fail
         return False
     return True
 
 
 def duration(seconds: float) -> str:
-    """Return a time as 42 s, 3:05 min or 2:03 h."""
+    """Return a time as text: 42 s, 3:05 min or 2:03 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -163,7 +161,7 @@ def duration(seconds: float) -> str:
 
 
 def step_line(step: Step, seconds: float | None) -> str:
-    """Return the live line about a step, with the time left where it is known."""
+    """Return the live line after a step, with the time left (`seconds`) if known."""
     batch = f"{step.batch:{len(str(step.batches))}}/{step.batches}"
     left = "" if seconds is None else f"  {duration(seconds)} left"
     terms = f"reconstruction {step.train_reconstruction:.2f} + KL {step.train_kl:.2f} nats"
@@ -171,9 +169,9 @@ def step_line(step: Step, seconds: float | None) -> str:
 
 
 def epoch_line(record: Record, epochs: int) -> str:
-    """Return the one plain line about an epoch."""
+    """Return the line about an epoch."""
     line = f"epoch {record.epoch:{len(str(epochs))}}/{epochs}  "
-    if abs(record.train_bound - record.train_elbo) > 1e-3:  # of another bound, or with a beta
+    if abs(record.train_bound - record.train_elbo) > 1e-3:  # iwae, or beta is not 1
         line += f"loss train {-record.train_bound:8.3f}  "
     line += f"-ELBO train {-record.train_elbo:8.3f}  "
     for name, (elbo, reconstruction, kl) in record.held_out().items():

@@ -1,15 +1,15 @@
 """A training run on disk: begin it, kill it at any moment, resume it, finish it.
 
     run = Run.begin("runs/mine", vae, data, Recipe(epochs=200, validation=5000, patience=20))
-    run.train(report=Progress())                                     # and the machine goes down
+    run.train(report=Progress())                                     # killed on the way
 
     run = Run.resume("runs/mine")
     run.train(report=Progress())
     run.finish()                                                     # metrics.json, figures
 
-The checkpoint is written before the first step and after every epoch, whole or not at all. A run
-that is killed and resumed ends with the same bits as one that was never stopped, times excepted, on
-the same machine and with the same number of threads and BLAS threads.
+The checkpoint is written before the first step and after every epoch, whole or not at all. On the
+same machine, with the same number of threads and BLAS threads, a run that was killed and resumed
+ends with the same bits as an uninterrupted one, except for its times.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from .directory import (
 from .images import check_image_shape, draw_figures, find_data
 from .owned import METRICS, OwnFiles
 
-SHOWN = ("data", "binarize", "likelihood", "bound", "samples", "seed")  # in metrics.json, too
+SHOWN = ("data", "binarize", "likelihood", "bound", "samples", "seed")  # settings in metrics.json
 
 
 class Run:
@@ -64,12 +64,11 @@ class Run:
     data : Dataset
         The data after binarization and the validation split.
     state : State
-        Model, optimiser, streams, history and settings, as they are now. After an exception it is
-        the state after the last whole epoch.
+        Model, optimiser, streams, history, settings; after an exception, of the last whole epoch.
     removed : list of str
         The run's own files that were removed because they showed an older model.
     own : OwnFiles
-        `own.kept` lists files that were left alone because somebody has edited them.
+        `own.kept` are files that were not replaced because the user has edited them.
     figures : list of Path
         Written by `finish`.
     """
@@ -83,7 +82,7 @@ class Run:
         self._seconds = sum(record.seconds + record.test_seconds for record in state.history)
         self._place, self._seen = Place(folder), _look(folder)
         self._kept = False  # its checkpoint is in the folder
-        self._broken = False  # the state is not that of a whole epoch
+        self._broken = False  # an epoch was cut short: reread the state before use
 
     @classmethod
     def begin(
@@ -95,29 +94,27 @@ class Run:
         Parameters
         ----------
         folder : path or None
-            New or empty; None takes a fresh one under runs/.
+            New or empty. None makes a new one under runs/.
         vae : VAE
-            Trained in place; after an exception use `run.vae`, which holds the last whole epoch.
+            Trained in place. After an exception use `run.vae`: the last whole epoch.
         data : Dataset
-            Without a validation set: the recipe says how many images are set aside.
+            Without a validation set: the recipe says how many images to set aside.
         seed : int
-            Of everything random in training. The initial weights come from `vae`; the command
-            builds it with ``rng=spawn_streams(seed).initialisation``.
+            Of everything random in training. The initial weights are those of `vae`, which the
+            command builds with ``rng=spawn_streams(seed).initialisation``.
         overwrite : bool
-            Replace the run that `folder` holds, and what commands wrote beside it.
+            Replace the run in `folder`, and what commands wrote beside it.
 
         Raises
         ------
         ValueError, OSError
             If the data do not fit the model or the recipe, or the folder cannot be used.
         """
-        from .. import __version__  # which is known when the package has been imported
+        from .. import __version__  # undefined while the package is being imported
 
         seed = check_whole("seed", seed, 0, MAX_SEED)
         if data.validation is not None:
-            raise ValueError(
-                "data has a validation set already, must have none: the recipe sets images aside"
-            )
+            raise ValueError("data has a validation set, must have none: the recipe sets it aside")
         seen = fingerprint(data)
         shape = data.image_shape
         if shape is not None:
@@ -130,26 +127,13 @@ class Run:
         if "likelihood.logvar" in vae.params:
             variance = math.exp(vae.params["likelihood.logvar"][0])
         settings = {
-            "data": data.source,
-            "data_dir": data.data_dir,
-            "name": data.name,
-            "fingerprint": seen,
-            "image_shape": shape,
-            "training_images": len(data.train),
-            "test_images": len(data.test),
-            "data_dim": vae.data_dim,
-            "hidden": vae.hidden,
-            "latent": vae.latent_dim,
-            "activation": vae.activation,
-            "likelihood": vae.likelihood.name,
-            "variance": variance,
-            "parameters": vae.params.flat.size,
-            **asdict(recipe),
-            "seed": seed,
-            "numpy_vae": __version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        }
+            "data": data.source, "data_dir": data.data_dir, "name": data.name, "fingerprint": seen,
+            "image_shape": shape, "training_images": len(data.train), "test_images": len(data.test),
+            "data_dim": vae.data_dim, "hidden": vae.hidden, "latent": vae.latent_dim,
+            "activation": vae.activation, "likelihood": vae.likelihood.name, "variance": variance,
+            "parameters": vae.params.flat.size, **asdict(recipe), "seed": seed,
+            "numpy_vae": __version__, "numpy": np.__version__, "python": platform.python_version(),
+        }  # fmt: skip
         file = None if data.source in NAMED else data.source
         made = create_run(folder, data.name, overwrite=overwrite, data=file)
         state = new_state(vae, data, recipe, seed)  # last: it may set the output biases
@@ -160,15 +144,15 @@ class Run:
         cls, folder: str | os.PathLike[str], data: Dataset | None = None, *,
         epochs: int | None = None, patience: int | None = None, threads: int | None = None,
     ) -> Self:  # fmt: skip
-        """Return the run in a folder as its last checkpoint has it.
+        """Return the run in a folder, as of its last checkpoint.
 
         Parameters
         ----------
         folder : path
         data : Dataset, optional
-            The training data: needed if they came from memory, or the file has moved.
+            The training data. Needed if they were arrays in memory, or their file has moved.
         epochs, patience, threads : int, optional
-            Override those of the run.
+            Override the run's settings.
 
         Raises
         ------
@@ -183,12 +167,12 @@ class Run:
             check_whole("epochs", epochs, 1, MAX_EPOCHS)
             least = max(len(state.history), recipe.warmup)
             if epochs < least:
-                why = "which are trained" if least == len(state.history) else "the warmup"
+                why = "already trained" if least == len(state.history) else "the warmup"
                 raise ValueError(f"epochs is {epochs}, must be at least {least}, {why}")
             if recipe.schedule != "constant" and epochs != recipe.epochs:
                 raise ValueError(
                     f"epochs is {epochs}, must be {recipe.epochs}: the {recipe.schedule} schedule "
-                    f"of {folder} was planned for as many"
+                    f"of {folder} depends on the total"
                 )
         recipe = replace(
             recipe,
@@ -207,12 +191,12 @@ class Run:
 
     @property
     def vae(self) -> VAE:
-        """The model to use: of the best epoch, else the average, else as it is trained now."""
+        """The model to use: of the best epoch, else the average, else the current one."""
         return self.state.kept
 
     @property
     def recipe(self) -> Recipe:
-        """The settings of the training. To change one, resume the run with it."""
+        """The training settings. To change one, pass it to `resume`."""
         return Recipe.of(self.state.settings)
 
     @property
@@ -222,11 +206,11 @@ class Run:
 
     @property
     def is_kept(self) -> bool:
-        """Whether its folder is there, and holds a checkpoint of it."""
+        """Whether the folder still exists and holds a checkpoint of this run."""
         return self._kept and self._place.is_same()
 
     def __str__(self) -> str:
-        """What is trained on what."""
+        """The data, the model and the settings that differ from their defaults."""
         state, data = self.state, self.data
         held_out = "" if data.validation is None else f"{len(data.validation)} validation, "
         words = [str(state.vae), *self.recipe.words(but=("binarize", "validation"))]
@@ -235,39 +219,36 @@ class Run:
         return (
             f"{data.name}: {len(data.train)} training, {held_out}{len(data.test)} test images, "
             f"binarize {self.recipe.binarize}; {', '.join(words)}; seed {state.settings['seed']}"
-            f"{resumed}{'' if left else ', with nothing left to train'}"
+            f"{resumed}{'' if left else ', nothing left to train'}"
         )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other processes away; ValueError if one has written the run since it was read."""
+        """Lock the folder; ValueError if another process has written the run since it was read."""
         with locked(self.folder):
             self._place.check()
             if _look(self.folder) != self._seen:
-                raise ValueError(
-                    f"{self.folder} has changed since this run was read: call Run.resume again"
-                )
+                raise ValueError(f"{self.folder} has changed since it was read: call Run.resume")
             try:
                 yield
             finally:
                 self._seen = _look(self.folder)
 
     def train(self, report: Callable[[Step | Record], None] | None = None) -> None:
-        """Train until there are as many epochs as in the recipe, saving the run after each.
+        """Train up to the recipe's number of epochs, saving the run after each.
 
         Parameters
         ----------
         report : callable, optional
-            Called after each step with a `Step`, and after each epoch with its `Record`: such as a
-            `numpy_vae.Progress`. It may raise to stop the training.
+            Called after each step with a `Step`, and after each epoch with its `Record`, such as
+            `numpy_vae.Progress()`. It may raise to stop the training.
 
         Raises
         ------
         ValueError
             If another process is writing the run, or it has changed since it was read.
         FloatingPointError, OSError, KeyboardInterrupt, ...
-            As `train_epochs`, or if a file cannot be written. The state is then again that of the
-            last whole epoch, and `train` goes on from there.
+            As `train_epochs`, or if a file cannot be written. `train` may be called again.
         """
         start, first = time.perf_counter(), True
         self.interrupted = False
@@ -281,7 +262,7 @@ class Run:
                 for record in continue_training(self.state, self.data, self.recipe, report):
                     self._place.check()
                     save_run(self.own, self.state)
-                    if first:  # files made before a resume are stale
+                    if first:  # files written before this call show an older model
                         self.removed += self.own.remove_stale(self.state.model_id)
                     first = False
                     if report is not None:
@@ -289,23 +270,23 @@ class Run:
                 self._broken = False
             except BaseException as error:
                 self.interrupted = isinstance(error, KeyboardInterrupt)
-                with suppress(ValueError, OSError, MemoryError):  # then it is read when it is used
+                with suppress(ValueError, OSError, MemoryError):  # else the next use rereads it
                     self._reread()
                 raise
             finally:
                 self._seconds += time.perf_counter() - start
 
     def _reread(self) -> None:
-        """If an epoch was broken off, take the state of the last whole one from the checkpoint."""
+        """If an epoch was cut short, reload the state of the last whole one."""
         if self._broken:
             self._place.check()
             self.state = open_run(self.folder)
             self._broken = False
 
     def finish(self) -> dict[str, Any]:
-        """Evaluate the test set, write metrics.json and the figures; return the metrics.
+        """Evaluate on the test set, write metrics.json and the figures, and return the metrics.
 
-        ValueError if no epoch has been trained.
+        ValueError if there is no whole epoch.
         """
         with self._locked():
             self._reread()
@@ -317,7 +298,7 @@ class Run:
             raise ValueError(f"{self.folder} has no whole epoch yet: train it first")
         left, waited = recipe.epochs - len(history), len(history) - state.kept_epoch
         stopped = left > 0 and recipe.patience is not None and waited >= recipe.patience
-        stopped = stopped and len(history) % recipe.evaluate_every == 0  # as the loop decides
+        stopped = stopped and len(history) % recipe.evaluate_every == 0  # like the loop
         noise, pixels = state.streams.held_out()
         draw = recipe.binarize == "dynamic"
         test = mean_elbo(self.vae, self.data.test, noise, pixels, draw=draw)
@@ -342,7 +323,7 @@ class Run:
         self.figures = draw_figures(
             state, self.data, self.folder / "figures", "png", self.own.write_or_keep
         )
-        # Once more, with the memory that the figures took.
+        # Again, now that the figures have taken their memory.
         self._write_metrics(metrics | {"peak_memory_mib": peak_memory()})
         self.removed += self.own.remove_stale(state.model_id)
         return metrics
@@ -353,7 +334,7 @@ class Run:
 
 
 def _look(folder: Path) -> tuple[int, ...] | None:
-    """Return inode, size and time of the checkpoint, by which a replaced one is noticed."""
+    """Return inode, size and time of the checkpoint, to notice when it is replaced."""
     try:
         found = os.stat(folder / CHECKPOINT)
     except OSError:
@@ -362,8 +343,8 @@ def _look(folder: Path) -> tuple[int, ...] | None:
 
 
 def peak_memory() -> int | None:
-    """Return the largest resident size of this process so far in MiB, where the system tells."""
-    try:  # Linux, where what getrusage gives may be that of the process that started this one
+    """Return the peak resident memory of this process in MiB, or None if unknown."""
+    try:  # Linux, where getrusage may report the peak of the parent process
         return int(Path("/proc/self/status").read_bytes().split(b"VmHWM:")[1].split()[0]) >> 10
     except (OSError, IndexError):
         pass

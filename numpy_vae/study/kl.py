@@ -1,32 +1,27 @@
-"""The KL: where does it come from, and what is its sign?
+"""The KL divergence: where does the formula come from, and can it be negative?
 
-Letters of this module: B images, D pixels, Z latent dimensions, K draws of each, n draws in all.
+Letters of this module: B images, Z latent dimensions, T steps.
 
 For q = N(mu, sigma²) and p = N(0, 1), with z = mu + sigma eps and logvar = log sigma²,
 
     log q(z) - log p(z) = (z² - eps² - logvar) / 2                    the log ratio r
-    KL(q || p) = E_q[r] = (mu² + sigma² - 1 - logvar) / 2             as E[eps²] = 1
+    KL(q || p) = E_q[r] = (mu² + sigma² - 1 - logvar) / 2             its gradient:
+                                                                      mu, (sigma² - 1) / 2
+    Var(r) = (sigma² - 1)² / 2 + mu² sigma²
 
-    gradient: mu and (sigma² - 1) / 2, zero at mu = 0, sigma = 1 alone
-    second derivatives: 1 and sigma² / 2, mixed 0: convex, so that this is the least value, 0
-    variance of r: ((sigma² - 1) eps² + 2 mu sigma eps) / 2 has (sigma² - 1)² / 2 + mu² sigma²
-
-**Drawn or in closed form.** -log p(x | z) + KL and -log p(x | z) + r have the same mean, -ELBO. The
-second is -log p(x) - log p(z | x) + log q(z | x): without any noise where q is the true posterior,
-as at the optimum of the linear model with a Gaussian likelihood, which is probabilistic PCA. That
-is a fact about values. The gradient by mu is dz + mu or dz + z, dz the derivative of -log p(x | z),
-and with Stein's lemma, Cov(dz, eps) = sigma E[∂dz/∂z],
-
-    Var(dz + z) - Var(dz + mu) = sigma² (1 + 2 E[∂dz/∂z])
-
-so the log ratio makes the gradient noisier wherever -log p(x | z) is convex in z on average.
+-log p(x | z) + KL and -log p(x | z) + r have the same mean, -ELBO. The second is constant if q is
+the true posterior, as at the optimum of the linear model with a Gaussian likelihood (probabilistic
+PCA); if there sigma is multiplied by c, it has the variance Z (c² - 1)² / 2, the first about
+Z c⁴ / 2. The derivatives by mu, dz + mu and dz + z, differ in variance by sigma² (1 + 2 E[∂dz/∂z]).
+Without its score term, the derivative of log q at a fixed z, whose mean is 0, the second is
+constant at that optimum, too ("sticking the landing").
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -47,21 +42,20 @@ if TYPE_CHECKING:
 
 POINTS = ((0.0, 0.0), (0.5, 0.0), (1.0, -1.0), (0.0, -4.0), (2.0, 0.5), (-1.0, 2.0))  # mu, logvar
 DRAWS = 100_000  # at each of them
-SIZES = (10, 100, 1000, 10_000)  # of samples, whose mean is compared with the KL
-REPEATS = 300  # samples of each size
-PLACE = (1.0, -1.0)  # mu, logvar where they are drawn
 LIMITS = (1e3, 1e6, 1e9)  # nats, of a KL that grows
 GRID = MU, LOGVAR = np.meshgrid(np.linspace(-3, 3, 13), np.linspace(-4, 4, 17))  # (17, 13) each
+WIDTHS = (0.3, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)  # c, the factor on sigma of the linear model
+ESTIMATES = "closed form", "log ratio", "log ratio, no score term"
 
-# What is read in published code, and what it would be if it were right. s is sigma².
+# The KL as published code has it: the first two are right.
 FORMS: dict[str, Callable[[Array, Array, Array], Array]] = {
-    "(mu² + s - 1 - logvar) / 2, as derived": lambda mu, logvar, s: (mu * mu + s - 1 - logvar) / 2,
-    "-(1 + logvar - mu² - s) / 2, the same": lambda mu, logvar, s: -(1 + logvar - mu * mu - s) / 2,
-    "(1 + logvar - mu² - s) / 2, no minus": lambda mu, logvar, s: (1 + logvar - mu * mu - s) / 2,
-    "-(1 - logvar - mu² - s) / 2": lambda mu, logvar, s: -(1 - logvar - mu * mu - s) / 2,
-    "-(1 + logvar - mu² + s) / 2": lambda mu, logvar, s: -(1 + logvar - mu * mu + s) / 2,
-    "-(1 + log sigma - mu² - s) / 2": lambda mu, logvar, s: -(1 + logvar / 2 - mu * mu - s) / 2,
-    "-(1 + logvar - mu² - s²) / 2": lambda mu, logvar, s: -(1 + logvar - mu * mu - s * s) / 2,
+    "(μ² + σ² - 1 - log σ²) / 2, right": lambda mu, logvar, var: (mu * mu + var - 1 - logvar) / 2,
+    "-(1 + log σ² - μ² - σ²) / 2, right": lambda mu, logvar, var: -(1 + logvar - mu * mu - var) / 2,
+    "(1 + log σ² - μ² - σ²) / 2": lambda mu, logvar, var: (1 + logvar - mu * mu - var) / 2,
+    "-(1 - log σ² - μ² - σ²) / 2": lambda mu, logvar, var: -(1 - logvar - mu * mu - var) / 2,
+    "-(1 + log σ² - μ² + σ²) / 2": lambda mu, logvar, var: -(1 + logvar - mu * mu + var) / 2,
+    "-(1 + log σ - μ² - σ²) / 2": lambda mu, logvar, var: -(1 + logvar / 2 - mu * mu - var) / 2,
+    "-(1 + log σ² - μ² - σ⁴) / 2": lambda mu, logvar, var: -(1 + logvar - mu * mu - var * var) / 2,
 }
 
 
@@ -74,29 +68,29 @@ class Point(NamedTuple):
     quadrature: float
     mean: float  # of DRAWS log ratios
     error: float  # its standard error
-    negative: float  # the share of the log ratios below zero
+    negative: float  # share of the log ratios below zero
 
 
 class Noise(NamedTuple):
-    """Deviations over draws, of each image: with the KL in closed form, and with the log ratio."""
+    """Standard deviations over draws, for each of ESTIMATES: of -ELBO and of its derivatives."""
 
     model: str
-    value: tuple[Array, Array]  # (B,) each, of -log p(x | z) + either
-    by_mu: tuple[Array, Array]  # (B, Z), of its derivative by mu
-    by_logvar: tuple[Array, Array]  # (B, Z)
-    negative: tuple[float, float]  # the share of log ratios below zero, of images and of dimensions
+    value: tuple[Array, ...]  # (B,) each
+    by_mu: tuple[Array, ...]  # (B, Z) each
+    by_logvar: tuple[Array, ...]  # (B, Z) each
+    negative: tuple[float, float]  # share of log ratios below zero: of images, of dimensions
+
+    def of_values(self) -> float:
+        """Standard deviation with the log ratio / with the closed form, median over images."""
+        return float(np.median(self.value[1] / self.value[0]))
 
 
 class Training(NamedTuple):
-    """The first steps of a training with a sign before the KL, each a mean over its minibatch."""
+    """The first steps of training on reconstruction + sign KL; means over each minibatch."""
 
     sign: int
     kls: Array  # (T,)
     losses: Array  # (T,) reconstruction + sign KL
-
-    def kl_at(self, step: int) -> float:
-        """The KL at this step, from 1; NaN if the training ended before."""
-        return float(self.kls[step - 1]) if step <= len(self.kls) else math.nan
 
 
 class Found(NamedTuple):
@@ -107,29 +101,35 @@ class Found(NamedTuple):
     quadrature: Array  # (17, 13)
     gradient_error: float  # the largest difference to the complex step on the grid
     forms: dict[str, Array]  # (17, 13) each of FORMS on the grid
-    errors: Array  # (4,) root mean square errors of the means, for SIZES
-    noises: list[Noise]  # linear, trained
+    linear: dict[float, Noise]  # by WIDTHS
+    trained: Noise
     trainings: list[Training]  # right sign, flipped
 
 
 def run(setting: Setting) -> Found:
-    """Evaluate, integrate and draw; train once as it should be, and once with the sign flipped."""
+    """Evaluate, integrate and draw; train with the right sign and with the flipped one."""
     data = setting.images(2500 if setting.quick else 60_000, 500)
     hidden, latent, epochs = (100, 8, 15) if setting.quick else (200, 20, 3)
     draws, pixels, plain = spawn(setting.seed, 3)
     vae = VAE(data.train.shape[1], (hidden,), latent, rng=setting.seed)
+    setting.say("training a model")
     train_and_test(vae, data, epochs=epochs, lr=2e-3, seed=setting.seed)
     x = batch(data.test, slice(100), pixels=pixels)
     y = plain.standard_normal((60, 11)) @ plain.standard_normal((11, 11))
-    linear = noise("linear, at its optimum", linear_optimum(y, 3), y, plain)
+    setting.say("drawing z, and training with both signs of the KL")
+    linear = {}
+    for c in WIDTHS:
+        model = linear_optimum(y, 3)
+        model.params["logvar.b"][:] += 2 * math.log(c)
+        linear[c] = noise(f"linear, c = {c:g}", model, y, plain)
     return Found(
         points=[point(mu, logvar, draws) for mu, logvar in POINTS],
         closed=closed_form(*GRID),
         quadrature=np.vectorize(by_quadrature)(*GRID),
         gradient_error=gradient_error(*GRID),
         forms={name: form(*GRID, np.exp(LOGVAR)) for name, form in FORMS.items()},
-        errors=errors(*PLACE, draws),
-        noises=[linear, noise("trained", vae, x, pixels)],
+        linear=linear,
+        trained=noise("trained", vae, x, pixels),
         trainings=[first_steps(sign, data, hidden, latent, setting.seed) for sign in (1, -1)],
     )
 
@@ -145,8 +145,8 @@ def by_quadrature(mu: float, logvar: float) -> float:
 
     sigma = math.sqrt(math.exp(logvar))
 
-    def log_density(z: float, mean: float, deviation: float) -> float:
-        return -0.5 * ((z - mean) / deviation) ** 2 - math.log(deviation * math.sqrt(2 * math.pi))
+    def log_density(z: float, mean: float, sd: float) -> float:
+        return -0.5 * ((z - mean) / sd) ** 2 - math.log(sd * math.sqrt(2 * math.pi))
 
     def integrand(z: float) -> float:
         log_q = log_density(z, mu, sigma)
@@ -155,34 +155,16 @@ def by_quadrature(mu: float, logvar: float) -> float:
     return float(integrate.quad(integrand, mu - 12 * sigma, mu + 12 * sigma, epsabs=1e-12)[0])
 
 
-def log_ratios(mu: float, logvar: float, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Return draws of log q(z) - log p(z), z from the model's own sampler."""
-    eps, a = rng.standard_normal((*shape, 1)), np.array([logvar])
-    z = posterior.sample(np.array([mu]), posterior.standard_deviation(a), eps)
-    return posterior.log_ratio(a, eps, z)
-
-
 def point(mu: float, logvar: float, rng: np.random.Generator) -> Point:
-    """Take the KL in three ways."""
-    r = log_ratios(mu, logvar, (DRAWS,), rng)
+    """Compute the KL in three ways; z is from the model's own sampler."""
+    eps, a = rng.standard_normal((DRAWS, 1)), np.array([logvar])
+    z = posterior.sample(np.array([mu]), posterior.standard_deviation(a), eps)
+    r = posterior.log_ratio(a, eps, z)
     closed = float(closed_form(np.array([[mu]]), np.array([[logvar]]))[0, 0])
     return Point(
         mu, logvar, closed, by_quadrature(mu, logvar), mean=float(r.mean()),
         error=float(r.std() / math.sqrt(DRAWS)), negative=float((r < 0).mean()),
     )  # fmt: skip
-
-
-def deviation(mu: float, logvar: float) -> float:
-    """sqrt((sigma² - 1)² / 2 + mu² sigma²), of one draw of the log ratio."""
-    variance = math.exp(logvar)
-    return math.sqrt((variance - 1) ** 2 / 2 + mu * mu * variance)
-
-
-def errors(mu: float, logvar: float, rng: np.random.Generator) -> Array:
-    """Root mean square error of the mean of n log ratios, for each n in SIZES."""
-    true = closed_form(np.array([[mu]]), np.array([[logvar]]))
-    means = [log_ratios(mu, logvar, (REPEATS, n), rng).mean(axis=1) for n in SIZES]
-    return np.array([np.sqrt(((mean - true) ** 2).mean()) for mean in means])
 
 
 def gradient_error(mu: Array, logvar: Array) -> float:
@@ -194,7 +176,7 @@ def gradient_error(mu: Array, logvar: Array) -> float:
 
 
 def noise(model: str, vae: VAE, x: Array, rng: np.random.Generator) -> Noise:
-    """Take value and gradients of both estimates of -ELBO, with the same 500 draws."""
+    """Compute -ELBO and its derivatives by each of ESTIMATES, with the same 500 draws."""
     values, by_mu, by_logvar, ratios = [], [], [], []
     for _ in range(10):  # fifty draws at once, for the memory
         eps = rng.standard_normal((50, len(x), vae.latent_dim)).astype(vae.params.dtype)
@@ -207,19 +189,20 @@ def noise(model: str, vae: VAE, x: Array, rng: np.random.Generator) -> Noise:
         dmu, dlogvar, _ = posterior.sample_backward(eps, sigma, deps / sigma)
         exact = posterior.kl_backward(trace.mu, trace.sigma, np.ones_like(kl))
         drawn = posterior.log_ratio_backward(eps, sigma, trace.z, one)
-        values.append([nll + kl, nll + r])
-        by_mu.append([dmu + exact[0], dmu + drawn[0]])
-        by_logvar.append([dlogvar + exact[1], dlogvar + drawn[1]])
+        score = eps / sigma, (eps * eps - 1) / 2  # of log q at a fixed z
+        values.append([nll + kl, nll + r, nll + r])
+        by_mu.append([dmu + exact[0], dmu + drawn[0], dmu + drawn[0] - score[0]])
+        by_logvar.append([dlogvar + d for d in (exact[1], drawn[1], drawn[1] - score[1])])
         ratios.append((trace.z**2 - eps**2 - trace.logvar) / 2)  # (50, B, Z), by dimension
     each = np.concatenate(ratios)
     negative = float((each.sum(axis=-1) < 0).mean()), float((each < 0).mean())
-    return Noise(model, deviations(values), deviations(by_mu), deviations(by_logvar), negative)
+    return Noise(model, sds(values), sds(by_mu), sds(by_logvar), negative)
 
 
-def deviations(estimates: list[list[Array]]) -> tuple[Array, Array]:
-    """Of the two estimates, in parts along the draws, the deviation over all draws."""
-    exact, drawn = (np.concatenate(parts) for parts in zip(*estimates, strict=True))
-    return exact.std(axis=0, dtype=np.float64), drawn.std(axis=0, dtype=np.float64)
+def sds(parts: list[list[Array]]) -> tuple[Array, ...]:
+    """Standard deviation over all draws of each estimate, from its parts along the draws."""
+    together = map(np.concatenate, zip(*parts, strict=True))
+    return tuple(estimates.std(axis=0, dtype=np.float64) for estimates in together)
 
 
 def first_steps(sign: int, data: Dataset, hidden: int, latent: int, seed: int) -> Training:
@@ -242,48 +225,65 @@ def first_steps(sign: int, data: Dataset, hidden: int, latent: int, seed: int) -
 
 
 def first_above(kls: Array, limit: float) -> int:
-    """Return the first step, from 1, at which the KL is above the limit; 0 if none is."""
+    """Return the first step, from 1, at which the KL exceeds the limit; 0 if none does."""
     return int(np.argmax(kls > limit)) + 1 if (kls > limit).any() else 0
+
+
+NOISE_COLUMNS = (
+    *columns("model", "KL in the estimate"), Column("value, nats", ".3g", within=1e-9, factor=1.2),
+    *columns("∂/∂μ", "∂/∂ log σ²", form=".3g", within=1e-9, factor=1.2),
+)  # fmt: skip
+
+
+def noise_rows(*noises: Noise) -> list[tuple[Any, ...]]:
+    """Medians for each model and each of ESTIMATES."""
+    return [
+        (each.model, name, *map(np.median, estimate))
+        for each in noises
+        for name, *estimate in zip(ESTIMATES, *each[1:4], strict=True)
+    ]
 
 
 TABLES = (
     Table(f"The KL in nats; {DRAWS} draws",
-          (*columns("mu", "logvar", form="g"),
+          (*columns("μ", "log σ²", form="g"),
            *columns("closed form", "quadrature", form=".6f", within=1e-6),
            *columns("mean of log q - log p", "its standard error", form=".4f", within=2e-4),
            Column("draws below zero, %", ".1f", within=0.1)),
           lambda found: [(*each[:-1], 100 * each.negative) for each in found.points],
           images=False),
-    Table(f"Error of the mean of n draws at mu = {PLACE[0]:g}, logvar = {PLACE[1]:g}, in nats, "
-          f"root mean square of {REPEATS}",
-          (Column("n", "d"), Column("error", ".4f", within=2e-4),
-           Column("deviation of one draw / sqrt(n)", ".4f", within=1e-4)),
-          lambda found: [(n, error, deviation(*PLACE) / math.sqrt(n))
-                         for n, error in zip(SIZES, found.errors, strict=True)], images=False),
-    Table("What is copied, in nats, s = sigma²; mu from -3 to 3, logvar from -4 to 4",
-          (Column("form"),
-           *columns("at mu = 1, logvar = 1", "least on the grid", form="z.4f", within=1e-4),
-           *columns("mu of the least", "logvar of the least", form="g")),
+    Table("Formulas in published code, in nats; grid of μ from -3 to 3, log σ² from -4 to 4",
+          (Column("formula"),
+           *columns("at μ = 1, log σ² = 1", "minimum on the grid", form="z.4f", within=1e-4),
+           *columns("μ there", "log σ² there", form="g")),
           lambda found: [(name, *kl[(MU == 1) & (LOGVAR == 1)], kl.min(),
                           *(axis.flat[kl.argmin()] for axis in GRID))
                          for name, kl in found.forms.items()], images=False),
-    Table("Deviation over draws of one estimate of -ELBO, median over images (and dimensions)",
-          (*columns("model", "KL"), Column("value, nats", ".3g", within=1e-9, factor=1.2),
-           *columns("derivative by mu", "derivative by logvar", form=".3g", factor=1.2)),
-          lambda found: [(each.model, name, *(np.median(pair[which]) for pair in each[1:4]))
-                         for each in found.noises
-                         for which, name in enumerate(("closed form", "log ratio"))]),
-    Table("Single log ratios below zero, %",
-          (Column("model"), Column("of an image", ".2f", within=0.2),
+    Table("Linear model with σ at c times its optimum: standard deviation of one estimate of "
+          "-ELBO, nats, median over images",
+          (Column("c", "g"), *columns("closed form", "log ratio", form=".3f", within=0.001),
+           Column("predicted: |c² - 1| √(Z / 2)", ".3f")),
+          lambda found: [(c, *map(np.median, noise.value[:2]), abs(c * c - 1) * math.sqrt(3 / 2))
+                         for c, noise in found.linear.items()], images=False),
+    Table("Linear model: standard deviation of one estimate of -ELBO and of its derivatives, "
+          "median over images and dimensions",
+          NOISE_COLUMNS, lambda found: noise_rows(found.linear[1], found.linear[0.5]),
+          images=False),
+    Table("Trained model: standard deviation of one estimate of -ELBO and of its derivatives, "
+          "median over images and dimensions",
+          NOISE_COLUMNS, lambda found: noise_rows(found.trained)),
+    Table("Trained model: single log ratios below zero, %",
+          (Column("of an image", ".2f", within=0.2),
            Column("of one of its dimensions", ".1f", within=2)),
-          lambda found: [(each.model, *(100 * share for share in each.negative))
-                         for each in found.noises]),
-    Table("Training on reconstruction + KL, and on reconstruction - KL; steps from 1, 0 for never",
+          lambda found: [tuple(100 * share for share in found.trained.negative)]),
+    Table("Training on reconstruction + KL and on reconstruction - KL; steps count from 1, 0 means "
+          "never",
           (Column("sign of the KL", "+d"), Column("KL at step 20, nats", ".3g", factor=1.3),
-           *(Column(f"first step with a KL above {limit:g}", "d", within=3) for limit in LIMITS),
+           *(Column(f"first step with KL > {limit:g}", "d", within=3) for limit in LIMITS),
            Column("loss at the last step", ".2g", factor=10)),
-          lambda found: [(t.sign, t.kl_at(20), *(first_above(t.kls, limit) for limit in LIMITS),
-                          t.losses[-1]) for t in found.trainings]),
+          lambda found: [(t.sign, *(t.kls[19:20] if len(t.kls) > 19 else [math.nan]),
+                          *(first_above(t.kls, limit) for limit in LIMITS), t.losses[-1])
+                         for t in found.trainings]),
 )  # fmt: skip
 
 CLAIMS = (
@@ -291,28 +291,37 @@ CLAIMS = (
           "log(q / p), and its gradient within 1e-9 of the complex step.",
           lambda found: (np.abs(found.closed - found.quadrature).max() < 1e-9
                          and found.gradient_error < 1e-9)),
-    Claim("The KL is 0 at mu = 0, logvar = 0 and above 0.05 at every other point of the grid, and "
-          "the means of 100 000 draws are within 5 standard errors of it; single draws are below "
-          "zero, though, more than 30 % of them at mu = 0.5, logvar = 0.",
+    Claim("The KL is 0 at μ = 0, log σ² = 0 and above 0.05 at every other point of the grid. Means "
+          "of 100 000 draws are within 5 standard errors of it. Single draws can be negative: at "
+          "μ = 0.5, log σ² = 0 more than 30 % are.",
           lambda found: (found.closed[(MU == 0) & (LOGVAR == 0)] == 0
                          and found.closed[(MU != 0) | (LOGVAR != 0)].min() > 0.05
                          and all(abs(each.mean - each.closed) <= 5 * each.error
                                  for each in found.points)
                          and found.points[1].negative > 0.3)),
-    Claim("The log ratio makes the value less noisy than the closed form: at the optimum of the "
-          "linear model its deviation is below 1e-9 nats instead of above 0.5, and in the trained "
-          "model below 0.95 times as large, median over images.",
-          lambda found: (
-              found.noises[0].value[1].max() < 1e-9
-              and np.median(found.noises[0].value[0]) > 0.5
-              and np.median(found.noises[1].value[1] / found.noises[1].value[0]) < 0.95)),
-    Claim("The log ratio makes the gradient noisier: in both models the deviation of the "
-          "derivative by mu is larger with it than with the closed form for more than 95 % of all "
-          "images and dimensions.",
+    Claim("With q near the posterior, the log ratio makes the value less noisy. At the optimum of "
+          "the linear model its standard deviation is below 1e-9 nats, and above 0.5 with the "
+          "closed form. In the trained model it is below 0.95 times as large (median over images).",
+          lambda found: (found.linear[1].value[1].max() < 1e-9
+                         and np.median(found.linear[1].value[0]) > 0.5
+                         and found.trained.of_values() < 0.95)),
+    Claim("With σ of the linear model at c times its optimum, the log ratio has the less noisy "
+          "value for every c tried above 1/√2, and the noisier one for every c below. At c = 0.5 "
+          "its standard deviation is more than twice as large.",
+          lambda found: (all((each.of_values() < 1) == (c > 0.5**0.5)
+                             for c, each in found.linear.items())
+                         and found.linear[0.5].of_values() > 2)),
+    Claim("The log ratio makes the gradient noisier. With every c and in the trained model, the "
+          "derivative with respect to μ has a larger standard deviation than with the closed form "
+          "for more than 95 % of all images and dimensions.",
           lambda found: all((each.by_mu[1] > each.by_mu[0]).mean() > 0.95
-                            for each in found.noises)),
-    Claim("With the sign flipped the KL exceeds a million nats within 80 steps of training, and "
-          "with the right sign it stays below 100 nats for 100 steps.",
+                            for each in (*found.linear.values(), found.trained))),
+    Claim("Without the score term of log q, the gradient at the optimum of the linear model has a "
+          "standard deviation below 1e-9.",
+          lambda found: max(found.linear[1].by_mu[2].max(),
+                            found.linear[1].by_logvar[2].max()) < 1e-9),
+    Claim("With the sign flipped the KL exceeds a million nats within 80 steps of training. With "
+          "the right sign it stays below 100 nats for 100 steps.",
           lambda found: (found.trainings[0].kls.max() < 100
                          and len(found.trainings[0].kls) == 100
                          and 0 < first_above(found.trainings[1].kls, 1e6) <= 80)),
@@ -331,20 +340,25 @@ def draw(figure: Figure, found: Found) -> None:
     length = np.hypot(*slope)
     left.quiver(mu, logvar, -slope[0] / length, -slope[1] / length, color="C6", scale=16)
     left.plot(0, 0, "k*", ms=8)
-    left.set(xlabel="μ", ylabel="log σ²", title="KL, nats, and its descent")
-    n = np.array(SIZES)
-    middle.loglog(n, found.errors, "o", color="C6", label="mean of n draws")
-    middle.loglog(n, deviation(*PLACE) / np.sqrt(n), "k-", lw=1, label="in theory")
-    middle.set(xlabel="n", title="error of the mean, nats")
-    middle.legend(loc="lower left")
-    looks = ("C0-", "right sign"), ("C6--", "flipped")
-    for training, (look, label) in zip(found.trainings, looks, strict=True):
-        right.semilogy(np.arange(1, len(training.kls) + 1), training.kls, look, label=label)
-    right.set(xlabel="step of training", title="KL, nats")
-    right.legend(loc="upper right")
+    left.set(xlabel="μ", ylabel="log σ²", title="KL, nats; arrows: down the slope")
+    closed, drawn = np.median([each.value[:2] for each in found.linear.values()], axis=2).T
+    middle.plot(WIDTHS, closed, "C0o-", ms=4)
+    middle.plot(WIDTHS, drawn, "C6s--", ms=4)
+    middle.axvline(0.5**0.5, color="0.85", lw=0.8, zorder=0)
+    middle.text(0.75, 0.95 * closed.max(), "1/√2")
+    middle.text(1.45, 3.0, "closed form", color="C0", ha="right")
+    middle.text(2, 0.9, "log ratio", color="C6", ha="right")
+    middle.set(xlabel="c: σ / the best σ, linear model", ylabel="noise of one −ELBO, nats")
+    for training, name, look in zip(found.trainings, ("+", "−"), ("C0-", "C6--"), strict=True):
+        right.semilogy(np.arange(1, len(training.kls) + 1), training.kls, look)
+        at = min(60, len(training.kls))
+        right.annotate(f"nll {name} KL", (at, training.kls[at - 1]), (6, 4), color=look[:2],
+                       textcoords="offset points")  # fmt: skip
+    right.set(xlabel="step of training", ylabel="KL, nats")
+    right.margins(y=0.1)
 
 
-QUESTION = "The KL: where does it come from, and what is its sign?"
+QUESTION = "The KL divergence: where does the formula come from, and can it be negative?"
 CONCLUSION = (
     "The KL is the mean of log q - log p under q; for two normal distributions it has a closed "
     "form, it is never negative, and it is added to the loss."

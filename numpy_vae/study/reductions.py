@@ -1,24 +1,18 @@
-"""Sum or mean? The beta that the reductions of a loss hide, and what it does.
+"""KL and reconstruction loss: sum or mean? The beta that the reductions hide, and what it does.
 
-Letters of this module: B examples, D values of an image, Z latent dimensions.
+Letters of this module: B images, D values of an image, Z latent dimensions.
 
-A published loss reduces the two terms in ways of its own, R of the reconstruction over D values, K
-of the KL over Z dimensions, and puts a weight w before the KL:
+A published loss divides the two sums by R_x (D for a mean over the values, else 1) and R_z (Z for a
+mean over the latent dimensions, else 1), and multiplies the KL by a weight:
 
-    loss = 1/B Σ_b [R_d c_bd + w K_z kl_bz]           c the cross-entropy or the squared error
+    loss = 1/B Σ_b [1/R_x Σ_d cost_bd + weight/R_z Σ_z kl_bz]
 
-Both reductions are a sum times a number: R = Σ / D or Σ, K = Σ / Z or Σ. A cross-entropy is a
-negative log-likelihood as it stands. A squared error is one but for a factor and a constant: with a
-Gaussian of variance v, (x - l)² = 2v nll - v log(2πv). So with r = 1/D or 1, k = 1/Z or 1, and
-s = 1 or 2v, but for a constant
+The sum of the cost is nll for a cross-entropy, and 2 v nll - D v log(2πv) for a squared error, with
+a Gaussian of variance v. With 2 v = 1 for a cross-entropy, and in nats per image,
 
-    loss = 1/B Σ_b [r s nll_b + w k kl_b] = r s 1/B Σ_b [nll_b + beta kl_b]
-    beta = w k / (r s)                                 and 1 / (r s) is the common factor
+    loss R_x / (2 v) = 1/B Σ_b [nll_b + beta kl_b] + constant,      beta = weight R_x / (2 v R_z)
 
-nll_b and kl_b being the sums, in nats per image. Nobody who reads the loss of the first line sees
-beta, and it changes with D. Whether the batch is summed or averaged is a factor of both terms,
-hence not of beta: it multiplies the gradient by B. A step of gradient descent becomes B times as
-long. Adam divides the factor out again, but for its eps.
+A sum over the batch instead of its mean multiplies both terms by B, so beta stays.
 """
 
 from __future__ import annotations
@@ -47,36 +41,35 @@ if TYPE_CHECKING:
 
 REDUCE: dict[str, Callable[..., Any]] = {"sum": np.sum, "mean": np.mean}
 SHOWN = 5  # test images
-BATCH = 128
-STEPS = 50
+BATCH, STEPS = 128, 50
 
 
 class Code(NamedTuple):
-    """A published loss: how it reduces its two terms, and the weight that it writes down."""
+    """A published loss: how it reduces its two terms, and its weight of the KL."""
 
     name: str
     values: int  # D
     size: int  # Z
     pixels: str  # sum or mean over D
     latents: str  # sum or mean over Z
-    weight: float = 1.0  # w
+    weight: float = 1.0
     variance: float | None = None  # v for a squared error, None for a cross-entropy
 
     @property
     def factor(self) -> float:
-        """1 / (r s): the loss times this has the reconstruction in nats per image."""
+        """R_x / (2 v): the loss times this has the reconstruction in nats per image."""
         values = self.values if self.pixels == "mean" else 1
         return values if self.variance is None else values / (2 * self.variance)
 
     @property
     def beta(self) -> float:
-        """w k / (r s): what then stands before the KL in nats per image."""
+        """The weight of the KL in nats per image, then."""
         size = self.size if self.latents == "mean" else 1
         return self.weight / size * self.factor
 
     @property
     def terms(self) -> tuple[str, str]:
-        """What its two terms are, and how they are reduced."""
+        """Names of its two terms, with their reductions."""
         nll = "cross-entropy" if self.variance is None else "squared error"
         kl = f"mean over {self.size}" if self.latents == "mean" else "sum"
         return f"{nll}, {self.pixels}", kl
@@ -93,11 +86,11 @@ CODES = (
 )
 SIZES = (1, 28), (3, 64), (3, 256)
 LARGER = {f"{c} x {n} x {n}": ANTIXK._replace(values=c * n * n) for c, n in SIZES}
-BETAS = 0.1, 1.0, 2.45, 3.07, 30.0, 392.0, 784.0  # those of the codes, and two beside them
+BETAS = 0.1, 1.0, 2.45, 3.07, 30.0, 392.0, 784.0  # those of the codes, and two more
 
 
 class Run(NamedTuple):
-    """One training with its beta, and what it makes of the test images."""
+    """A model trained with this beta, and its results on test images."""
 
     beta: float
     test: Elbo  # at beta = 1, nats per image
@@ -106,7 +99,7 @@ class Run(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """What it was trained for: reconstruction + beta KL, nats per image."""
+        """Its training loss: reconstruction + beta KL, nats per image."""
         return self.test.reconstruction + self.beta * self.test.kl
 
     @property
@@ -116,11 +109,11 @@ class Run(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """The same steps twice, with the gradient of the mean over the batch and of the sum."""
+    """The same steps with the gradient of the mean over the batch, and with that of the sum."""
 
     optimiser: str
-    first: float  # length of the first step, sum over mean
-    apart: float  # distance of the two ends over the way of the mean
+    first: float  # length of the first step, sum / mean
+    apart: float  # distance between the two ends / from the start, for the mean
     elbos: tuple[float, float]  # mean and sum, at the end, nats per image
 
 
@@ -139,12 +132,13 @@ class Found(NamedTuple):
 
 
 def run(setting: Setting) -> Found:
-    """Measure the betas of the codes, train with each, and sum the batch or average it."""
+    """Measure the betas of the codes, train with each, and sum or average over the batch."""
     seed = setting.seed
     data = setting.data if setting.quick else setting.images(20_000, 2000)
     hidden, latent, epochs, size = (64, 8, 8, 64) if setting.quick else (200, 20, 5, 128)
     images = to_float(data.test)
     runs = []
+    setting.say(f"training {len(BETAS)} models")
     for beta in BETAS:
         vae = VAE(data.train.shape[1], (hidden,), latent, rng=seed)
         test = train_and_test(
@@ -153,6 +147,7 @@ def run(setting: Setting) -> Found:
         active = int(active_dimensions(vae.encode(images)[0]).sum())
         runs.append(Run(beta, test, active, vae.reconstruct(images[:SHOWN])))
     measured = [measured_beta(code, seed) for code in CODES]
+    setting.say(f"{STEPS} steps with the sum over a batch, and with the mean")
     walks = [walk(optimiser, data, seed) for optimiser in ("Adam", "gradient descent")]
     return Found(measured, runs, walks, images[:SHOWN], shape_of(data))
 
@@ -172,7 +167,7 @@ def reduced_loss(code: Code, trace: Trace) -> Any:
 def measured_beta(code: Code, seed: int) -> float:
     """beta from the slope of the reduced loss along the gradient g of the KL, by a complex step.
 
-    With the common factor, slope = ∇nll·g + beta g·g.
+    Times the common factor it is ∇nll·g + beta g·g.
     """
     rng = np.random.default_rng(seed)
     likelihood = Bernoulli() if code.variance is None else Gaussian(code.variance)
@@ -190,7 +185,7 @@ def measured_beta(code: Code, seed: int) -> float:
 
 
 def walk(optimiser: str, data: Dataset, seed: int) -> Walk:
-    """Take the same steps with both gradients, in float64: B times the mean is the sum."""
+    """Take the same steps with both gradients, in float64; the sum is B times the mean."""
     ends, firsts = [], []
     for factor in 1, BATCH:
         vae = VAE(data.train.shape[1], (50,), 8, dtype=np.float64, rng=seed)
@@ -214,26 +209,27 @@ def walk(optimiser: str, data: Dataset, seed: int) -> Walk:
 
 
 TABLES = (
-    Table("Six published losses, and the beta that each has in nats per image",
+    Table("Six published losses, and the β of each in nats per image",
           (Column("code"), Column("values of an image", "d"), *columns("reconstruction", "KL"),
-           Column("weight", ".5g"), Column("beta", ".2f"),
-           Column("beta, by the derivative of its loss", ".2f", within=0.01)),
+           Column("weight in the code", ".5g"), Column("β", ".2f"),
+           Column("β from the derivative", ".2f", within=0.01)),
           lambda found: [(code.name, code.values, *code.terms, code.weight, code.beta, beta)
                          for code, beta in zip(CODES, found.measured, strict=True)], images=False),
-    Table("A squared error averaged over its values, KL weight 0.00025, on images of other sizes",
-          (Column("image"), Column("values", "d"), Column("beta", ".2f")),
+    Table(f"Squared error averaged over the values, KL weight {ANTIXK.weight:g}, other image sizes",
+          (Column("image"), Column("values", "d"), Column("β", ".2f")),
           lambda _: [(size, code.values, code.beta) for size, code in LARGER.items()],
           images=False),
-    Table("One model, trained with each beta; test images, nats per image",
-          (Column("beta", ".2f"), *columns("ELBO", "reconstruction", form=".2f", within=2.0),
+    Table("One model, trained with each β; test images, nats per image",
+          (Column("β", ".2f"), *columns("ELBO", "reconstruction", form=".2f", within=2.0),
            Column("KL", ".3f", within=0.02, factor=1.15),
            Column("active dimensions", "d", within=1), Column("its own loss", ".2f", within=2.0),
-           Column("the same per pixel", ".3f", within=0.005)),
+           Column("own loss per pixel", ".3f", within=0.005)),
           lambda found: [(run.beta, *run.test, run.active, run.loss, run.per_pixel)
                          for run in found.runs]),
-    Table(f"{STEPS} steps with the gradient of the sum over {BATCH} images, and of the mean",
-          (Column("optimiser"), Column("first step, sum / mean", ".3f", within=0.001),
-           Column("distance of the ends / way", ".0e", factor=10),
+    Table(f"{STEPS} steps with the gradient of the sum over {BATCH} images, and with that of the "
+          "mean",
+          (Column("optimiser"), Column("length of the first step, sum / mean", ".3f", within=0.001),
+           Column("distance between the ends / from the start", ".0e", factor=10),
            Column("ELBO, mean", ".2f", within=1.5), Column("ELBO, sum", ".2f", within=3)),
           lambda found: [(walk.optimiser, walk.first, walk.apart, *walk.elbos)
                          for walk in found.walks]),
@@ -250,24 +246,25 @@ def betas_agree(found: Found) -> bool:
 
 
 CLAIMS = (
-    Claim("Multiplied through, the six losses have beta = 784, 392, 3.07, 2.45, 1 and 1; and the "
-          "derivative of each loss, with the reductions of its code, has the same beta to 1e-8.",
+    Claim("By the formula, the six losses have β = 784, 392, 3.07, 2.45, 1 and 1. The derivative "
+          "of each loss, with the reductions of its code, gives the same β to 1e-8.",
           betas_agree),
-    Claim("At beta = 392 and 784 the KL is below 0.1 nats and no latent dimension is active.",
+    Claim("At β = 392 and 784, with noise of standard deviation 1, the KL is below 0.1 nats and no "
+          "latent dimension is active.",
           lambda found: all(run.test.kl < 0.1 and run.active == 0
                             for run in found.runs if run.beta > 300)),
-    Claim("Of the betas tried, 1 has the highest test ELBO, by more than 3 nats; at 392 and 784 it "
+    Claim("Of the betas tried, 1 has the highest test ELBO, by more than 3 nats. At 392 and 784 it "
           "is lower by more than 20.",
           lambda found: all(found.at(1).test.elbo - run.test.elbo > (20 if run.beta > 300 else 3)
                             for run in found.runs if run.beta != 1)),
-    Claim("By its own loss the best is beta = 0.1, lower than that of beta = 1 by more than 10 "
-          "nats; and divided by the pixels all the losses look alike, between 0.1 and 0.4.",
+    Claim("The model with the lowest own loss is that of β = 0.1, more than 10 nats below β = 1. "
+          "Divided by the number of pixels all the losses look alike: between 0.1 and 0.4.",
           lambda found: (found.at(1).loss - found.at(0.1).loss > 10
                          and min(run.loss for run in found.runs) == found.at(0.1).loss
                          and all(0.1 < run.per_pixel < 0.4 for run in found.runs))),
-    Claim("Sum or mean over the batch: with Adam the ends of 50 steps differ by less than 2 % of "
-          "the way and 1 nat; with gradient descent the first step is 128 times as long, and the "
-          "ELBO differs by more than 100 nats.",
+    Claim("Sum or mean over the batch: after 50 steps of Adam the two ends differ by less than 2 % "
+          "of the distance from the start, and by less than 1 nat. With gradient descent the first "
+          "step is 128 times as long, and the ELBO differs by more than 100 nats.",
           lambda found: (found.walks[0].apart < 0.02
                          and abs(found.walks[0].elbos[0] - found.walks[0].elbos[1]) < 1
                          and abs(found.walks[1].first - 128) < 1e-6
@@ -276,32 +273,36 @@ CLAIMS = (
 
 
 def draw(figure: Figure, found: Found) -> None:
-    """The terms of the test ELBO against beta, with the codes; and what becomes of the images."""
+    """The terms of the test ELBO against beta, with the codes; reconstructions for each beta."""
     left, right = figure.subplots(1, 2, width_ratios=(1.75, 1))
     elbos, terms, kls = zip(*(run.test for run in found.runs), strict=True)
-    left.plot(BETAS, np.negative(elbos), "C9o-", ms=4, label="-ELBO, their sum")
-    left.plot(BETAS, terms, "C0^--", ms=4, label="reconstruction")
-    left.plot(BETAS, kls, "C6s:", ms=4, label="KL")
-    codes = {code.name: code.beta for code in CODES}
-    flax, antixk = codes["Flax nnx toy"], ANTIXK.beta
-    marks = (
-        (codes["pytorch/examples, new"], "pytorch/\nexamples", "center"),
-        (np.sqrt(flax * antixk), f"Flax toy {flax:.2f},\nAntixK {antixk:.2f}", "left"),
-        (codes["Keras blog"], "Keras\nblog", "right"),
-        (codes["Keras example, 2016"], "Keras\n2016", "left"),
-    )
-    for beta, name, align in marks:
+    losses = np.negative(elbos)
+    for values, look, label, x, y in (
+        (losses, "C9o-", "−ELBO, their sum", 0.6, 0.94 * max(losses)),
+        (terms, "C0^--", "reconstruction", 3.8, terms[3] - 12),
+        (kls, "C6s:", "KL", 1.3, kls[1] + 3),
+    ):
+        left.plot(BETAS, values, look, ms=4)
+        left.text(x, y, label, color=look[:2])
+    lowest = BETAS[losses.argmin()], losses.min()
+    left.plot(*lowest, "C9o", ms=10, mfc="none")
+    left.text(lowest[0], lowest[1] + 11, f"lowest at {lowest[0]:g}", ha="center")
+    for beta, name, align in (
+        (1, "pytorch/\nexamples", "center"), (2.74, "Flax toy 2.45,\nAntixK 3.07", "left"),
+        (392, "Keras\nblog", "right"), (784, "Keras\n2016", "left"),
+    ):  # fmt: skip
         left.axvline(beta, color="0.85", lw=0.8, zorder=0)
         left.text(beta, 1.06 * max(terms), name, ha=align, va="bottom", fontsize=8)
-    left.set(xlabel="beta", ylabel="test images, nats per image", ylim=(-5, 1.05 * max(terms)))
+    left.text(3, 58, "Trained with z = μ + σε. The Keras example\nhas z = μ + 0.01 σε, and learns.")
+    left.set(xlabel="β", ylabel="test images, nats per image", ylim=(-5, 1.05 * max(terms)))
     left.set_xscale("log")
-    left.legend(loc="center left", bbox_to_anchor=(0.55, 0.42))
     pictures = {f"{run.beta:.3g}": run.pictures for run in found.runs}
     draw_rows(right, {"data": found.images} | pictures, found.shape)
-    right.set_ylabel("beta")
+    right.set_ylabel("β")
 
 
+QUESTION = "KL and reconstruction loss: sum or mean?"
 CONCLUSION = (
     "Sum over pixels and over latent dimensions, and average over images: any other mean changes β."
 )
-STUDY = Study("reductions", "Sum or mean?", CONCLUSION, run, TABLES, CLAIMS, draw, 3.6)
+STUDY = Study("reductions", QUESTION, CONCLUSION, run, TABLES, CLAIMS, draw, 3.6)

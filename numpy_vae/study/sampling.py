@@ -1,31 +1,21 @@
-"""How can mu + sigma eps be a sample, and how does a gradient pass a random node?
+"""The reparameterization trick: how can mu + sigma eps be a sample?
 
 Letters of this module: B images, Z latent dimensions, K draws of each.
 
-**A sample.** If eps has the density φ(e) of N(0, 1), then z = mu + sigma eps has, by the change of
-variables e = (z - mu) / sigma, de = dz / sigma, the density
+If eps has the density φ of N(0, 1), then z = mu + sigma eps has, by the change of variables, the
+density φ((z - mu) / sigma) / sigma, which is that of N(mu, sigma²). Two estimators of the gradient
+of E_q[f(z)] from one draw: the pathwise one (the reparameterization trick) differentiates f through
+z; the score function (REINFORCE) leaves z where it is and differentiates log q, f ∇log q.
 
-    φ((z - mu) / sigma) / sigma = exp(-(z - mu)² / (2 sigma²)) / (sigma sqrt(2π))
+                      by mu                by logvar
+    pathwise          f'(z)                f'(z) eps sigma / 2
+    score function    f(z) eps / sigma     f(z) (eps² - 1) / 2
 
-which is that of N(mu, sigma²). Drawing eps and moving it, or drawing z: it is the same.
+As E[∇log q] = 0, any baseline that does not depend on this draw may be subtracted from f, as a
+control variate: here the mean of f over the other draws.
 
-**A gradient.** Of E_q[f(z)], q = N(mu, sigma²), by mu and logvar = log sigma², there are two
-estimators of one draw. Pathwise, the derivative goes through z, with ∂z/∂mu = 1 and
-∂z/∂logvar = sigma eps / 2:
-
-    by mu: f'(z)                         by logvar: f'(z) eps sigma / 2
-
-With the score function the draw stays where it is, and its probability is differentiated:
-∇ ∫ q f dz = ∫ q ∇log q f dz, and with log q = -(log 2π + logvar + (z - mu)² / sigma²) / 2
-
-    by mu: f(z) eps / sigma              by logvar: f(z) (eps² - 1) / 2
-
-As E[∇log q] = 0, any baseline that does not know this draw may be subtracted from f: here the mean
-of f over the other draws. Both are unbiased; they differ in noise.
-
-**The noise of training.** With eps scaled by a constant c ("epsilon_std"), z is a draw from
-N(mu, c² sigma²), while the KL term is still that of sigma. The two belong to different q, and their
-sum bounds nothing. c = 0 takes z = mu: no noise, and no bound either.
+With eps scaled by a constant c ("epsilon_std") z is a draw from N(mu, c² sigma²), while the KL term
+is still that of sigma. The two belong to different q, and their sum bounds nothing.
 """
 
 from __future__ import annotations
@@ -50,14 +40,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MU, LOGVAR, DRAWS = 0.7, -1.2, 100_000  # of the first part
-NOISES = (1.0, 0.1, 0.01)  # what eps is multiplied with in training; the first is the honest model
+NOISES = (1.0, 0.1, 0.01)  # c, by which eps is multiplied in training; 1 is right
 
 
 class Law(NamedTuple):
-    """A distribution that the draws are held against."""
+    """A distribution with which the draws are compared."""
 
     name: str
-    distance: float  # Kolmogorov and Smirnov's: the largest between two distribution functions
+    distance: float  # Kolmogorov-Smirnov: the largest between two distribution functions
     quantiles: tuple[float, float, float]  # 5, 50 and 95 %
 
 
@@ -66,12 +56,12 @@ class Estimator(NamedTuple):
 
     name: str
     variances: Array  # (2, B, Z) of one draw
-    apart: Array  # (2, B, Z) its mean less that of the pathwise one, in standard errors
-    errors: Array  # (n,) sizes of one draw less the mean, by mu, for the figure
+    apart: Array  # (2, B, Z) its mean minus the pathwise mean, in standard errors
+    errors: Array  # (n,) |one draw - mean|, by mu, for the figure
 
 
 class Trained(NamedTuple):
-    """A model trained with noise c eps, on test images, in nats per image."""
+    """A model trained with z = mu + c sigma eps, on test images, in nats per image."""
 
     noise: float  # c
     reported: float  # the training objective: z = mu + c sigma eps, the KL that of sigma
@@ -89,32 +79,34 @@ class Found(NamedTuple):
     laws: list[Law]  # the draws, N(mu, sigma²), and a wrong one
     estimators: list[Estimator]  # pathwise, score, score with baseline
     trained: list[Trained]  # in the order of NOISES
-    spreads: dict[str, tuple[Array, Array]]  # means and deviations, (Z,), of codes of test images
+    spreads: dict[str, tuple[Array, Array]]  # mean and standard deviation, (Z,), of test codes
 
     def ratios(self, index: int) -> Array:
-        """Variance of an estimator over that of the pathwise one, median over images, (2,)."""
+        """Variance of an estimator relative to the pathwise one, median over images, (2,)."""
         ratios = self.estimators[index].variances / self.estimators[0].variances
         return np.median(ratios, axis=(1, 2))
 
     def apart(self, index: int) -> Array:
-        """Root mean square of the difference to the pathwise one, in standard errors, (2,)."""
+        """Root mean square distance from the pathwise mean, in standard errors, (2,)."""
         return np.sqrt((self.estimators[index].apart ** 2).mean(axis=(1, 2)))
 
 
 def run(setting: Setting) -> Found:
-    """Draw; train with honest and with too little noise; differentiate the honest model."""
+    """Draw; train with full and with reduced noise; estimate gradients of the first model."""
     data = setting.images(2500, 500) if setting.quick else setting.images(60_000, 2000)
     hidden, latent, epochs = (100, 8, 15) if setting.quick else (200, 20, 4)
     z = draws(MU, LOGVAR, DRAWS, setting.seed)
+    setting.say(f"training {len(NOISES)} models")
     models = [train(noise, data, hidden, latent, epochs, setting.seed) for noise in NOISES]
     rng = np.random.default_rng(setting.seed)
     x = batch(data.test, slice(None), pixels=rng)
     eps = rng.standard_normal((len(x), latent), np.float32)
-    honest, quiet = models[0].forward(x, eps), models[-1].forward(x, NOISES[-1] * eps)
-    codes = {"z of the honest model": honest.z, "mu of the honest model": honest.mu}
-    codes[f"z of the model with noise {NOISES[-1]:g} eps"] = quiet.z
+    right, quiet = models[0].forward(x, eps), models[-1].forward(x, NOISES[-1] * eps)
+    codes = {"z, trained with c = 1": right.z, "μ, trained with c = 1": right.mu}
+    codes[f"z, trained with c = {NOISES[-1]:g}"] = quiet.z
     spreads = {name: (code.mean(axis=0), code.std(axis=0)) for name, code in codes.items()}
     trained = [measure(vae, x, eps, noise) for vae, noise in zip(models, NOISES, strict=True)]
+    setting.say("estimating gradients from 1000 draws")
     return Found(z, laws(z), estimators(models[0], x[:50], 1000, rng), trained, spreads)
 
 
@@ -126,14 +118,14 @@ def draws(mu: float, logvar: float, n: int, seed: int) -> Array:
 
 
 def laws(z: Array) -> list[Law]:
-    """Hold the draws against N(mu, sigma²), and against exp(logvar) taken for the deviation."""
+    """Compare the draws with N(mu, sigma²), and with exp(logvar) taken for sigma."""
     from scipy import stats
 
     at = (0.05, 0.5, 0.95)
     variance = math.exp(LOGVAR)
     found = [Law("the draws", 0.0, tuple(np.quantile(z, at)))]
-    for name, deviation in ("N(mu, sigma²)", math.sqrt(variance)), ("N(mu, sigma⁴)", variance):
-        law = stats.norm(MU, deviation)
+    for name, sd in ("N(μ, σ²)", math.sqrt(variance)), ("N(μ, σ⁴)", variance):
+        law = stats.norm(MU, sd)
         found.append(Law(name, float(stats.kstest(z, law.cdf).statistic), tuple(law.ppf(at))))
     return found
 
@@ -150,12 +142,12 @@ def score(f: Array, eps: Array, sigma: Array) -> Array:
 
 
 def mean_of_the_others(f: Array) -> Array:
-    """Of each draw the mean of f over the K - 1 others, (K, B)."""
+    """For each draw, the mean of f over the K - 1 others, (K, B)."""
     return (f.sum(axis=0) - f) / (len(f) - 1)
 
 
 def estimators(vae: VAE, x: Array, k: int, rng: np.random.Generator) -> list[Estimator]:
-    """Differentiate the mean of -log p(x | z) over z from q in three ways, with the same draws."""
+    """Estimate the gradient of E_q[-log p(x | z)] in three ways, from the same draws."""
     values, slopes, drawn = [], [], []
     for _ in range(k // 100):  # a hundred draws at once, for the memory
         eps = rng.standard_normal((100, len(x), vae.latent_dim), np.float32)
@@ -174,7 +166,7 @@ def estimators(vae: VAE, x: Array, k: int, rng: np.random.Generator) -> list[Est
 
 
 def estimator(name: str, estimates: Array, path: Array) -> Estimator:
-    """Summarise the draws of an estimator, (2, K, B, Z), beside those of the pathwise one."""
+    """Summarise the draws of an estimator, (2, K, B, Z), and compare them with the pathwise."""
     difference = estimates - path
     error = difference.std(axis=1) / math.sqrt(path.shape[1])
     apart = np.divide(difference.mean(axis=1), error, where=error > 0, out=np.zeros_like(error))
@@ -183,7 +175,7 @@ def estimator(name: str, estimates: Array, path: Array) -> Estimator:
 
 
 def train(noise: float, data: Dataset, hidden: int, latent: int, epochs: int, seed: int) -> VAE:
-    """Train as ever, but with z = mu + noise sigma eps; the objective knows nothing of it."""
+    """Train as usual, but with z = mu + noise sigma eps and the KL of sigma."""
     vae = VAE(data.train.shape[1], (hidden,), latent, rng=seed)
     adam, grads, streams = Adam(vae.params, lr=2e-3), [vae.params.zeros_like()], spawn_streams(seed)
     for _ in range(epochs):
@@ -195,7 +187,7 @@ def train(noise: float, data: Dataset, hidden: int, latent: int, epochs: int, se
 
 
 def measure(vae: VAE, x: Array, eps: Array, noise: float) -> Trained:
-    """Take the objective with the same images and the same eps, scaled in three ways."""
+    """Evaluate the objective on the same images with the same eps, scaled in three ways."""
     trace = vae.forward(x, eps)
     kl = vae.loss(trace)[1].mean()
     reported = vae.loss(vae.resample(trace, noise * eps))[0].mean()
@@ -210,89 +202,94 @@ def measure(vae: VAE, x: Array, eps: Array, noise: float) -> Trained:
 
 
 TABLES = (
-    Table(f"{DRAWS} draws of mu + sigma eps, mu = {MU:g}, logvar = {LOGVAR:g}",
-          (Column("law"),
+    Table(f"{DRAWS} draws of μ + σε, μ = {MU:g}, log σ² = {LOGVAR:g}",
+          (Column("distribution"),
            Column("largest distance to the draws' distribution function", ".4f", within=1e-4),
            *columns("5 % quantile", "median", "95 % quantile", form=".3f", within=1e-3)),
           lambda found: [(law.name, law.distance, *law.quantiles) for law in found.laws],
           images=False),
-    Table("Gradients of the mean of -log p(x | z), honest model; medians over images and "
-          "dimensions, in the last column the root mean square",
-          (*columns("estimator", "by"),
-           *columns("variance of one draw", "times the pathwise one", form=".3g", factor=1.4),
-           Column("difference to the pathwise mean, standard errors", ".2f", within=0.1)),
-          lambda found: [(e.name, ("mu", "logvar")[by], np.median(e.variances[by]),
+    Table("Gradients of E[-log p(x | z)], model trained with c = 1; medians over images and "
+          "dimensions (last column: root mean square)",
+          (*columns("estimator", "derivative"),
+           *columns("variance of one draw", "relative to pathwise", form=".3g", factor=1.4),
+           Column("distance from the pathwise mean, standard errors", ".2f", within=0.1)),
+          lambda found: [(e.name, ("∂/∂μ", "∂/∂ log σ²")[by], np.median(e.variances[by]),
                           found.ratios(i)[by], found.apart(i)[by])
                          for i, e in enumerate(found.estimators) for by in (0, 1)]),
-    Table("Test images, nats per image; z = mu + c sigma eps in training",
-          (Column("c", "g"), Column("objective reported", ".2f", within=1),
+    Table("Test images, nats per image; trained with z = μ + cσε",
+          (Column("c", "g"), Column("reported objective", ".2f", within=1),
            Column("ELBO", ".2f", within=2, factor=1.02),
            Column("ELBO of the q that was sampled", ".2f", within=1),
-           Column("the objective at eps = 0", ".2f", within=1), Column("KL", ".2f", within=0.5),
-           Column("mean sigma", ".3f", within=0.01)),
+           Column("objective at ε = 0", ".2f", within=1), Column("KL", ".2f", within=0.5),
+           Column("mean σ", ".3f", within=0.01)),
           lambda found: found.trained),
-    Table("Where the codes of all test images lie, by dimension; the prior has mean 0, deviation 1",
-          (Column("codes"), Column("largest mean, in size", ".2f", within=0.05),
-           Column("least deviation", ".2f", within=0.08),
-           Column("mean deviation", ".2f", within=0.03),
-           Column("greatest deviation", ".2f", within=0.05)),
+    Table("Codes of all test images, per latent dimension; the prior has mean 0 and standard "
+          "deviation (sd) 1",
+          (Column("codes"), Column("largest |mean|", ".2f", within=0.05),
+           Column("smallest sd", ".2f", within=0.08), Column("mean sd", ".2f", within=0.03),
+           Column("largest sd", ".2f", within=0.05)),
           lambda found: [(name, np.abs(mean).max(), sd.min(), sd.mean(), sd.max())
                          for name, (mean, sd) in found.spreads.items()]),
 )  # fmt: skip
 
 CLAIMS = (
-    Claim("The distribution function of 100 000 draws is nowhere more than 0.006 from that of "
-          "N(mu, sigma²), and somewhere more than 0.1 from that with exp(logvar) for the "
-          "deviation.",
+    Claim("The distribution function of 100 000 draws differs from that of N(μ, σ²) by less than "
+          "0.006 everywhere. From that of N(μ, σ⁴) it differs by more than 0.1.",
           lambda found: found.laws[1].distance < 0.006 and found.laws[2].distance > 0.1),
-    Claim("The estimators agree: the mean of either score-function estimator is 0.8 to 1.2 "
-          "standard errors from the pathwise mean, root mean square over images and dimensions, as "
-          "chance alone would have it.",
+    Claim("The estimators agree: both score-function means are 0.8 to 1.2 standard errors from the "
+          "pathwise mean (root mean square over images and dimensions). Unbiased estimators "
+          "would give 1.",
           lambda found: all(0.8 < apart < 1.2 for i in (1, 2) for apart in found.apart(i))),
-    Claim("One draw of the score function has more than 1000 times the variance of a pathwise one, "
-          "in the median over images and dimensions; the baseline brings it down to 5 to 100 "
+    Claim("One score-function draw has more than 1000 times the variance of a pathwise draw "
+          "(median over images and dimensions). The baseline reduces this to between 5 and 100 "
           "times.",
           lambda found: ((found.ratios(1) > 1000).all()
                          and (found.ratios(2) > 5).all()
                          and (found.ratios(2) < 100).all())),
-    Claim("Trained with 0.01 eps, a model reports an objective more than 10 nats above the ELBO of "
-          "the honest model, while its own ELBO is more than 30 nats below that.",
+    Claim("Trained with 0.01 ε, a model reports an objective more than 10 nats above the ELBO of "
+          "the model trained with ε. Its own ELBO is more than 30 nats below that ELBO.",
           lambda found: (found.trained[-1].reported > found.trained[0].elbo + 10
                          and found.trained[-1].elbo < found.trained[0].elbo - 30)),
-    Claim("At eps = 0 the objective of the honest model comes out more than 2 nats above its ELBO.",
+    Claim("At ε = 0, the objective of the model trained with ε is more than 2 nats above its ELBO.",
           lambda found: found.trained[0].at_mean > found.trained[0].elbo + 2),
 )  # fmt: skip
 
 
 def draw(figure: Figure, found: Found) -> None:
-    """The draws and their density; the errors of one draw; the loss reported beside the true."""
+    """The draws and their density; the errors of one draw; the reported loss and the true one."""
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 1.4, 1.4))
-    left.hist(found.z, 60, density=True, color="C1", label="draws")
+    left.hist(found.z, 60, density=True, color="C1")
     sigma = math.exp(LOGVAR / 2)
     line = MU + sigma * np.linspace(-4, 4, 200)
     density = np.exp(-(((line - MU) / sigma) ** 2) / 2) / (sigma * math.sqrt(2 * math.pi))
-    left.plot(line, density, "k-", lw=1.2, label="N(μ, σ²)")
-    left.set(xlabel="z = μ + σ ε", ylabel="density", ylim=(0, 1.35 * density.max()))
-    left.legend(loc="upper left")
+    left.plot(line, density, "k-", lw=1.2)
+    left.set(xlabel="z = μ + σε", ylabel="density", ylim=(0, 1.3 * density.max()))
+    left.text(0.03, 0.97, "blue: draws\nblack: N(μ, σ²)", transform=left.transAxes, va="top")
     bins = np.logspace(-2, 4, 61)
-    for each, look in zip(found.estimators, ("C0-", "C6--", "C3:"), strict=True):
-        shares = np.histogram(each.errors, bins)[0] / len(each.errors)
-        middle.plot(bins[1:], 100 * shares, look, lw=1.6, label=each.name)
-    middle.set(xscale="log", xlabel="error of one draw of ∂/∂μ, nats", ylabel="draws, %")
-    middle.set_ylim(0, 1.5 * middle.get_ylim()[1])
-    middle.legend(loc="upper right")
+    labels = (
+        ("pathwise", "C0-", 0.85, "right"), ("with baseline", "C3:", 1.47, "center"),
+        ("score function\n(REINFORCE)", "C6--", 1.03, "center"),
+    )  # fmt: skip
+    for i, (name, look, up, side) in zip((0, 2, 1), labels, strict=True):
+        errors = found.estimators[i].errors
+        shares = 100 * np.histogram(errors, bins)[0] / len(errors)
+        middle.plot(bins[1:], shares, look, lw=1.6)
+        x = bins[shares.argmax()] / (2 if side == "right" else 1)
+        middle.text(x, up * shares.max(), name, color=look[:2], ha=side, va="bottom")
+    middle.set(xscale="log", xlabel="error of one draw of ∂/∂μ, nats", ylim=(0, 13))
+    middle.set_ylabel("draws per tenth of a decade, %")
     at = np.arange(len(found.trained))
     reported = [-each.reported for each in found.trained]
     true = [-each.elbo for each in found.trained]
     right.bar(at - 0.2, reported, 0.38, color="C1", ec="w", label="loss reported")
     right.bar(at + 0.2, true, 0.38, color="C0", hatch="//", ec="w", label="−ELBO, the true loss")
-    right.set(xlabel="c: trained with z = μ + c σ ε", ylabel="test images, nats")
+    right.set(xlabel="c: trained with z = μ + cσε", ylabel="test images, nats per image")
     right.set_xticks(at, [f"{each.noise:g}" for each in found.trained])
     right.set_ylim(0, 1.25 * max(true))
     right.legend(loc="upper left")
 
 
-QUESTION = "How can mu + sigma eps be a sample, and how does a gradient pass a random node?"
+QUESTION = "The reparameterization trick: how can mu + sigma eps be a sample?"
 CONCLUSION = (
     "All the randomness is in ε, which no parameter touches, so μ + σε is an exact sample and the "
     "chain rule passes through it."

@@ -10,10 +10,10 @@ from numpy_vae.data import batch
 from numpy_vae.seeds import spawn_streams
 from numpy_vae.study.kl import (
     CLAIMS,
+    DRAWS,
     FORMS,
     LOGVAR,
     MU,
-    SIZES,
     TABLES,
     Found,
     Noise,
@@ -21,8 +21,6 @@ from numpy_vae.study.kl import (
     Training,
     by_quadrature,
     closed_form,
-    deviation,
-    errors,
     first_above,
     first_steps,
     gradient_error,
@@ -37,10 +35,13 @@ SABOTAGE = [
     (1, "posterior", "return dkl * mu, dkl * (sigma * sigma - 1) / 2", "return dkl * mu, dkl"),
     (2, "posterior", "return (z * z - eps * eps - logvar)", "return (z * z - eps * eps + logvar)"),
     (2, "posterior", "return np.exp(logvar / 2)", "return np.exp(logvar)"),
-    (3, "study/kl", "[nll + kl, nll + r]", "[nll + r, nll + kl]"),
+    (3, "study/kl", "[nll + kl, nll + r, nll + r]", "[nll + r, nll + kl, nll + r]"),
     (3, "study/linear", "np.log(beta * v / c)", "np.log(beta * v * c)"),
-    (4, "study/kl", "dmu + drawn[0]", "dmu - drawn[0]"),
-    (5, "study/kl", "sign * each), out=grads", "each), out=grads"),
+    (4, "study/kl", "+= 2 * math.log(c)", "-= 2 * math.log(c)"),
+    (5, "study/kl", "dmu + drawn[0], ", "dmu - drawn[0], "),
+    (6, "study/kl", "score = eps / sigma, (eps * eps - 1) / 2", "score = eps / sigma, eps * eps"),
+    (6, "posterior", "(z * sigma * eps - 1) / 2", "(z * sigma * eps - 1)"),
+    (7, "study/kl", "sign * each), out=grads", "each), out=grads"),
 ]
 
 
@@ -50,10 +51,17 @@ def digits():
 
 
 def found(shift=0.0, slope=0.0, floor=0.0, mean=0.12, negative=0.4, linear=1e-13, exact=1.2,
-          trained=0.8, by_mu=1.1, of_linear=1.1, right=20.0, flipped=1e8, steps=100):  # fmt: skip
+          half=2.3, below=1.1, above=0.9, trained=0.8, by_mu=1.1, of_linear=1.1, of_half=1.1,
+          landing=1e-15, landing_logvar=1e-15, right=20.0, flipped=1e8, steps=100):  # fmt: skip
     """Return what the experiment could have found."""
     closed = closed_form(MU, LOGVAR)
     value, one = np.ones(4), np.ones((4, 3))
+
+    def noise(values, by_mu, by_logvar=(1, 1, 1)):
+        scaled = tuple(k * value for k in values)
+        return Noise("", scaled, tuple(k * one for k in by_mu), tuple(k * one for k in by_logvar),
+                     (0, 0))  # fmt: skip
+
     return Found(
         [
             Point(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
@@ -63,11 +71,13 @@ def found(shift=0.0, slope=0.0, floor=0.0, mean=0.12, negative=0.4, linear=1e-13
         closed - floor + shift,
         slope,
         {},
-        1 / np.sqrt(SIZES),
-        [
-            Noise("", (exact * value, linear * value), (one, of_linear * one), (one, one), (0, 0)),
-            Noise("", (value, trained * value), (one, by_mu * one), (one, one), (0, 0)),
-        ],
+        {
+            0.5: noise((1, half, half), (1, of_half, 1)),
+            0.7: noise((1, below, below), (1, 1.1, 1)),
+            0.72: noise((1, above, above), (1, 1.1, 1)),
+            1.0: noise((exact, linear, linear), (1, of_linear, landing), (1, 1, landing_logvar)),
+        },
+        noise((1, trained, trained), (1, by_mu, 1)),
         [
             Training(1, np.full(steps, right), np.ones(steps)),
             Training(-1, np.geomspace(1, flipped, 50), np.ones(50)),
@@ -93,11 +103,17 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
         (3, {"linear": 0.1}),
         (3, {"exact": 0.4}),
         (3, {"trained": 1.0}),
-        (4, {"by_mu": 0.9}),
-        (4, {"of_linear": 0.9}),
-        (5, {"right": 200.0}),
-        (5, {"flipped": 1e5}),
-        (5, {"steps": 50}),
+        (4, {"half": 1.9}),
+        (4, {"below": 0.9}),
+        (4, {"above": 1.1}),
+        (5, {"by_mu": 0.9}),
+        (5, {"of_linear": 0.9}),
+        (5, {"of_half": 0.9}),
+        (6, {"landing": 0.1}),
+        (6, {"landing_logvar": 0.1}),
+        (7, {"right": 200.0}),
+        (7, {"flipped": 1e5}),
+        (7, {"steps": 50}),
     ],
 )
 def test_a_claim_fails_when_it_is_false(number, numbers):
@@ -113,13 +129,16 @@ def test_the_quadrature_is_that_of_scipys_densities(mu, logvar):
 
 
 @pytest.mark.mathematics
-def test_the_deviation_of_one_draw_is_that_of_the_log_ratio():
+def test_the_variance_of_one_log_ratio_is_what_the_page_derives(rng):
     eps, weights = np.polynomial.hermite_e.hermegauss(8)  # exact for r², of degree 4
     weights = weights / weights.sum()
     for mu, logvar in (0.0, 0.0), (1.0, -1.0), (-2.0, 0.7):
         r = ((mu + np.exp(logvar / 2) * eps) ** 2 - eps**2 - logvar) / 2
         variance = (weights * r * r).sum() - (weights * r).sum() ** 2
-        assert deviation(mu, logvar) ** 2 == pytest.approx(variance, abs=1e-12)
+        square = np.exp(logvar)
+        assert (square - 1) ** 2 / 2 + mu**2 * square == pytest.approx(variance, abs=1e-12)
+        error = point(mu, logvar, rng).error
+        assert error == pytest.approx(np.sqrt(variance / DRAWS), rel=0.02, abs=1e-12)
 
 
 @pytest.mark.mathematics
@@ -128,12 +147,6 @@ def test_with_sigma_1_the_share_below_zero_is_that_of_a_normal(rng):
     found = point(0.5, 0.0, rng)
     assert found.negative == pytest.approx(stats.norm.cdf(-0.25), abs=0.01)
     assert found.closed == 0.125 and found.quadrature == pytest.approx(0.125)
-
-
-@pytest.mark.mathematics
-def test_the_errors_are_those_of_a_mean(rng):
-    predicted = deviation(1.0, -1.0) / np.sqrt(SIZES)
-    np.testing.assert_allclose(errors(1.0, -1.0, rng), predicted, rtol=0.2)
 
 
 @pytest.mark.mathematics
@@ -169,23 +182,34 @@ def test_in_the_linear_model_the_drawn_bound_is_log_p_for_every_draw(rng):
     np.testing.assert_allclose(drawn, np.broadcast_to(-p.logpdf(x), (5, 20)), rtol=1e-11)
 
 
+@pytest.mark.parametrize("c", [1.0, 0.5**0.5, 0.5, 1.5])
 @pytest.mark.mathematics
-def test_in_the_linear_model_the_noise_is_what_the_page_derives(rng):
+def test_in_the_linear_model_the_noise_is_what_the_page_derives(rng, c):
     x = rng.standard_normal((20, 7)) @ rng.standard_normal((7, 7))
     vae = linear_optimum(x, 2)
-    found = noise("", vae, x, rng)
     mu, logvar = vae.encode(x)
     sigma = np.exp(logvar / 2)
     square = sigma**2
-    near = {"rtol": 0.2}  # of 500 draws
-    np.testing.assert_allclose(found.by_mu[0], 1 / sigma - sigma, **near)
-    np.testing.assert_allclose(found.by_mu[1], 1 / sigma, **near)
-    exact = np.sqrt((1 - square) ** 2 / 2 + mu**2 * square / 4)
+    vae.params["logvar.b"][:] += 2 * np.log(c)  # sigma times c
+    found = noise("", vae, x, rng)
+    near = {"rtol": 0.2, "atol": 1e-9}  # of 500 draws
+    np.testing.assert_allclose(found.by_mu[0], c * (1 / sigma - sigma), **near)
+    np.testing.assert_allclose(found.by_mu[1], np.broadcast_to(c / sigma, mu.shape), **near)
+    without = np.broadcast_to(abs(c - 1 / c) / sigma, mu.shape)
+    np.testing.assert_allclose(found.by_mu[2], without, **near)
+    exact = np.sqrt(c**4 * (1 - square) ** 2 / 2 + c**2 * mu**2 * square / 4)
     np.testing.assert_allclose(found.by_logvar[0], exact, **near)
-    np.testing.assert_allclose(found.by_logvar[1], np.full_like(mu, 0.5**0.5), **near)
-    # -log p(x | z) + KL has in each dimension the noise of (eps² - z²) / 2
-    expected = np.sqrt(((1 - square) ** 2 / 2 + mu**2 * square).sum(axis=-1))
-    np.testing.assert_allclose(found.value[0], expected, **near)
+    np.testing.assert_allclose(found.by_logvar[1], np.full_like(mu, c**2 * 0.5**0.5), **near)
+    without = np.full_like(mu, abs(c**2 - 1) * 0.5**0.5)
+    np.testing.assert_allclose(found.by_logvar[2], without, **near)
+    # -log p(x | z) + KL has in each dimension the noise of (c² eps² - z²) / 2
+    exact = (c**4 * (1 - square) ** 2 / 2 + c**2 * mu**2 * square).sum(axis=-1)
+    np.testing.assert_allclose(found.value[0], np.sqrt(exact), **near)
+    drawn = np.full(len(x), abs(c**2 - 1))
+    np.testing.assert_allclose(found.value[1], drawn, **near)
+    if c == 0.5**0.5:  # equal but for sigma²: the mean of mu² over the images is 1 - sigma²
+        np.testing.assert_allclose(drawn**2, 2 / 8)
+        assert exact.mean() == pytest.approx(((1 - square) * (1 + 3 * square))[0].sum() / 8)
 
 
 def test_the_flipped_training_starts_from_the_same_step(digits):
@@ -218,7 +242,6 @@ def test_a_training_that_explodes_at_once_has_tables_too():
     early = Training(-1, np.array([1.0, 2e9]), np.ones(2))
     numbers = numbers._replace(trainings=[numbers.trainings[0], early])
     assert TABLES[-1].cells(numbers)[1] == ["-1", "nan", "2", "2", "2", "1"]
-    assert early.kl_at(2) == 2e9
 
 
 @pytest.mark.mathematics
