@@ -66,10 +66,15 @@ AVERAGE_EVERY = 10  # steps between two values in the average
 
 
 class Adam:
-    """The Adam optimiser over the vector of a `Params`, in place, with the names of the equations.
+    """The Adam optimiser over the vector of a `Params`, in place.
 
-    `M` and `V` are the sums, in the layout of `params`; `t` is the number of steps taken.
-    ValueError if a setting is out of range.
+    Parameters
+    ----------
+    params : Params
+    lr, beta1, beta2, eps : float
+        lr, β₁, β₂ and ε of the equations above; ValueError if out of range.
+
+    Its `M` and `V` are the sums of the equations, in the layout of `params`, and `t` counts steps.
     """
 
     def __init__(
@@ -157,8 +162,14 @@ SCHEDULES = {"constant": constant, "cosine": cosine, "burda": burda}
 class Average:
     """The average of the parameters over their path, with more weight on late ones.
 
-    `update` reads `params`, θ. `mean` is θ̄, in the same layout; θ itself before the first update.
-    ValueError if `eta` is negative.
+    Parameters
+    ----------
+    params : Params
+        θ, which `update` reads.
+    eta : float
+        η of the equation above; ValueError if negative.
+
+    Its `mean` is θ̄, in the layout of `params`; θ itself before the first update.
     """
 
     def __init__(self, params: Params, eta: float = 30.0) -> None:

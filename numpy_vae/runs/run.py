@@ -7,8 +7,9 @@
     run.train(report=Progress())
     run.finish()                                                     # metrics.json, figures
 
-The checkpoint is written before the first step and after every epoch, whole or not at all. A run
-that was killed and resumed ends like an uninterrupted one: ``numpy-vae train --help`` says how far.
+The checkpoint is written before the first step and after every epoch, whole or not at all. On the
+same machine, with the same number of threads and BLAS threads, a run that was killed and resumed
+ends with the same bits as an uninterrupted one, except for its times.
 """
 
 from __future__ import annotations
@@ -79,14 +80,24 @@ class Run:
     ) -> Self:  # fmt: skip
         """Return a new run and make its folder. `train` writes the first checkpoint.
 
-        `folder` is new or empty; None makes a new one under runs/. With `overwrite` it may hold a
-        run, which is replaced, with what commands wrote beside it. `data` have no validation set:
-        the recipe says how many images to set aside. `vae` is trained in place; after an exception
-        use `run.vae`, the last whole epoch. `seed` seeds everything random in training, but not the
-        weights of `vae`: the command draws those with ``rng=spawn_streams(seed).initialisation``.
+        Parameters
+        ----------
+        folder : path or None
+            New or empty. None makes a new one under runs/.
+        vae : VAE
+            Trained in place. After an exception use `run.vae`: the last whole epoch.
+        data : Dataset
+            Without a validation set: the recipe says how many images to set aside.
+        seed : int
+            Of everything random in training. The initial weights are those of `vae`, which the
+            command builds with ``rng=spawn_streams(seed).initialisation``.
+        overwrite : bool
+            Replace the run in `folder`, and what commands wrote beside it.
 
-        ValueError or OSError if the data do not fit the model or the recipe, or the folder cannot
-        be used.
+        Raises
+        ------
+        ValueError, OSError
+            If the data do not fit the model or the recipe, or the folder cannot be used.
         """
         from .. import __version__  # undefined while the package is being imported
 
@@ -124,9 +135,18 @@ class Run:
     ) -> Self:  # fmt: skip
         """Return the run in a folder, as of its last checkpoint.
 
-        Pass the `data` if they were arrays in memory, or their file has moved. `epochs`,
-        `patience` and `threads` override the run's settings. ValueError or OSError if the folder
-        holds no run, the images differ, or a setting conflicts with the run.
+        Parameters
+        ----------
+        folder : path
+        data : Dataset, optional
+            The training data. Needed if they were arrays in memory, or their file has moved.
+        epochs, patience, threads : int, optional
+            Override the run's settings.
+
+        Raises
+        ------
+        ValueError, OSError
+            If the folder holds no run, the images differ, or a setting conflicts with the run.
         """
         folder = Path(folder)
         with locked(folder) if folder.is_dir() else nullcontext():
@@ -205,11 +225,18 @@ class Run:
     def train(self, report: Callable[[Step | Record], None] | None = None) -> None:
         """Train up to the recipe's number of epochs, saving the run after each.
 
-        `report`, such as `numpy_vae.Progress()`, is called after each step with a `Step`, and after
-        each epoch with its `Record`. It may raise to stop the training.
+        Parameters
+        ----------
+        report : callable, optional
+            Called after each step with a `Step`, and after each epoch with its `Record`, such as
+            `numpy_vae.Progress()`. It may raise to stop the training.
 
-        ValueError if another process is writing the run, or it has changed since it was read. Other
-        errors as `train_epochs`, or if a file cannot be written; `train` may be called again.
+        Raises
+        ------
+        ValueError
+            If another process is writing the run, or it has changed since it was read.
+        FloatingPointError, OSError, KeyboardInterrupt, ...
+            As `train_epochs`, or if a file cannot be written. `train` may be called again.
         """
         start, first = time.perf_counter(), True
         self.interrupted = False

@@ -19,9 +19,7 @@ from .backward import backward_of_the_package
 from .report import Column, Table
 
 SIZES = {"B": 3, "D": 5, "H": 4, "Z": 2}
-BLOCKS = {
-    "enc": "encoder.0", "mu": "mu", "logvar": "logvar", "dec": "decoder.0", "out": "output",
-}  # fmt: skip
+BLOCKS = {"enc": "encoder.0", "mu": "mu", "logvar": "logvar", "dec": "decoder.0", "out": "output"}
 LINES = {  # a line of the exercise: what `backward_of_the_package` calls it
     "dl": "dlogits", "dW_out": "output.W", "db_out": "output.b",
     "dh_dec": "dh_dec", "da_dec": "da_dec", "dW_dec": "decoder.0.W", "db_dec": "decoder.0.b",

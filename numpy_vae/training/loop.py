@@ -293,14 +293,23 @@ def train_epochs(
 ) -> Iterator[Record]:  # fmt: skip
     """Train in place, and return an iterator that trains an epoch and yields its record.
 
-    `average` and `best` are a new ``Average(vae.params)`` and ``Best(vae.params)``, which then hold
-    the average and the parameters of the best epoch. With `recipe.average` an average must be
-    given. `on_step` is called after each step, in a consistent state; it may raise to stop the
-    training.
+    Parameters
+    ----------
+    vae, data, recipe : VAE, Dataset, Recipe
+    average, best : Average, Best, optional
+        A new ``Average(vae.params)`` and ``Best(vae.params)``, which then hold the average and the
+        parameters of the best epoch. With `recipe.average` an average must be given.
+    rng : numpy.random.Generator, or what `numpy.random.default_rng` accepts, or Streams
+    on_step : callable, optional
+        Called after each step, in a consistent state; may raise to stop the training.
 
-    ValueError if the data do not fit the model or the recipe. FloatingPointError, while iterating,
-    if a value is not finite; it names the step. The epoch yields no record, so the caller's last
-    checkpoint stays valid.
+    Raises
+    ------
+    ValueError
+        If the data do not fit the model or the recipe.
+    FloatingPointError
+        While iterating, if a value is not finite; it names the step. The epoch yields no record, so
+        the caller's last checkpoint stays valid.
     """
     if recipe.average != (average is not None):
         must = "an Average(vae.params)" if recipe.average else "None, as recipe.average is False"
