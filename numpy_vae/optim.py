@@ -66,20 +66,10 @@ AVERAGE_EVERY = 10  # steps between two values in the average
 
 
 class Adam:
-    """The Adam optimiser over the vector of a `Params`, in place.
+    """The Adam optimiser over the vector of a `Params`, in place, with the names of the equations.
 
-    Parameters
-    ----------
-    params : Params
-    lr, beta1, beta2, eps : float
-        lr, β₁, β₂ and ε of the equations above; ValueError if out of range.
-
-    Attributes
-    ----------
-    M, V : Params
-        The sums of the equations above, in the layout of `params`.
-    t : int
-        Steps taken.
+    `M` and `V` are the sums, in the layout of `params`; `t` is the number of steps taken.
+    ValueError if a setting is out of range.
     """
 
     def __init__(
@@ -167,17 +157,8 @@ SCHEDULES = {"constant": constant, "cosine": cosine, "burda": burda}
 class Average:
     """The average of the parameters over their path, with more weight on late ones.
 
-    Parameters
-    ----------
-    params : Params
-        θ, which `update` reads.
-    eta : float
-        η of the equation above; ValueError if negative.
-
-    Attributes
-    ----------
-    mean : Params
-        θ̄, in the layout of `params`; θ itself before the first update.
+    `update` reads `params`, θ. `mean` is θ̄, in the same layout; θ itself before the first update.
+    ValueError if `eta` is negative.
     """
 
     def __init__(self, params: Params, eta: float = 30.0) -> None:

@@ -26,15 +26,9 @@ Array = NDArray[Any]
 class Params(Mapping[str, Array]):
     """One vector with a read-only mapping of named views into it.
 
-    Parameters
-    ----------
-    shapes : mapping of str to tuple of int
-        Name and shape of each block, in the order of the vector.
-    dtype : dtype, default float32
-        float32 for training, float64 for checks, complex128 for the complex step. Every other array
-        takes its dtype from the parameters.
-    flat : ndarray, shape (P,), optional
-        The vector, used without a copy; zeros by default.
+    `shapes` has the name and shape of each block, in the order of the vector. The dtype is float32
+    for training, float64 for checks, complex128 for the complex step; every other array takes it
+    from the parameters. `flat`, (P,), is the vector, used without a copy; zeros by default.
 
     Examples
     --------
@@ -47,11 +41,9 @@ class Params(Mapping[str, Array]):
     __slots__ = ("_flat", "_views")
 
     def __init__(
-        self,
-        shapes: Mapping[str, tuple[int, ...]],
-        dtype: DTypeLike = np.float32,
+        self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike = np.float32,
         flat: Array | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         ends = np.cumsum([0, *(math.prod(shape) for shape in shapes.values())]).tolist()
         if flat is None:
             flat = np.zeros(ends[-1], dtype)

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs" / "make")
 from prose import measure
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("docs",)
+FOLDERS = ("docs", "docs/study")
 PAGES = [
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md",
     *(str(path.relative_to(ROOT)) for f in FOLDERS for path in sorted((ROOT / f).glob("*.md"))),

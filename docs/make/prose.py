@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LEFT_OUT = re.compile(
-    r"```.*?```|<!--.*?-->|^\$\$.*?\$\$$|</?(?:details|summary|sub|br)>|^\|[^\n]*$|^#[^\n]*$|^---$",
+    r"```.*?```|<!--.*?-->|^\*Tolerance[^\n]*$|^\$\$.*?\$\$$|</?(?:details|summary|sub|br)>|^\|[^\n]*$|^#[^\n]*$|^---$",
     re.DOTALL | re.MULTILINE,
 )
 FULL_STOP = re.compile(r"(?<=[.?!])[)*\"]*\s+(?=[\"(*`$]*[A-Z0-9`$(\[])")

@@ -96,15 +96,11 @@ def run(args: argparse.Namespace) -> int:
     finally:
         progress.clear()
     result = found.summary() | {
-        "units": "nats per image",
-        "data": name,
-        "on": args.on,
-        "binarize": settings["binarize"],
-        "likelihood": vae.likelihood.name,
-        "seed": args.seed,
+        "units": "nats per image", "data": name, "on": args.on, "binarize": settings["binarize"],
+        "likelihood": vae.likelihood.name, "seed": args.seed,
         "cross_entropy": vae.likelihood.name == "bernoulli" and not is_binary(images, settings),
         "seconds": round(time.perf_counter() - start, 3),
-    }
+    }  # fmt: skip
     say_result(json.dumps(result) if args.json else evaluation_text(result))
     return 0
 
@@ -127,16 +123,14 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
     kls = sorted(result["kl_per_dimension"], reverse=True)
     active = "unknown" if result["active_units"] is None else f"{result['active_units']:5d}"
     grey = "grey pixels: log p(x) is computed from a cross-entropy, and is not a log-likelihood"
-    return "\n".join(
-        [
-            *([grey] if result["cross_entropy"] else []),
-            f"log p(x)        {mean('log_likelihood')}  nats per image (a lower bound on average)",
-            f"ELBO            {mean('elbo')}",
-            f"reconstruction  {result['reconstruction']:9.3f}",
-            f"KL              {result['kl']:9.3f}",
-            f"active units    {active} of {len(kls)} "
-            f"(variance of the posterior mean above {ACTIVE:g})",
-            *wrap("KL of each dimension: " + " ".join(f"{kl:.2f}" for kl in kls), 80),
-            f"{result['seconds']:.1f} s",
-        ]
-    )
+    lines = [
+        *([grey] if result["cross_entropy"] else []),
+        f"log p(x)        {mean('log_likelihood')}  nats per image (a lower bound on average)",
+        f"ELBO            {mean('elbo')}",
+        f"reconstruction  {result['reconstruction']:9.3f}",
+        f"KL              {result['kl']:9.3f}",
+        f"active units    {active} of {len(kls)} (variance of the posterior mean above {ACTIVE:g})",
+        *wrap("KL of each dimension: " + " ".join(f"{kl:.2f}" for kl in kls), 80),
+        f"{result['seconds']:.1f} s",
+    ]
+    return "\n".join(lines)

@@ -47,34 +47,24 @@ def add_arguments(commands: Subparsers) -> None:
         commands, "study", run, "answer a question by an experiment, or list them", STUDY
     )
     command.add_argument(
-        "names",
-        nargs="*",
-        type=path,
-        metavar="NAME",
+        "names", nargs="*", type=path, metavar="NAME",
         help="which experiments, or all (default: list them)",
-    )
+    )  # fmt: skip
     command.add_argument(
-        "--data",
-        choices=NAMED,
-        default="digits",
+        "--data", choices=NAMED, default="digits",
         help="digits: synthetic digits and a quick size (default); mnist: the real ones. Some "
         "experiments need no images",
-    )
+    )  # fmt: skip
     add_data_dir(command)
     command.add_argument(
-        "--out",
-        type=path,
-        default="study",
-        metavar="DIR",
+        "--out", type=path, default="study", metavar="DIR",
         help="the folder of the figures NAME.png (default: study)",
-    )
+    )  # fmt: skip
     command.add_argument("--overwrite", action="store_true", help="replace existing figures")
     command.add_argument(
-        "--mine",
-        type=path,
-        metavar="FILE",
+        "--mine", type=path, metavar="FILE",
         help="with backward: check your own lines, written in a copy of examples/backward_blank.py",
-    )
+    )  # fmt: skip
     add_seed(command, "seed of every random number")
 
 

@@ -39,24 +39,16 @@ def explorer_page(
 ) -> str:  # fmt: skip
     """Return a self-contained HTML page of less than 5 MB that decodes the z under the pointer.
 
-    It holds the decoder as float32, or as float16 (and says so) if that would be too large.
+    It holds the decoder as float32, or as float16 (and says so) if that would be too large. `name`,
+    what the model was trained on, is the title. `mu`, (N, Z), are posterior means, shown as points:
+    at most 5000 (fewer if Z > 100), evenly spaced, rounded to 16 bits, without rows that are not
+    finite. The sliders of dimensions whose `mu` hardly varies (see
+    `numpy_vae.training.evaluate.ACTIVE`) are grey. `labels`, (N,), colour the points. Dimensions
+    are listed in descending order of `kl`, (Z,), in nats per image. `dimensions` are the columns of
+    z, from 0, that are across and up at first (default: the two of the highest KL).
+
     ValueError if a shape or setting does not match the model, if the decoder is too large or not
     finite, or if the likelihood is not in `MEANS`.
-
-    Parameters
-    ----------
-    name : str
-        The title: what the model was trained on.
-    mu : ndarray, shape (N, Z), optional
-        Posterior means, shown as points: at most 5000 (fewer if Z > 100), evenly spaced,
-        rounded to 16 bits, without rows that are not finite. The sliders of dimensions whose `mu`
-        hardly varies (see `numpy_vae.training.evaluate.ACTIVE`) are grey.
-    kl : ndarray, shape (Z,), optional
-        KL of each dimension, in nats per image. Dimensions are listed in descending order of it.
-    labels : ndarray, shape (N,), optional
-        They colour the points.
-    dimensions : (int, int), optional
-        Columns of z, from 0, that are across and up at first (default: the two of the highest KL).
     """
     check_choice("the likelihood to explore", vae.likelihood.name, MEANS)
     check_choice("the dtype of the model", vae.params.dtype.name, ("float32", "float64"))
@@ -126,11 +118,8 @@ def _points(
     rows = rows[np.linspace(0, len(rows) - 1, n).astype(int)]
     steps = np.abs(mu[rows]).max(axis=0) / 32767  # (Z,)
     steps[steps == 0] = 1
-    points = {
-        "n": n,
-        "steps": steps.tolist(),
-        "codes": _base64(np.rint(mu[rows] / steps).astype("<i2")),  # (n, Z), mu = steps codes
-    }
+    codes = np.rint(mu[rows] / steps).astype("<i2")  # (n, Z), mu = steps codes
+    points = {"n": n, "steps": steps.tolist(), "codes": _base64(codes)}
     if labels is not None:
         kinds, rank = np.unique(np.asarray(labels)[rows], return_inverse=True)
         points |= {"kinds": [_text(k) for k in kinds], "rank": _base64(rank.astype("<i2"))}

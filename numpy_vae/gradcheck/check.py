@@ -23,17 +23,10 @@ from .taylor import taylor_row
 
 
 def gradcheck(
-    f: Function,
-    gradient: Arrays,
-    arrays: Arrays,
-    *,
-    method: str = "central",
-    tolerance: float | None = None,
-    step: float = STEP,
-    max_entries: int = 256,
-    directions: int = 8,
-    rng: np.random.Generator | int | None = 0,
-) -> Report:
+    f: Function, gradient: Arrays, arrays: Arrays, *, method: str = "central",
+    tolerance: float | None = None, step: float = STEP, max_entries: int = 256,
+    directions: int = 8, rng: np.random.Generator | int | None = 0,
+) -> Report:  # fmt: skip
     """Compare an analytic gradient with a numeric one, block by block.
 
     Parameters

@@ -66,13 +66,9 @@ class Check(NamedTuple):
 
 
 def check_model(
-    vae: VAE,
-    beta: float = 1.0,
-    *,
-    bound: str = "elbo",
-    max_entries: int = 256,
+    vae: VAE, beta: float = 1.0, *, bound: str = "elbo", max_entries: int = 256,
     rng: np.random.Generator | int | None = 0,
-) -> Iterator[Check]:
+) -> Iterator[Check]:  # fmt: skip
     """Check the gradient of a new model, which is not written to: each term, point and method.
 
     `beta` weighs the KL, or the log ratio. `max_entries` and `rng` are those of `gradcheck`; `rng`

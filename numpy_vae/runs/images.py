@@ -104,12 +104,10 @@ def draw_figures(
     test = subset(data.test, rows)
     labels, factors = data.test_labels, data.test_factors
     shown = replace(
-        data,
-        name=f"{data.name}, binarize {binarize}",
-        test=test,
+        data, name=f"{data.name}, binarize {binarize}", test=test,
         test_labels=None if labels is None else labels[rows],
         test_factors=None if factors is None else factors[rows],
-    )
+    )  # fmt: skip
     x = black_or_white(test, pixels) if binarize == "dynamic" else test  # as `batch` draws
     kept = None if state.best is None else state.best.epoch or None
     return save_figures(

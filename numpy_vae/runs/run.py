@@ -7,9 +7,8 @@
     run.train(report=Progress())
     run.finish()                                                     # metrics.json, figures
 
-The checkpoint is written before the first step and after every epoch, whole or not at all. On the
-same machine, with the same number of threads and BLAS threads, a run that was killed and resumed
-ends with the same bits as an uninterrupted one, except for its times.
+The checkpoint is written before the first step and after every epoch, whole or not at all. A run
+that was killed and resumed ends like an uninterrupted one: ``numpy-vae train --help`` says how far.
 """
 
 from __future__ import annotations
@@ -58,26 +57,15 @@ SHOWN = ("data", "binarize", "likelihood", "bound", "samples", "seed")  # settin
 class Run:
     """A training and its folder, made by `Run.begin` or `Run.resume`.
 
-    Attributes
-    ----------
-    folder : Path
-    data : Dataset
-        The data after binarization and the validation split.
-    state : State
-        Model, optimiser, streams, history, settings; after an exception, of the last whole epoch.
-    removed : list of str
-        The run's own files that were removed because they showed an older model.
-    own : OwnFiles
-        `own.kept` are files that were not replaced because the user has edited them.
-    figures : list of Path
-        Written by `finish`.
+    `data` is binarized and split. `state` has model, optimiser, streams, history and settings;
+    after an exception, of the last whole epoch.
     """
 
     def __init__(self, folder: Path, state: State, data: Dataset) -> None:
         self.folder, self.state, self.data = folder, state, data
-        self.own = OwnFiles(folder)
-        self.removed: list[str] = []
-        self.figures: list[Path] = []
+        self.own = OwnFiles(folder)  # own.kept: not replaced, since the user has edited them
+        self.removed: list[str] = []  # its own files that showed an older model
+        self.figures: list[Path] = []  # written by `finish`
         self.interrupted = False
         self._seconds = sum(record.seconds + record.test_seconds for record in state.history)
         self._place, self._seen = Place(folder), _look(folder)
@@ -91,24 +79,14 @@ class Run:
     ) -> Self:  # fmt: skip
         """Return a new run and make its folder. `train` writes the first checkpoint.
 
-        Parameters
-        ----------
-        folder : path or None
-            New or empty. None makes a new one under runs/.
-        vae : VAE
-            Trained in place. After an exception use `run.vae`: the last whole epoch.
-        data : Dataset
-            Without a validation set: the recipe says how many images to set aside.
-        seed : int
-            Of everything random in training. The initial weights are those of `vae`, which the
-            command builds with ``rng=spawn_streams(seed).initialisation``.
-        overwrite : bool
-            Replace the run in `folder`, and what commands wrote beside it.
+        `folder` is new or empty; None makes a new one under runs/. With `overwrite` it may hold a
+        run, which is replaced, with what commands wrote beside it. `data` have no validation set:
+        the recipe says how many images to set aside. `vae` is trained in place; after an exception
+        use `run.vae`, the last whole epoch. `seed` seeds everything random in training, but not the
+        weights of `vae`: the command draws those with ``rng=spawn_streams(seed).initialisation``.
 
-        Raises
-        ------
-        ValueError, OSError
-            If the data do not fit the model or the recipe, or the folder cannot be used.
+        ValueError or OSError if the data do not fit the model or the recipe, or the folder cannot
+        be used.
         """
         from .. import __version__  # undefined while the package is being imported
 
@@ -146,18 +124,9 @@ class Run:
     ) -> Self:  # fmt: skip
         """Return the run in a folder, as of its last checkpoint.
 
-        Parameters
-        ----------
-        folder : path
-        data : Dataset, optional
-            The training data. Needed if they were arrays in memory, or their file has moved.
-        epochs, patience, threads : int, optional
-            Override the run's settings.
-
-        Raises
-        ------
-        ValueError, OSError
-            If the folder holds no run, the images differ, or a setting conflicts with the run.
+        Pass the `data` if they were arrays in memory, or their file has moved. `epochs`,
+        `patience` and `threads` override the run's settings. ValueError or OSError if the folder
+        holds no run, the images differ, or a setting conflicts with the run.
         """
         folder = Path(folder)
         with locked(folder) if folder.is_dir() else nullcontext():
@@ -175,11 +144,10 @@ class Run:
                     f"of {folder} depends on the total"
                 )
         recipe = replace(
-            recipe,
-            epochs=epochs or recipe.epochs,
+            recipe, epochs=epochs or recipe.epochs,
             patience=recipe.patience if patience is None else patience,
             threads=recipe.threads if threads is None else threads,
-        )
+        )  # fmt: skip
         settings = {**state.settings, **asdict(recipe)}
         if data is not None:
             settings |= {"data": data.source, "data_dir": data.data_dir}
@@ -237,18 +205,11 @@ class Run:
     def train(self, report: Callable[[Step | Record], None] | None = None) -> None:
         """Train up to the recipe's number of epochs, saving the run after each.
 
-        Parameters
-        ----------
-        report : callable, optional
-            Called after each step with a `Step`, and after each epoch with its `Record`, such as
-            `numpy_vae.Progress()`. It may raise to stop the training.
+        `report`, such as `numpy_vae.Progress()`, is called after each step with a `Step`, and after
+        each epoch with its `Record`. It may raise to stop the training.
 
-        Raises
-        ------
-        ValueError
-            If another process is writing the run, or it has changed since it was read.
-        FloatingPointError, OSError, KeyboardInterrupt, ...
-            As `train_epochs`, or if a file cannot be written. `train` may be called again.
+        ValueError if another process is writing the run, or it has changed since it was read. Other
+        errors as `train_epochs`, or if a file cannot be written; `train` may be called again.
         """
         start, first = time.perf_counter(), True
         self.interrupted = False
@@ -304,16 +265,12 @@ class Run:
         test = mean_elbo(self.vae, self.data.test, noise, pixels, draw=draw)
         metrics: dict[str, Any] = {
             **{f"test_{name}": value for name, value in test._asdict().items()},
-            "units": "nats per image",
-            **{name: state.settings[name] for name in SHOWN},
-            "epochs": len(history),
-            "kept_epoch": state.kept_epoch,
-            "steps": state.adam.t,
-            "interrupted": left > 0 and not stopped,
-            "stopped_early": stopped,
+            "units": "nats per image", **{name: state.settings[name] for name in SHOWN},
+            "epochs": len(history), "kept_epoch": state.kept_epoch, "steps": state.adam.t,
+            "interrupted": left > 0 and not stopped, "stopped_early": stopped,
             "seconds": round(self._seconds, 3),
             "seconds_per_epoch": round(float(np.median([r.seconds for r in history])), 3),
-        }
+        }  # fmt: skip
         validation = history[state.kept_epoch - 1].held_out().get("validation")
         if validation is not None:
             metrics |= {f"validation_{k}": value for k, value in validation._asdict().items()}

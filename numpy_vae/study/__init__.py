@@ -1,6 +1,5 @@
 """Experiments, one file for each question that a reader asks.
 
-Each module has a page of the same name under docs/study/, and runs with ``numpy-vae study NAME``.
 `report` says what an experiment consists of; `linear`, `training`, `pictures` and `drawing` are
 shared. In Python:
 

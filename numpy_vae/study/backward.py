@@ -5,23 +5,8 @@ in the encoder, one in the decoder, Bernoulli pixels with mean m, and the loss
 L = 1/B Σ_n (nll_n + kl_n). dy is ∂L/∂y, an array of the shape of y. What is read twice gets the sum
 of two gradients.
 
-    forward                                      backward, read upwards
-    a      = x W + b, encoder.0      (B, H)      da      = dh [h > 0]
-    h      = max(a, 0)               (B, H)      dh      = dmu W_muᵀ + dlogvar W_logvarᵀ
-    mu     = h W + b, mu             (B, Z)      dmu     = dz + dkl mu
-    logvar = h W + b, logvar         (B, Z)      dlogvar = dz eps sigma / 2 + dkl (sigma² - 1) / 2
-    sigma  = exp(logvar / 2)         (B, Z)
-    z      = mu + sigma eps          (B, Z)      dz      = da_dec Wᵀ, decoder.0
-    a_dec  = z W + b, decoder.0      (B, H)      da_dec  = dh_dec [h_dec > 0]
-    h_dec  = max(a_dec, 0)           (B, H)      dh_dec  = dlogits Wᵀ, output
-    logits = h_dec W + b, output     (B, D)      dlogits = dnll (m - x)
-    nll    = Σ_d softplus(l) - x l   (B,)        dnll    = 1 / B
-    kl     = Σ_j (mu² + sigma² - 1 - logvar) / 2 dkl     = 1 / B
-
-and dW = (input)ᵀ d(output), db = Σ_n d(output) for each of the five affine maps. `EXAMPLE` fits on
-a sheet of paper. `forward_by_hand` and `backward_by_hand` compute it in indices, with loops over
-Python floats; `forward_of_the_package` and `backward_of_the_package` with the package's functions,
-in the order of `Network.forward` and `Network.backward`.
+`FORWARD` and `BACKWARD` are the lines of the two passes. `EXAMPLE`, which fits on a sheet of paper,
+is computed by hand, in loops over Python floats, and by the package.
 """
 
 from __future__ import annotations

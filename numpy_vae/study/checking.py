@@ -6,8 +6,8 @@ f is the objective along a line, t -> L(θ + t v) with v of length 1, and u the 
     central    (f(h) - f(-h)) / 2h    = f' + h² f'''/6 + O(u |f| / h)     best near h = u^(1/3)
     complex    Im f(ih) / h           = f' - h² f'''/6 + O(u |f'|)        any small h
 
-**A kink** at t = -delta, 0 < delta < h: the central difference is off by (1 - delta/h) / 2 of the
-jump of the slope, the complex step is right.
+With a kink at t = -delta, 0 < delta < h, the central difference is off by (1 - delta/h) / 2 of the
+jump of the slope; the complex step is right.
 """
 
 from __future__ import annotations

@@ -3,23 +3,13 @@
 Letters of this module: N images, D pixels, Z latent dimensions; gamma_1 >= gamma_2 >= ... the
 eigenvalues of the covariance of the data; v the variance of the decoder (τ² on the page).
 
-**The linear model** with a Gaussian likelihood of given variance v. As nll = |x - l|² / 2v + const,
+The optimum of the linear model is that of probabilistic PCA, as the page proves:
 
-    E[nll] + beta KL = beta (E|x - l|² / (2 beta v) + KL) + const
+    gamma_j > beta v     sigma² = beta v / gamma_j    mean KL = log(gamma_j / (beta v)) / 2
+    gamma_j <= beta v    sigma² = 1, mu = 0, KL = 0: the dimension is dead
 
-so that beta and v matter only through their product. The page shows that the optimum is that of
-probabilistic PCA:
-
-    gamma_j > beta v     sigma² = beta v / gamma_j    variance of mu = 1 - beta v / gamma_j
-                         mean KL = log(gamma_j / (beta v)) / 2
-    gamma_j <= beta v    row j of W is 0    sigma² = 1    mu = 0    KL = 0: the dimension is dead
-
-A learned v becomes the mean of the eigenvalues that are left out. That is less than the smallest
-that is kept, so no dimension is dead.
-
-**The nonlinear model** has no such formula. Its KL is measured, with and without warm-up: beta
-rises from 0 in the first half of the training. In the second half both minimise the same objective,
-so a difference in the end is not what the objective asks for.
+A learned v becomes the mean of the eigenvalues that are left out. The KL of the nonlinear model is
+measured, with and without warm-up, in which beta rises from 0 in the first half of the training.
 """
 
 from __future__ import annotations

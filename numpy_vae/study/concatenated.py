@@ -2,25 +2,14 @@
 
 Letters of this module: B images, H hidden, Z latent.
 
-Two heads read the same h. Put their matrices side by side and their biases end to end:
+`OneHead` has the matrices of the two heads side by side, and their biases end to end:
 
-    W = [W_mu | W_logvar]   (H, 2Z)              b = [b_mu | b_logvar]   (2Z,)
-    y = h W + b = [h W_mu + b_mu | h W_logvar + b_logvar] = [mu | logvar]
+    W = [W_mu | W_logvar]   (H, 2Z)              y = h W + b = [mu | logvar]
+    b = [b_mu | b_logvar]   (2Z,)                dh = dy Wᵀ = dmu W_muᵀ + dlogvar W_logvarᵀ
 
-Each column of y depends on its own column of W alone. With dy = [dmu | dlogvar],
-
-    dW = hᵀ dy = [hᵀ dmu | hᵀ dlogvar]           db = [Σ dmu | Σ dlogvar]
-    dh = dy Wᵀ = dmu W_muᵀ + dlogvar W_logvarᵀ
-
-Adam treats each number by itself, so its step is the same, too. Clipping by the norm of an array
-and an initialiser that counts columns treat the array as a whole, and differ.
-
-All this is up to rounding, since dh is summed in another order. Rounding stays small until a unit
-of a relu flips: its pre-activation is so near to zero that the unit is on in one model and off in
-the other. From there the gradients of its weights differ by percents.
-
-`OneHead` has one block of 2Z columns. It is trained beside the model with two heads: from the same
-weights, on the same images, with the same noise.
+It is trained beside the model with two heads: from the same weights, on the same images, with the
+same noise. dh is summed in another order, so they differ by rounding, until a unit of a relu flips:
+its pre-activation is so near to zero that the unit is on in one model and off in the other.
 """
 
 from __future__ import annotations

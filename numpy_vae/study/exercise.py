@@ -44,10 +44,7 @@ class Line(NamedTuple):
 def check(path: str) -> tuple[list[Line], str]:
     """Run the function `passes` of a file; return its lines, and the error it ended with, if any.
 
-    Raises
-    ------
-    ValueError
-        If the file cannot be run, or has no such function.
+    ValueError if the file cannot be run, or has no such function.
     """
     try:
         passes = runpy.run_path(path).get("passes")

@@ -10,11 +10,8 @@ For q = N(mu, sigma²) and p = N(0, 1), with z = mu + sigma eps and logvar = log
     Var(r) = (sigma² - 1)² / 2 + mu² sigma²
 
 -log p(x | z) + KL and -log p(x | z) + r have the same mean, -ELBO. The second is constant if q is
-the true posterior, as at the optimum of the linear model with a Gaussian likelihood (probabilistic
-PCA); if there sigma is multiplied by c, it has the variance Z (c² - 1)² / 2, the first about
-Z c⁴ / 2. The derivatives by mu, dz + mu and dz + z, differ in variance by sigma² (1 + 2 E[∂dz/∂z]).
-Without its score term, the derivative of log q at a fixed z, whose mean is 0, the second is
-constant at that optimum, too ("sticking the landing").
+the true posterior, as at the optimum of the linear model (probabilistic PCA), and so is its
+derivative without the score term, that of log q at a fixed z ("sticking the landing").
 """
 
 from __future__ import annotations

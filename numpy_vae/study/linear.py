@@ -1,23 +1,23 @@
-"""The linear model with a Gaussian likelihood, probabilistic PCA: its optimum, and log p(x).
+"""The linear model with a Gaussian likelihood (probabilistic PCA): its optimum, and log p(x).
 
 Letters of this module: N images, D pixels, Z latent dimensions.
 
-x = z W + b + noise of variance v, with z ~ N(0, I). Let lambda and u be the Z largest eigenvalues
-of the covariance of x and their eigenvectors, and v' = beta v. The objective with that beta is
-highest where the rows of W are u √(lambda - v'), or 0 where lambda < v', b is the mean of x, and,
-with c = max(lambda, v'),
+x = z W + b + noise of variance τ², with z ~ N(0, I). Let γ and u be the Z largest eigenvalues of
+the data covariance and their eigenvectors, x̄ the data mean, τ'² = βτ² and c = max(γ, τ'²). The
+objective with weight β is highest where b = x̄, the rows of W are u √(c - τ'²), and
 
-    q(z | x) = N((x - b) Wᵀ / c, v' / c)
+    q(z | x) = N((x - x̄) Wᵀ / c, τ'² / c)
 
-With beta = 1 that is the true posterior p(z | x), so that the ELBO is log p(x). The likelihood of v
-itself is highest at the mean of the eigenvalues that are left out.
+With β = 1 that is the true posterior, so the ELBO is log p(x). The likelihood is highest where τ²
+is the mean of the eigenvalues that are left out.
 
-For any W, b and v, with A = W Wᵀ + v I, (Z, Z), and d = x - b (Woodbury; the determinant lemma):
+For any W, b and τ², log p(x, z) is quadratic in z; completing the square, with
+P = I + W Wᵀ / τ², (Z, Z), and μ* = (x - b) Wᵀ P⁻¹ / τ²:
 
-    log p(x) = -((D - Z) log v + D log 2π + log det A + (d dᵀ - d Wᵀ A⁻¹ W dᵀ) / v) / 2
-    p(z | x) = N(d Wᵀ A⁻¹, v A⁻¹)
+    p(z | x) = N(μ*, P⁻¹)
+    log p(x) = -(D log 2πτ² + log det P + |x - b|² / τ² - μ* P μ*ᵀ) / 2
 
-and the objective is quadratic in eps, so that a mean over a few points takes the place of draws.
+The objective is quadratic in eps, so its mean over N(0, I) is that over a few points.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from ..vae import VAE
 def linear_optimum(x: Array, latent: int, variance: float | None = None, beta: float = 1.0) -> VAE:
     """Return the linear model with the highest objective on x, (N, D), in float64.
 
-    `variance` is v of the likelihood; where it is not given, that of the highest likelihood.
+    `variance` is τ² of the likelihood; by default the one with the highest likelihood.
     """
     values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))  # ascending
     v = float(values[:-latent].mean()) if variance is None else variance
     kept, vectors = values[: -latent - 1 : -1], vectors[:, : -latent - 1 : -1]
-    vectors = vectors * np.sign(vectors.sum(axis=0))  # of u and -u the same on every machine
+    vectors = vectors * np.sign(vectors.sum(axis=0))  # u or -u: the same on every machine
     c = np.maximum(kept, beta * v)
     vae = VAE(x.shape[1], (), latent, likelihood=Gaussian(v), dtype=np.float64, rng=0)
     p, W = vae.params, (vectors * np.sqrt(c - beta * v)).T  # (Z, D)
@@ -51,14 +51,14 @@ def linear_optimum(x: Array, latent: int, variance: float | None = None, beta: f
 
 
 def linear_posterior(vae: VAE, x: Array) -> tuple[Array, Array]:
-    """p(z | x) = N(d Wᵀ A⁻¹, v A⁻¹): the means, (N, Z), and the precision A / v, (Z, Z)."""
+    """Means, (N, Z), and precision P, (Z, Z), of p(z | x)."""
     W, v = vae.params["output.W"], variance_of(vae)  # (Z, D)
     A = W @ W.T + v * np.eye(len(W))
     return np.linalg.solve(A, W @ (x - vae.params["output.b"]).T).T, A / v
 
 
 def linear_log_p(vae: VAE, x: Array) -> Array:
-    """log N(x; b, Wᵀ W + v I), (N,), by a determinant and an inverse of size Z."""
+    """log N(x; b, Wᵀ W + τ² I), (N,), by a determinant and an inverse of size Z."""
     W, v = vae.params["output.W"], variance_of(vae)
     d = x - vae.params["output.b"]
     mean, precision = linear_posterior(vae, x)
@@ -68,7 +68,7 @@ def linear_log_p(vae: VAE, x: Array) -> Array:
 
 
 def variance_of(vae: VAE) -> float:
-    """Return v of a model with a Gaussian likelihood, given or learned."""
+    """Return τ² of a model with a Gaussian likelihood, given or learned."""
     learned = vae.params.get("likelihood.logvar")
     if learned is not None:
         return float(np.exp(learned[0]))
@@ -77,5 +77,5 @@ def variance_of(vae: VAE) -> float:
 
 
 def cubature(latent: int) -> Array:
-    """Points for eps, (2Z, Z), over which the mean of a quadratic is that over N(0, I)."""
+    """Points for eps, (2Z, Z), with the same mean of any quadratic as N(0, I)."""
     return math.sqrt(latent) * np.vstack([np.eye(latent), -np.eye(latent)])

@@ -1,32 +1,24 @@
-"""Why logits, and what is cross-entropy on grey pixels? Three ways to get p(x | z) wrong.
+"""Why logits; binary cross-entropy on grey pixels; squared error and blur.
 
-Letters of this module: B examples, D pixels; l a logit, p = sigmoid(l) = 1 / (1 + e⁻ˡ).
+Letters of this module: B examples, D pixels; l a logit, m = sigmoid(l) = 1 / (1 + e⁻ˡ).
 
-**Logarithms of a rounded probability.** In float32 p is exactly 1 from l = 17 on, so log(1 - p) is
-log 0. Two repairs are common, a small number under the logarithm and clipping:
+**Logits.** In float32 m is exactly 1 from l = 17 on, and log(1 - m) is log 0. Two repairs are
+common: log(m + 1e-8), and clipping m to [1e-7, 1 - 1e-7]. Automatic differentiation multiplies
+either by ∂m/∂l = m (1 - m), which has been rounded to 0: the pixel that is most wrong gets no
+gradient. From the logit itself nothing is lost:
 
-    -x log(p + a) - (1 - x) log(1 - p + a)       a = 1e-8
-    -x log c - (1 - x) log(1 - c)                c = clip(p, a, 1 - a), a = 1e-7
+    -x log m - (1 - x) log(1 - m) = softplus(l) - x l       ∂/∂l = m - x
 
-Automatic differentiation multiplies the derivative by p with ∂p/∂l = p (1 - p), which has been
-rounded to 0: the pixel that is most wrong learns nothing. From the logit itself nothing is lost,
+**Binary cross-entropy of a grey pixel** g has its minimum at m = g. There it is not 0 but the
+entropy -g log g - (1 - g) log(1 - g), a floor for every model. Its density would need
 
-    -x log p - (1 - x) log(1 - p) = softplus(l) - x l       ∂/∂l = p - x
+    ∫ e^-(softplus(l) - g l) dg = (1 - m) (eˡ - 1) / l = tanh(l / 2) / l <= 1/2
 
-**Cross-entropy of a grey pixel**, 0 < x < 1. Its derivative p - x is zero at p = x, where it is not
-zero but the entropy H(x) = -x log x - (1 - x) log(1 - x): a floor that no model gets below. And
+over [0, 1] to be 1. Dividing by that integral makes it the continuous Bernoulli.
 
-    ∫ e^-(softplus(l) - x l) dx = (1 - p) (eˡ - 1) / l = (2p - 1) / l = tanh(l / 2) / l <= 1/2
+**Squared error** is a Gaussian likelihood whose variance τ² is the weight of the KL:
 
-over [0, 1] is not 1: it is no density of x, until it is divided by that, which makes it the
-continuous Bernoulli.
-
-**Squared error** is a Gaussian with a variance v, whether one is named or not:
-
-    v nll = SSE / 2 + v D log(2πv) / 2       so v (nll + kl) = SSE / 2 + v kl + constant
-
-v is the weight of the KL. With v = 1 and pixels in [0, 1] that is a large one: q(z | x) is broad,
-the decoder sees the same z for many images and answers with their average.
+    τ² (nll + kl) = SSE / 2 + τ² kl + constant
 """
 
 from __future__ import annotations
@@ -50,7 +42,7 @@ from .training import train_and_test
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LOGITS = -100, -30, -17, -10, 0, 10, 17, 30, 100
+LOGITS = -100, -17, -10, 0, 10, 17, 100
 DENSITIES = -10, -5, -1, 0, 1, 5, 10, 40
 GAUSSIANS: dict[str, Likelihood] = {
     "given, 1": Gaussian(1.0),
@@ -63,54 +55,54 @@ SHOWN = 5  # test images
 
 
 class Priced(NamedTuple):
-    """What pixels cost, in nats, and the derivative of that by their logits, both float32."""
+    """What pixels cost, in nats, and the derivative with respect to their logits."""
 
     cost: Array
     slope: Array
 
 
-def plus_small(x: Array, l: Array, a: np.float32 = SMALL) -> Priced:
-    """-x log(p + a) - (1 - x) log(1 - p + a), and the chain rule through p."""
+def plus_small(x: Array, l: Array, small: np.float32 = SMALL) -> Priced:
+    """-x log(m + small) - (1 - x) log(1 - m + small), and the chain rule through m."""
     with np.errstate(all="ignore"):
-        p = 1 / (1 + np.exp(-l))
-        cost = -(x * np.log(p + a) + (1 - x) * np.log(1 - p + a))
-        dp = -(x / (p + a) - (1 - x) / (1 - p + a))
-        return Priced(cost, dp * (p * (1 - p)))
+        m = 1 / (1 + np.exp(-l))
+        cost = -(x * np.log(m + small) + (1 - x) * np.log(1 - m + small))
+        dm = -(x / (m + small) - (1 - x) / (1 - m + small))
+        return Priced(cost, dm * (m * (1 - m)))
 
 
-def clipped(x: Array, l: Array, a: np.float32 = EDGE) -> Priced:
-    """The same without a, but with p clipped: outside, the derivative of the clip is 0."""
+def clipped(x: Array, l: Array, edge: np.float32 = EDGE) -> Priced:
+    """-x log c - (1 - x) log(1 - c) with c = clip(m); outside, the derivative of the clip is 0."""
     with np.errstate(over="ignore"):
-        p = 1 / (1 + np.exp(-l))
-    c = np.clip(p, a, 1 - a)
+        m = 1 / (1 + np.exp(-l))
+    c = np.clip(m, edge, 1 - edge)
     cost = -(x * np.log(c) + (1 - x) * np.log(1 - c))
-    dp = -(x / c - (1 - x) / (1 - c)) * (c == p)
-    return Priced(cost, dp * (p * (1 - p)))
+    dm = -(x / c - (1 - x) / (1 - c)) * (c == m)
+    return Priced(cost, dm * (m * (1 - m)))
 
 
 def from_logits(x: Array, l: Array) -> Priced:
-    """softplus(l) - x l and p - x, as the package has them, pixel by pixel."""
+    """softplus(l) - x l and m - x, by the package, pixel by pixel."""
     x, l = x[..., np.newaxis], l[..., np.newaxis]  # each pixel an example
     slope = Bernoulli().nll_backward(x, l, np.ones(l.shape[:-1], l.dtype))
     return Priced(Bernoulli().nll(x, l), slope[..., 0])
 
 
 CODES: dict[str, Callable[[Array, Array], Priced]] = {
-    "log p": lambda x, l: plus_small(x, l, NOTHING),
-    "log(p + 1e-8)": plus_small,
-    "clip p": clipped,
+    "log m": lambda x, l: plus_small(x, l, NOTHING),
+    "log(m + 1e-8)": plus_small,
+    "clip m": clipped,
     "from logits": from_logits,
 }
 
 
 class Density(NamedTuple):
-    """Integrals over grey values x from 0 to 1, at one logit."""
+    """Integrals over grey values g from 0 to 1, at one logit."""
 
     logit: float
-    cross_entropy: float  # ∫ e^-cross-entropy dx
-    continuous: float  # the same with the normaliser of the continuous Bernoulli
-    mean: float  # ∫ x of that density dx
-    stated: float  # its mean, as the package has it
+    cross_entropy: float  # ∫ e^-cross-entropy dg
+    continuous: float  # ∫ of the continuous Bernoulli dg
+    mean: float  # ∫ g times that dg
+    stated: float  # its mean, by the package
     sigmoid: float
 
 
@@ -122,7 +114,7 @@ class Trained(NamedTuple):
     test: Elbo  # nats per image, of a density
     active: int  # latent dimensions
     error: float  # mean squared error of a pixel, z drawn from q
-    sharpness: float  # neighbours' squared difference in reconstructions, over that in the images
+    sharpness: float  # squared difference of neighbours in reconstructions, over that in images
     pictures: Array  # (SHOWN, D) reconstructions
 
 
@@ -133,9 +125,9 @@ class Found(NamedTuple):
     curves: dict[str, Priced]  # at x = 0, (L,)
     line: Array  # (L,) logits of the curves
     worst: tuple[float, float]  # error from logits up to ±10 000: of cost / (1 + |l|), of slope
-    entropy: float  # Σ_d H(x_d), mean over test images, nats per image
-    floor: float  # cross-entropy at p = x, the same
-    beside: float  # the least cross-entropy with every logit moved up, or down, by 1/2
+    entropy: float  # of the grey values of a test image, mean, nats per image
+    floor: float  # cross-entropy at m = g, mean, nats per image
+    beside: float  # the smaller one with every logit moved up, or down, by 1/2
     densities: list[Density]
     models: list[Trained]
     images: Array  # (SHOWN, D)
@@ -156,6 +148,7 @@ def run(setting: Setting) -> Found:
     zero, one = np.zeros_like(logits), np.ones_like(logits)
     line = np.linspace(-5, 40, 451, dtype=np.float32)
     grey = to_float(setting.data.test, np.float64)
+    setting.say(f"training {len(GAUSSIANS)} Gaussian models")
     models = []
     for name, likelihood in GAUSSIANS.items():
         sizes = data.train.shape[1], (hidden,), latent
@@ -191,9 +184,9 @@ def error_from_logits() -> tuple[float, float]:
 
 
 def cross_entropy_floor(x: Array) -> tuple[float, float]:
-    """Cross-entropy of images at p = x, and the least of it 1/2 of a logit beside, nats per image.
+    """Cross-entropy at m = g, and the smaller one with all logits moved by ±1/2, nats per image.
 
-    At black and white pixels p = x lies at infinity: 1e-12 nearer, 784 of them cost 1e-8.
+    For black and white pixels that logit is infinite: 1e-12 short of it, 784 of them cost 1e-8.
     """
     bernoulli = Bernoulli()
     l = bernoulli.link(np.clip(x, 1e-12, 1 - 1e-12))
@@ -202,21 +195,21 @@ def cross_entropy_floor(x: Array) -> tuple[float, float]:
 
 
 def density(logit: float) -> Density:
-    """Integrate e^-nll over x from 0 to 1, by Gauss and Legendre's rule of 60 nodes."""
+    """Integrate e^-nll over g from 0 to 1, by Gauss-Legendre quadrature with 60 nodes."""
     nodes, weights = np.polynomial.legendre.leggauss(60)
-    x, weights = (nodes[:, np.newaxis] + 1) / 2, weights / 2  # (60, 1), (60,)
-    l = np.full_like(x, logit)
-    p = np.exp(-ContinuousBernoulli().nll(x, l))
+    g, weights = (nodes[:, np.newaxis] + 1) / 2, weights / 2  # (60, 1), (60,)
+    l = np.full_like(g, logit)
+    p = np.exp(-ContinuousBernoulli().nll(g, l))
     stated, sigmoid = ContinuousBernoulli().mean(l)[0, 0], Bernoulli().mean(l)[0, 0]
     return Density(
-        logit, cross_entropy=float(weights @ np.exp(-Bernoulli().nll(x, l))),
-        continuous=float(weights @ p), mean=float(weights @ (p * x[:, 0])),
+        logit, cross_entropy=float(weights @ np.exp(-Bernoulli().nll(g, l))),
+        continuous=float(weights @ p), mean=float(weights @ (p * g[:, 0])),
         stated=float(stated), sigmoid=float(sigmoid),
     )  # fmt: skip
 
 
 def train(name: str, vae: VAE, data: Dataset, epochs: int, size: int, seed: int) -> Trained:
-    """Train a Gaussian model of the grey images, and see what it makes of the test images."""
+    """Train a Gaussian model of the grey images, and test it."""
     test = train_and_test(
         vae, data, epochs=epochs, lr=2e-3, seed=seed, batch_size=size, binarize="none",
         output_bias="data",
@@ -235,7 +228,7 @@ def roughness(images: Array, shape: tuple[int, int]) -> float:
     return float(sum(np.square(np.diff(tiles, axis=axis)).mean() for axis in (1, 2)))
 
 
-NAMES = (f"x = {x}: {name}" for x in (0, 1) for name in CODES)
+NAMES = (f"x={x}: {name}" for x in (0, 1) for name in CODES)
 PRICES = Column("l", "d"), *columns(*NAMES, form="z.3f", within=0.01)
 
 
@@ -246,72 +239,71 @@ def prices(found: Found, what: str) -> list[tuple[Any, ...]]:
 
 
 TABLES = (
-    Table("What a pixel costs, nats, in float32", PRICES, lambda found: prices(found, "cost"),
+    Table("Cost of a pixel with logit l, nats", PRICES, lambda found: prices(found, "cost"),
           images=False),
-    Table("The derivative of that by its logit", PRICES, lambda found: prices(found, "slope"),
+    Table("Its derivative with respect to l", PRICES, lambda found: prices(found, "slope"),
           images=False),
-    Table("From logits, |l| up to 10 000: the largest error in float32",
+    Table("Largest error from logits in float32, |l| up to 10 000",
           columns("of cost / (1 + |l|)", "of slope", form=".0e", factor=10),
           lambda found: [found.worst], images=False),
-    Table("Cross-entropy of the grey test images, nats per image",
-          columns("at p = x, the floor", "the logits 1/2 beside", form=".2f", within=0.01),
+    Table("Binary cross-entropy of the grey test images, nats per image",
+          columns("at m = g, the floor", "logits off by 1/2", form=".2f", within=0.01),
           lambda found: [(found.floor, found.beside)]),
-    Table("Integrals over x from 0 to 1, by quadrature; the last two columns by formula",
+    Table("Integrals over g from 0 to 1, by quadrature; the last two columns by formula",
           (Column("l", "d"),
            *columns("of e^-cross-entropy", "of the continuous Bernoulli", form=".5f", within=1e-5),
-           *columns("of x times that", "its mean A'(l)", "sigmoid(l)", form=".5f", within=1e-5)),
+           *columns("of g times that", "its mean A'(l)", "sigmoid(l)", form=".5f", within=1e-5)),
           lambda found: found.densities, images=False),
-    Table("Gaussian models of the grey images; test images, nats (of a density) per image",
-          (Column("variance"), Column("v", ".4f", factor=1.05),
+    Table("Gaussian models of the grey images: log densities of test images, nats per image",
+          (Column("variance"), Column("τ²", ".4f", factor=1.05),
            *columns("ELBO", "reconstruction", form=".1f", within=20),
            Column("KL", ".2f", within=2.5), Column("active dimensions", "d", within=2),
            Column("mean squared error", ".4f", factor=1.05),
-           Column("sharpness, data = 1", ".3f", within=0.03)),
+           Column("sharpness (data: 1)", ".3f", within=0.03)),
           lambda found: [(m.name.partition(",")[0], m.variance, *m.test, m.active, m.error,
                           m.sharpness) for m in found.models]),
 )  # fmt: skip
 
 
 def only_the_logits_learn(found: Found) -> bool:
-    """Whether the black pixel with l = 100 has its cost and its slope from logits alone."""
+    """Whether only from logits the black pixel with l = 100 has the right cost and slope."""
     at = {name: (found.priced[name][0].cost[-1], found.priced[name][0].slope[-1]) for name in CODES}
     return bool(
         abs(at["from logits"][0] - 100) < 1e-3
         and abs(at["from logits"][1] - 1) < 1e-6
         and max(found.worst) < 1e-6
-        and np.isinf(at["log p"][0])
-        and np.isnan(at["log p"][1])
-        and all(at[name][0] < 20 and at[name][1] == 0 for name in ("log(p + 1e-8)", "clip p"))
+        and np.isinf(at["log m"][0])
+        and np.isnan(at["log m"][1])
+        and all(at[name][0] < 20 and at[name][1] == 0 for name in ("log(m + 1e-8)", "clip m"))
     )
 
 
 CLAIMS = (
     Claim("A pixel with x = 0 and l = 100 costs 100 nats with slope 1. From logits it does, and up "
-          "to |l| = 10 000 to 1e-6 of 1 + |l|; log p gives infinity and NaN, and both its repairs "
-          "less than 20 nats and a slope of 0.",
+          "to |l| = 10 000 cost / (1 + |l|) and slope are right within 1e-6. By log m the cost is "
+          "infinite and the slope NaN; by both repairs the cost is below 20 nats and the slope 0.",
           only_the_logits_learn),
-    Claim("Of the cross-entropy of the grey test images 30 to 60 nats per image are their own "
-          "entropy, which no model gets below: with logits 1/2 to either side of p = x it is "
-          "higher.",
+    Claim("The floor of the cross-entropy of grey test images, the entropy of their pixels, is 30 "
+          "to 60 nats per image. With all logits moved by 1/2 in either direction it is higher.",
           lambda found: (30 < found.floor < 60
                          and abs(found.floor - found.entropy) < 1e-6
                          and found.beside > found.floor + 0.1)),
-    Claim("e^-cross-entropy integrates over grey values to 1/2 at most, continuous Bernoulli to 1 "
-          "within 1e-9; its mean is A'(l) within 1e-9, and more than 0.18 below sigmoid(l) at "
-          "l = 5.",
+    Claim("e^-cross-entropy integrates over grey values to at most 1/2, the continuous Bernoulli "
+          "to 1 within 1e-9. Its mean is A'(l) within 1e-9, and at l = 5 more than 0.18 below "
+          "sigmoid(l).",
           lambda found: (
               all(d.cross_entropy < 0.5 + 1e-9
                   and abs(d.continuous - 1) < 1e-9
                   and abs(d.mean - d.stated) < 1e-9
                   for d in found.densities)
               and [d.sigmoid - d.mean > 0.18 for d in found.densities if d.logit == 5] == [True])),
-    Claim("With v = 1, which is half the squared error, the KL is less than a third of that with "
+    Claim("With τ² = 1, which is half the squared error, the KL is less than a third of that with "
           "the learned variance, and the sharpness of the reconstructions less than two thirds.",
           lambda found: (
               found.model("given, 1").test.kl < found.model("learned").test.kl / 3
               and found.model("given, 1").sharpness < found.model("learned").sharpness * 2 / 3)),
-    Claim("The learned variance is within 25 % of its mean squared error, and its test ELBO is "
-          "higher by more than 20 nats than with v = 1, 0.1 or 0.01.",
+    Claim("The learned variance is within 25 % of the mean squared error. Its test ELBO is higher "
+          "than with τ² = 1, 0.1 or 0.01 by more than 20 nats.",
           lambda found: (
               0.8 < found.model("learned").variance / found.model("learned").error < 1.25
               and all(found.model("learned").test.elbo - model.test.elbo > 20
@@ -320,39 +312,41 @@ CLAIMS = (
 
 
 STYLES = {  # of a code: colour, line, width
-    "log p": ("C7", ":", 2.5),
-    "log(p + 1e-8)": ("C6", "--", 1.5),
-    "clip p": ("C3", "-.", 1.5),
+    "log m": ("C7", ":", 2.5),
+    "log(m + 1e-8)": ("C6", "--", 1.5),
+    "clip m": ("C3", "-.", 1.5),
     "from logits": ("C0", "-", 1.2),
 }
 
 
 def draw(figure: Figure, found: Found) -> None:
-    """Cost and slope of a black pixel against its logit; images, and what three models make."""
-    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1))
+    """Cost and slope of a black pixel against its logit; images and their reconstructions."""
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.1))
+    names = {"from logits": (25, 27), "log(m + 1e-8)": (22, 19.7), "clip m": (26, 13)}
     for name, (cost, slope) in found.curves.items():
         seen = np.isfinite(cost) & np.isfinite(slope)
         colour, line, width = STYLES[name]
-        ends = (left, cost, "then inf", -12), (middle, slope, "then NaN", 6)
-        for ax, values, then, above in ends:
-            ax.plot(found.line[seen], values[seen], colour + line, lw=width, label=name)
+        for ax, values in (left, cost), (middle, slope):
+            ax.plot(found.line[seen], values[seen], colour + line, lw=width)
             if not seen.all():
-                end = found.line[seen][-1], values[seen][-1]
-                ax.plot(*end, "x", color=colour, ms=7)
-                ax.annotate(
-                    then, end, (0, above), "data", "offset points", fontsize=8, color=colour
-                )
+                ax.plot(found.line[seen][-1], values[seen][-1], "x", color=colour, ms=7)
+        if name in names:
+            at, ha = names[name], "right" if name == "from logits" else "left"
+            left.text(*at, name, color=colour, fontsize=8, ha=ha)
+    left.text(15, 17, "log m: then inf", color="C7", fontsize=8, ha="right")
+    middle.text(17, 1.06, "log m: then NaN", color="C7", fontsize=8)
+    middle.text(21, 0.05, "both repairs: 0", fontsize=8)
+    middle.text(22, 0.92, "from logits", color="C0", fontsize=8)
     left.set(xlabel="logit l, x = 0", ylabel="cost, nats")
-    left.legend(loc="upper left", handlelength=2.4)
     middle.set(xlabel="logit l, x = 0", ylabel="slope of the cost", ylim=(-0.05, 1.15))
-    names = {"given, 1": "v = 1", "given, 0.1": "v = 0.1", "learned": "learned"}
-    rows = {label: found.model(name).pictures for name, label in names.items()}
+    rows = {"learned" if m.name == "learned" else f"τ² = {m.variance:g}": m.pictures
+            for m in found.models}  # fmt: skip
     draw_rows(right, {"data": found.images} | rows, found.shape)
 
 
-QUESTION = "Why logits, and what is cross-entropy on grey pixels?"
+QUESTION = "Why logits, and is binary cross-entropy allowed on grey pixels?"
 CONCLUSION = (
-    "Use logits, because a probability near 1 has no digits left in float32 and its pixel would "
-    "get no gradient."
+    "Train on logits: in float32 a sigmoid near 1 has no digits left, and the pixel that is most "
+    "wrong gets no gradient."
 )
 STUDY = Study("logits", QUESTION, CONCLUSION, run, TABLES, CLAIMS, draw)

@@ -12,22 +12,13 @@ The second head outputs any real number a. The rest of the model reads it as log
     log sigma     2 a               2                         no
     log sigma²    a                 1                         no
 
-`Head` is the VAE with such a meaning: da = dlogvar logvar'(a), and all else as it was.
-
-**Curvature.** At mu = 0 one dimension has KL = (sigma² - 1 - logvar) / 2. So
+`Head` is the VAE with such a meaning: da = dlogvar logvar'(a), and all else as it was. At mu = 0
+one dimension has KL = (sigma² - 1 - logvar) / 2, so
 
     dKL/da   = (sigma² - 1) logvar' / 2
     d²KL/da² = (sigma² logvar'² + (sigma² - 1) logvar'') / 2
 
-**Two meanings at once.** p(z) = N(0, 1), x | z ~ N(W z, 1): the posterior has the variance
-1 / (1 + W²), and q = N(mu, sigma²) has the loss, exact in z,
-
-    log(2π)/2 + ((x - W mu)² + W² sigma²)/2 + (mu² + sigma² - 1 - log sigma²)/2
-
-Its minimum is -log p(x). If the sampler takes e^a for sigma and the KL takes e^a for sigma², the
-minimum is at the root of 2 W² sigma² + sigma - 1 = 0, and lies below -log p(x) by
-
-    log(1 + W²)/2 + (1 - sigma)/4 + log(sigma)/2
+Two meanings at once are tried on p(z) = N(0, 1), x | z ~ N(W z, 1), where log p(x) is known.
 """
 
 from __future__ import annotations

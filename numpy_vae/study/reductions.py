@@ -11,8 +11,6 @@ The sum of the cost is nll for a cross-entropy, and 2 v nll - D v log(2πv) for 
 a Gaussian of variance v. With 2 v = 1 for a cross-entropy, and in nats per image,
 
     loss R_x / (2 v) = 1/B Σ_b [nll_b + beta kl_b] + constant,      beta = weight R_x / (2 v R_z)
-
-A sum over the batch instead of its mean multiplies both terms by B, so beta stays.
 """
 
 from __future__ import annotations

@@ -1,15 +1,8 @@
 """What an experiment of the study is made of: its setting, its tables, its claims.
 
-A page under docs/study/ asks one question, and a module of this package, of the same name, answers
-it by an experiment:
-
-    run(setting)          the numbers, as a named tuple: what it trains, draws and counts
-    TABLES                the tables of the page, made of them
-    CLAIMS                the sentences of the page that must be true of them
-    draw(figure, found)   its figure, if it draws one
-
-The tests run each experiment in its quick size, compare its tables with the page and check each
-claim. ``numpy-vae study NAME`` prints the same.
+A page under docs/study/ asks one question, and the module of the same name answers it. The tests
+run each experiment in its quick size, compare its tables with the page and check each claim.
+``numpy-vae study NAME`` prints the same.
 """
 
 from __future__ import annotations
@@ -25,23 +18,12 @@ if TYPE_CHECKING:
 
 
 class Setting(NamedTuple):
-    """What an experiment is run on, and how large.
+    """What an experiment is run on, and how large."""
 
-    Attributes
-    ----------
-    data : Dataset
-        Synthetic digits or MNIST; some experiments need no images.
-    quick : bool
-        Seconds on the synthetic digits, or up to a minute on MNIST.
-    seed : int
-        Of every random number.
-    say : callable
-        Told what is computed next, in a line without a full stop; prints nothing by default.
-    """
-
-    data: Dataset
-    quick: bool
-    seed: int = 0
+    data: Dataset  # synthetic digits or MNIST; some experiments need no images
+    quick: bool  # seconds on the synthetic digits, or up to a minute on MNIST
+    seed: int = 0  # of every random number
+    # Told what is computed next, in a line without a full stop; prints nothing by default.
     say: Callable[[str], object] = lambda line: None
 
     def images(self, train: int, test: int) -> Dataset:
@@ -75,23 +57,12 @@ def columns(
 
 
 class Table(NamedTuple):
-    """A table of numbers.
+    """A table of numbers."""
 
-    Attributes
-    ----------
-    title : str
-        What it shows, with the unit.
-    columns : tuple of Column
-    rows : callable
-        The numbers of the study -> rows, each a tuple with a value for each column.
-    images : bool
-        False where no image enters, so that the table is the same for all data and sizes.
-    """
-
-    title: str
+    title: str  # what it shows, with the unit
     columns: tuple[Column, ...]
-    rows: Callable[[Any], Sequence[tuple[Any, ...]]]
-    images: bool = True
+    rows: Callable[[Any], Sequence[tuple[Any, ...]]]  # of the numbers: a value for each column
+    images: bool = True  # False where no image enters: the same for all data and sizes
 
     def cells(self, found: Any) -> list[list[str]]:
         """Return the rows as text."""
@@ -134,35 +105,17 @@ class Claim(NamedTuple):
 
 
 class Study(NamedTuple):
-    """One question, and the experiment that answers it.
+    """One question, and the experiment that answers it."""
 
-    Attributes
-    ----------
-    name : str
-        Of the module, of the page, and after ``numpy-vae study``.
-    question : str
-        The title of the page.
-    conclusion : str
-        The answer in one sentence: the first of the page's "In short".
-    run : callable
-        Setting -> the numbers that the others read.
-    tables : tuple of Table
-    claims : tuple of Claim
-    draw : callable, optional
-        Draws the figure of the page on an empty matplotlib Figure. None where the page
-        shows a diagram that no number changes.
-    height : float
-        Of the figure, in inches; its width is 8.
-    """
-
-    name: str
-    question: str
-    conclusion: str
-    run: Callable[[Setting], Any]
+    name: str  # of the module, of the page, and after ``numpy-vae study``
+    question: str  # the title of the page
+    conclusion: str  # the answer in one sentence: the first of the page's "In short"
+    run: Callable[[Setting], Any]  # the numbers that the others read, as a named tuple
     tables: tuple[Table, ...]
-    claims: tuple[Claim, ...]
+    claims: tuple[Claim, ...]  # the sentences of the page that must be true of the numbers
+    # Draws the figure of the page; None where the page shows a diagram that no number changes.
     draw: Callable[[Figure, Any], None] | None = None
-    height: float = 3.0
+    height: float = 3.0  # of the figure, in inches; its width is 8
 
     @property
     def images(self) -> bool:

@@ -2,20 +2,16 @@
 
 Letters of this module: B images, Z latent dimensions, K draws of each.
 
-If eps has the density φ of N(0, 1), then z = mu + sigma eps has, by the change of variables, the
-density φ((z - mu) / sigma) / sigma, which is that of N(mu, sigma²). Two estimators of the gradient
-of E_q[f(z)] from one draw: the pathwise one (the reparameterization trick) differentiates f through
-z; the score function (REINFORCE) leaves z where it is and differentiates log q, f ∇log q.
+Two estimators of the gradient of E_q[f(z)] from one draw: the pathwise one (the reparameterization
+trick) differentiates f through z; the score function (REINFORCE) differentiates log q at a fixed z.
 
                       by mu                by logvar
     pathwise          f'(z)                f'(z) eps sigma / 2
     score function    f(z) eps / sigma     f(z) (eps² - 1) / 2
 
-As E[∇log q] = 0, any baseline that does not depend on this draw may be subtracted from f, as a
-control variate: here the mean of f over the other draws.
-
-With eps scaled by a constant c ("epsilon_std") z is a draw from N(mu, c² sigma²), while the KL term
-is still that of sigma. The two belong to different q, and their sum bounds nothing.
+As E[∇log q] = 0, a baseline may be subtracted from f: here its mean over the other draws. With eps
+scaled by a constant c ("epsilon_std"), z is a draw from N(mu, c² sigma²), but the KL term is still
+that of sigma: the two belong to different q, and their sum bounds nothing.
 """
 
 from __future__ import annotations

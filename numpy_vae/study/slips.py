@@ -15,13 +15,8 @@ where λ is what the KL takes for log sigma²: 2 a is right, as a is log sigma i
 
     dmu = dz + dkl mu                            da = dz epsilon e^a + dkl (e^λ - 1) / 2 · λ / a
 
-R_x times the loss is nll + beta kl with beta = R_x / R_z. As z / c = mu / c + e^a eps, and the
-first layer of the decoder can undo a factor, the penalty is, in units of the noise,
-
-    beta kl = beta c² Σ_z (mu / c)² / 2 + beta Σ_z (e^λ - 1 - λ) / 2
-
-A large beta and a small c cancel in the first part. The second holds e^a at 1. The q that is
-sampled is N(mu, c² e^2a), and the true -ELBO is nll plus the KL of that.
+R_x times the loss is nll + beta kl with beta = R_x / R_z. The q that is sampled is N(mu, c² e^2a),
+and the true -ELBO is nll plus the KL of that.
 """
 
 from __future__ import annotations

@@ -80,11 +80,7 @@ def elbo_of(reconstruction: float, kl: float) -> Elbo:
 
 
 def evaluate_elbo(
-    vae: VAE,
-    images: Images,
-    *,
-    draw: bool = False,
-    rng: np.random.Generator | int | None = None,
+    vae: VAE, images: Images, *, draw: bool = False, rng: np.random.Generator | int | None = None
 ) -> Elbo:
     """Return the mean ELBO over `images`, (N, D), uint8 or float, with one draw of the noise.
 
@@ -142,15 +138,13 @@ class Evaluation:
         return {
             "log_likelihood": float(self.log_likelihoods.mean()),
             "log_likelihood_se": standard_error(self.log_likelihoods),
-            "elbo": float(elbos.mean()),
-            "elbo_se": standard_error(elbos),
+            "elbo": float(elbos.mean()), "elbo_se": standard_error(elbos),
             "reconstruction": float(self.reconstructions.mean()),
             "kl": float(self.kls.sum(axis=1).mean()),
             "kl_per_dimension": self.kls.mean(axis=0).tolist(),
             "active_units": int(active_dimensions(self.mus).sum()) if len(elbos) > 1 else None,
-            "images": len(self.log_likelihoods),
-            "samples": self.samples,
-        }
+            "images": len(elbos), "samples": self.samples,
+        }  # fmt: skip
 
 
 def active_dimensions(mus: Array) -> Array:
@@ -166,14 +160,9 @@ def standard_error(values: Array) -> float | None:
 
 
 def evaluate_likelihood(
-    vae: VAE,
-    images: Images,
-    *,
-    samples: int = 5000,
-    draw: bool = False,
-    rng: np.random.Generator | int | None = None,
-    on_images: Callable[[int], None] | None = None,
-) -> Evaluation:
+    vae: VAE, images: Images, *, samples: int = 5000, draw: bool = False,
+    rng: np.random.Generator | int | None = None, on_images: Callable[[int], None] | None = None,
+) -> Evaluation:  # fmt: skip
     """Return the ELBO and the importance-weighted log p(x) of each image, with S = `samples`.
 
     `images`, `draw`, `rng` and errors are as in `evaluate_elbo`. Pixels are drawn once and do not

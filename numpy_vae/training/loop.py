@@ -81,20 +81,10 @@ def train_step(
 ) -> BatchSums:  # fmt: skip
     """Take one Adam step on a minibatch x, (B, D), with noise eps, (B, Z) or (K, B, Z).
 
-    Parameters
-    ----------
-    grads : sequence of Params
-        Memory for the gradient of each thread of the team; the first receives their sum.
-    beta : float
-        Coefficient of the KL, or of the log ratio.
-    bound : {"elbo", "iwae"}
-        See `numpy_vae.bounds`.
-    factor : float
-        Multiplies Adam's learning rate.
-    clip : float, optional
-        Largest norm of the gradient g over all parameters: Adam gets g min(1, clip / |g|) [1].
-    team : Team
-        Threads that share first the images, then the parameters.
+    `grads` is memory for the gradient of each thread of the team; the first receives their sum.
+    `beta` weighs the KL, or the log ratio (see `numpy_vae.bounds`). `factor` multiplies Adam's
+    learning rate. With `clip`, Adam gets g min(1, clip / |g|), where |g| is the norm of the
+    gradient over all parameters [1]. The threads share first the images, then the parameters.
 
     ValueError if the number of gradients or a shape does not match. FloatingPointError if a value
     is not finite; the parameters are then unchanged, unless the step itself overflowed.
@@ -303,23 +293,14 @@ def train_epochs(
 ) -> Iterator[Record]:  # fmt: skip
     """Train in place, and return an iterator that trains an epoch and yields its record.
 
-    Parameters
-    ----------
-    vae, data, recipe : VAE, Dataset, Recipe
-    average, best : Average, Best, optional
-        A new ``Average(vae.params)`` and ``Best(vae.params)``, which then hold the average and the
-        parameters of the best epoch. With `recipe.average` an average must be given.
-    rng : numpy.random.Generator, or what `numpy.random.default_rng` accepts, or Streams
-    on_step : callable, optional
-        Called after each step, in a consistent state; may raise to stop the training.
+    `average` and `best` are a new ``Average(vae.params)`` and ``Best(vae.params)``, which then hold
+    the average and the parameters of the best epoch. With `recipe.average` an average must be
+    given. `on_step` is called after each step, in a consistent state; it may raise to stop the
+    training.
 
-    Raises
-    ------
-    ValueError
-        If the data do not fit the model or the recipe.
-    FloatingPointError
-        While iterating, if a value is not finite; it names the step. The epoch yields no record, so
-        the caller's last checkpoint stays valid.
+    ValueError if the data do not fit the model or the recipe. FloatingPointError, while iterating,
+    if a value is not finite; it names the step. The epoch yields no record, so the caller's last
+    checkpoint stays valid.
     """
     if recipe.average != (average is not None):
         must = "an Average(vae.params)" if recipe.average else "None, as recipe.average is False"

@@ -57,21 +57,11 @@ class Step(NamedTuple):
 
 
 class Best:
-    """The parameters of the epoch with the highest validation ELBO so far.
-
-    Attributes
-    ----------
-    params : Params
-        A copy; before the first epoch, of the argument.
-    epoch : int
-        From 1; 0 before the first.
-    elbo : float
-        Its validation ELBO, in nats per image; -inf before the first.
-    """
+    """The parameters of the epoch with the highest validation ELBO so far."""
 
     def __init__(self, params: Params) -> None:
-        self.params = params.copy()
-        self.epoch, self.elbo = 0, -math.inf
+        self.params = params.copy()  # before the first epoch, of the argument
+        self.epoch, self.elbo = 0, -math.inf  # from 1; in nats per image
 
     def update(self, epoch: int, elbo: float, params: Params) -> None:
         """Keep `params` if `elbo` is higher than all before."""

@@ -41,9 +41,9 @@ SABOTAGE = [
     (5, "likelihood", "(dnll * of_each).sum() / 2", "(dnll * of_each).sum() * 0"),
 ]
 WORST = {  # at x = 0, l = 100
-    "log p": (np.inf, np.nan),
-    "log(p + 1e-8)": (18.4, 0.0),
-    "clip p": (15.9, 0.0),
+    "log m": (np.inf, np.nan),
+    "log(m + 1e-8)": (18.4, 0.0),
+    "clip m": (15.9, 0.0),
     "from logits": (100.0, 1.0),
 }
 MODELS = {
@@ -54,10 +54,8 @@ MODELS = {
 }
 
 
-def found(
-    worst=None, error=(1e-7, 6e-8), floor=(45.0, 45.0, 47.0), densities=None, models=None, shift=0.0
-):
-    """Return what the experiment could have found."""
+def found(worst=None, error=(1e-7, 6e-8), floor=(45.0, 45.0, 47.0), densities=None, models=None):
+    """Return numbers that the experiment could give."""
     priced = {
         name: (Priced(np.array([0.0, cost]), np.array([0.0, slope])),) * 2
         for name, (cost, slope) in (WORST | (worst or {})).items()
@@ -83,10 +81,10 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
     [
         (1, {"worst": {"from logits": (99.0, 1.0)}}),
         (1, {"worst": {"from logits": (100.0, 0.9)}}),
-        (1, {"worst": {"log p": (100.0, np.nan)}}),
-        (1, {"worst": {"log p": (np.inf, 1.0)}}),
-        (1, {"worst": {"log(p + 1e-8)": (30.0, 0.0)}}),
-        (1, {"worst": {"clip p": (15.9, 1.0)}}),
+        (1, {"worst": {"log m": (100.0, np.nan)}}),
+        (1, {"worst": {"log m": (np.inf, 1.0)}}),
+        (1, {"worst": {"log(m + 1e-8)": (30.0, 0.0)}}),
+        (1, {"worst": {"clip m": (15.9, 1.0)}}),
         (1, {"error": (1e-5, 6e-8)}),
         (1, {"error": (1e-7, 6e-5)}),
         (2, {"floor": (25.0, 25.0, 28.0)}),
@@ -109,7 +107,7 @@ def test_a_claim_fails_when_it_is_false(number, numbers):
     assert failing(CLAIMS, found(**numbers)) == [number]
 
 
-@pytest.mark.parametrize("code", [CODES["log p"], plus_small, clipped, from_logits])
+@pytest.mark.parametrize("code", [CODES["log m"], plus_small, clipped, from_logits])
 @pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
 @pytest.mark.gradient
 def test_the_slope_of_a_code_is_the_derivative_of_its_cost(code, x):
