@@ -115,37 +115,38 @@ def judge(bug: Bug, outcome: planting.Outcome) -> Verdict:
 # The page -------------------------------------------------------------------------------------
 
 INTRODUCTION = """
-These are {n} bugs of hand-written variational autoencoders. Each was planted alone into the real
-code, in memory, and the tests were run on it. A tick says that at least one test of that kind
-failed.
+These are {n} bugs of hand-written variational autoencoders. Each was planted alone into the code of
+this package, in memory, and the tests were run on it. A tick means that at least one test of that
+kind failed.
 
-*Central* differences, the *complex* step and the order of the *Taylor* remainder are three gradient
-checks of the whole model (`tests/museum/jury.py`). The *mathematics* tests compare a value with its
-definition: SciPy, quadrature, Monte Carlo, a model with a known likelihood, Adam as printed, the
-split of the data. The *purity* tests look at dtype, aliasing, memory and threads. For each bug one
-test is named that must catch it. That may be a test of a single layer, which has no column.
+*Central* differences, the *complex* step and the order of the *Taylor* remainder are three
+[gradient checks](gradcheck.md#three-methods) of the whole model (`tests/museum/jury.py`). The
+*mathematics* tests compare a value with its definition: SciPy, quadrature, Monte Carlo, a model
+whose log p(x) is known, the published Adam, the split of the data. The *purity* tests look at
+dtype, aliasing, memory and threads. The entry of each bug also names one test that must catch it.
+That may be a test of a single layer, which has no column.
 
-`.venv/bin/python docs/make/museum.py` writes this page from the records in `tests/museum/bugs.py`,
-once it has asserted every tick and every blank. `.ci/run` does so again. The test suite plants each
-bug, too, and asserts its ticks.
+`.venv/bin/python docs/make/museum.py` plants every bug, asserts every tick and every blank, and
+writes this page from `tests/museum/bugs.py`. `.ci/run` repeats it. The test suite plants each bug,
+too, and asserts its ticks.
 """
 
 SUMMARY = """
 All three gradient checks catch {all_three} of the {n} bugs, and the complex step alone catches
-{some} more. None of them catches the other {none}. There backward is the derivative of forward, and
-forward is the wrong model, or the bug is outside of both.
+{some} more. No gradient check catches the other {none}. In most of these, backward is the right
+derivative of the wrong forward, or the bug is in neither.
 
-The mathematics tests catch {mathematics} bugs and the purity tests {purity}. A gradient check alone
-catches {only_gradient}, mathematics alone {only_mathematics}, purity alone {only_purity}: none of
-the three can be left out. (`numpy-vae gradcheck` checks one likelihood and one activation per run,
-but also saturated points. So it catches a slightly different set.)
+The mathematics tests catch {mathematics} bugs and the purity tests {purity}. Gradient checks alone
+catch {only_gradient}, mathematics alone {only_mathematics}, purity alone {only_purity}, so all
+three kinds are needed. (`numpy-vae gradcheck` catches a slightly different set. It checks one
+likelihood and one activation per run, but also saturated points.)
 """
 
 PLACES = """
-Whether a gradient check catches a bug may depend on the point where it is taken. The first table
+Whether a gradient check catches a bug can depend on the point where it is taken. The first table
 uses three images, weights of standard deviation 0.4, a random log-variance head, and beta = 0.7.
 Each term is also checked alone, with random weights for the examples. The importance-weighted bound
-has five samples of each image.
+has five samples per image.
 """
 
 

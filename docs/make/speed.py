@@ -163,7 +163,7 @@ def of_scaling() -> str:
                 f"{paired(results, STEP, lowest):.2f}",
             ])  # fmt: skip
         tables.append(table(rows))
-    rows = [["images", "µs an image", "memory of its own, MiB"]]
+    rows = [["images", "µs per image", "memory of its own, MiB"]]
     for label, found in report["data"].items():
         rows.append([label, f"{found['median']:.1f}", f"{found['own_mib'] or math.nan:.0f}"])
     return "\n\n".join([*tables, table(rows)])
