@@ -145,14 +145,14 @@ TABLES = (
 CLAIMS = (
     Claim("With every seed the tied model is worse by more than 8 nats per image.",
           lambda found: (found.costs() > 8).all()),
-    Claim("In no active dimension of the free model is the correlation of mu and log sigma above "
-          "0.9 in absolute value.",
+    Claim("In no active dimension of the first free model is the correlation of mu and log sigma "
+          "above 0.9 in absolute value.",
           lambda found: found.correlations.size > 0 and np.abs(found.correlations).max() < 0.9),
     Claim("Before the first step the gradients of the two heads are 20 to 160 degrees apart: they "
           "point neither in the same direction nor in opposite ones.",
           lambda found: ((found.angles > 20) & (found.angles < 160)).all()),
-    Claim("The tied model has log sigma = mu for every image, and keeps mu mostly below zero, "
-          "where sigma is small: its mean is below -0.3.",
+    Claim("The first tied model has log sigma = mu for every image, and keeps mu mostly below "
+          "zero, where sigma is small: its mean is below -0.3.",
           lambda found: ((found.tied_log_sigma == found.tied_mu).all()
                          and found.tied_mu.mean() < -0.3)),
 )  # fmt: skip
