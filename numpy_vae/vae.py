@@ -103,15 +103,10 @@ class VAE:
     def forward(self, x: ArrayLike, eps: ArrayLike) -> Trace:
         """Encode, sample, decode.
 
-        Parameters
-        ----------
-        x : array_like, shape (B, D)
-            Images as floats that the likelihood accepts; `to_float` converts uint8.
-        eps : array_like, shape (B, Z) or (K, B, Z)
-            Noise from N(0, I); eps = 0 gives the posterior mean.
-
-        The trace may hold x and eps without a copy: do not overwrite them before `backward`.
-        ValueError if a shape or dtype does not match.
+        `x`, (B, D), are images as floats that the likelihood accepts; `to_float` converts uint8.
+        `eps`, (B, Z) or (K, B, Z), is noise from N(0, I); eps = 0 gives the posterior mean. The
+        trace may hold both without a copy: do not overwrite them before `backward`. ValueError if
+        a shape or dtype does not match.
         """
         return self._network.forward(*self._inputs(x, eps))
 

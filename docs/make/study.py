@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the pages; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="*", default=["all"], metavar="NAME", help="default: all")
-    parser.add_argument("--quick", action="store_true", help="on the drawn digits alone")
+    parser.add_argument("--quick", action="store_true", help="on synthetic digits alone")
     args = parser.parse_args(argv)
     start = time.perf_counter()
     try:

@@ -175,8 +175,8 @@ def draw(figure: Figure, found: Found) -> None:
     left.set_ylabel("log σ")
     elbos = [[run.elbo.elbo for run in found.runs if run.model == kind] for kind in KINDS]
     for i, values in enumerate(elbos):
-        spread = np.linspace(-0.1, 0.1, len(values)) + i
-        right.plot(spread, values, "o", color=f"C{6 * i}", ms=5, mfc="none")
+        at = np.linspace(-0.1, 0.1, len(values)) + i
+        right.plot(at, values, "o", color=f"C{6 * i}", ms=5, mfc="none")
     free, tied = map(np.mean, elbos)
     right.annotate("", (1, tied), (1, free), arrowprops={"arrowstyle": "->", "shrinkA": 0})
     right.plot([0, 1], [free, free], "k:", lw=0.8)
