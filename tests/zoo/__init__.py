@@ -1,5 +1,5 @@
 """Layers from the textbooks, each with a right gradient and with the errors that people make."""
 
-from zoo import dense
+from zoo import dense, losses, norms
 
-ZOO = (*dense.CASES,)
+ZOO = (*dense.CASES, *norms.CASES, *losses.CASES)
