@@ -1,5 +1,11 @@
 """Layers from the textbooks, each with a right gradient and with the errors that people make."""
 
-from zoo import dense, losses, norms
+from zoo import attention, dense, losses, norms, recurrent
 
-ZOO = (*dense.CASES, *norms.CASES, *losses.CASES)
+ZOO = (
+    *dense.CASES,
+    *norms.CASES,
+    *losses.CASES,
+    *attention.CASES,
+    *recurrent.CASES,
+)
