@@ -1,6 +1,6 @@
 """Layers from the textbooks, each with a right gradient and with the errors that people make."""
 
-from zoo import attention, dense, losses, norms, recurrent
+from zoo import attention, dense, linalg, losses, norms, recurrent
 
 ZOO = (
     *dense.CASES,
@@ -8,4 +8,5 @@ ZOO = (
     *losses.CASES,
     *attention.CASES,
     *recurrent.CASES,
+    *linalg.CASES,
 )
