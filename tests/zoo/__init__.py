@@ -1,6 +1,6 @@
 """Layers from the textbooks, each with a right gradient and with the errors that people make."""
 
-from zoo import attention, dense, linalg, losses, norms, recurrent
+from zoo import attention, corners, dense, linalg, losses, norms, recurrent
 
 ZOO = (
     *dense.CASES,
@@ -8,5 +8,6 @@ ZOO = (
     *losses.CASES,
     *attention.CASES,
     *recurrent.CASES,
+    *corners.CASES,
     *linalg.CASES,
 )
