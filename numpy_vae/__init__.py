@@ -2,7 +2,7 @@
 
 from . import starting  # noqa: F401  # isort: skip  # before NumPy
 from .data import Dataset, load_array, load_digits, load_mnist, split_validation, to_float
-from .gradcheck import gradcheck
+from .gradcheck import gradcheck, gradcheck_layer
 from .likelihood import Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian, Likelihood
 from .network import Trace
 from .optim import Adam, Average
@@ -18,7 +18,7 @@ from .vae import VAE
 __all__ = [
     "VAE", "Adam", "Average", "Bernoulli", "Best", "ContinuousBernoulli", "Dataset", "Gaussian",
     "LearnedGaussian", "Likelihood", "Params", "Progress", "Recipe", "Run", "Trace",
-    "evaluate_elbo", "evaluate_likelihood", "fit", "gradcheck", "load_array", "load_digits",
-    "load_mnist", "split_validation", "to_float", "train_epochs",
+    "evaluate_elbo", "evaluate_likelihood", "fit", "gradcheck", "gradcheck_layer", "load_array",
+    "load_digits", "load_mnist", "split_validation", "to_float", "train_epochs",
 ]  # fmt: skip
 __version__ = "0.1.0"

@@ -252,18 +252,16 @@ def test_a_curve_that_the_step_does_not_resolve_is_no_kink():
 
 
 @each_method
-def test_the_gradient_of_what_f_does_not_read_must_be_exactly_zero(point, method):
+def test_the_gradient_of_what_f_does_not_read_must_be_zero(point, method):
     point = point | {"unused": np.ones(3)}
     gradient = gradient_at(point) | {"unused": np.zeros(3)}
     report = gradcheck(f, gradient, point, method=method)
     assert report.ok and report.rows[2].error == 0
-    gradient["unused"][1] = 1e-20
+    gradient["unused"][1] = 1e-9
     report = gradcheck(f, gradient, point, method=method)
     assert [row.name for row in report if not row.ok] == ["unused"]
     if method != "complex":
-        assert "unused: f does not read this block: its gradient must be exactly zero" in str(
-            report
-        )
+        assert "unused: f does not read this block: its gradient must be zero" in str(report)
 
 
 @each_method
@@ -321,13 +319,6 @@ def test_a_wrong_gradient_is_not_confirmed_by_an_f_that_drops_the_imaginary_part
     assert not gradcheck(leaky, {"x": gradient}, {"x": x}).ok
 
 
-def test_more_kinks_than_one_in_a_hundred_fail_the_check():
-    x = near_kink(3)
-    report = gradcheck(relu_sum, {"x": (x > 0).astype(float)}, {"x": x})
-    assert all(row.ok for row in report) and not report.ok
-    assert str(report).endswith("FAIL  3 of 201 entries lie at a kink, must be at most 1%")
-
-
 def test_a_kink_of_an_f_of_real_numbers_is_left_outside_by_a_smaller_step_and_counted():
     def real(a):
         if np.iscomplexobj(a["x"]):
@@ -337,16 +328,6 @@ def test_a_kink_of_an_f_of_real_numbers_is_left_outside_by_a_smaller_step_and_co
     x = near_kink()
     assert only_row(gradcheck(real, {"x": (x > 0).astype(float)}, {"x": x})).kinks == ((50,),)
     assert not gradcheck(real, {"x": (x > 1e-6).astype(float)}, {"x": x}).ok
-
-
-def test_the_mean_of_the_two_slopes_on_a_kink_is_no_derivative():
-    x = near_kink()
-    x[50] = 0
-    for at_zero, right in (0.0, True), (0.5, False), (1.0, False):
-        gradient = (x > 0).astype(float)
-        gradient[50] = at_zero
-        row = only_row(gradcheck(relu_sum, {"x": gradient}, {"x": x}))
-        assert row.ok == right and (row.kinks == ((50,),)) == right
 
 
 def test_the_order_is_read_along_directions_without_a_kink():
@@ -364,10 +345,94 @@ def test_the_order_is_read_along_directions_without_a_kink():
     assert not gradcheck(f, {"x": 1.001 * gradient}, {"x": x}, method="taylor").ok
 
 
-def test_a_point_on_a_kink_has_no_gradient_and_fails():
-    x = np.zeros(4)
-    report = gradcheck(lambda a: np.sum(np.abs(a["x"])), {"x": x}, {"x": x}, method="taylor")
-    assert not report.ok
+CORNERS = {  # f, the slopes on its two sides at 0, and whether Im f survives
+    "relu": (lambda x: np.maximum(x, 0), 0.0, 1.0),
+    "relu, by its mask": (lambda x: x * (x.real > 0), 0.0, 1.0),
+    "abs": (np.abs, -1.0, 1.0),
+    "leaky": (lambda x: np.where(x.real > 0, x, 0.1 * x), 0.1, 1.0),
+    "concave": (lambda x: -np.maximum(3 * x, -x), 1.0, -3.0),
+}
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_at_a_corner_what_lies_between_the_slopes_passes_and_nothing_else(corner, method):
+    shape, left, right = CORNERS[corner]
+    x = np.array([0.3, 0.0, -0.7, 0.0])
+    f = lambda a: np.sum(shape(a["x"])) + np.sum(np.sin(a["x"]))  # noqa: E731
+    if corner == "abs" and method == "complex":
+        return  # abs ends the imaginary part
+    slope = np.where(x > 0, right, left) + np.cos(x)
+    for share, ok in (0, True), (0.5, True), (1, True), (1.01, False), (-0.01, False), (-9, False):
+        slope[3] = left + share * (right - left) + 1
+        report = gradcheck(f, {"x": slope}, {"x": x}, method=method)
+        row = only_row(report)
+        assert report.ok == ok, f"{share}\n{report}"
+        assert report.status == row.status == ("ok" if ok else "undecided")
+        if method != "complex":  # which may agree with one of the two, and ask no further
+            assert row.kinks == (((1,), (3,)) if ok else ((1,),))
+        if not ok:
+            assert row.index == (3,) and row.verdict == "?"
+            assert row.numeric == pytest.approx(1 + (left if share < 0 else right), abs=1e-9)
+            assert "x: at a corner: cannot be decided here. Move x[3] off it (biases to 0" in str(
+                report
+            )
+
+
+def test_any_number_of_entries_may_lie_at_a_corner_and_all_are_counted():
+    x = np.zeros(50)
+    report = gradcheck(lambda a: np.sum(np.abs(a["x"])), {"x": x}, {"x": x})
+    assert report.ok and len(only_row(report).kinks) == 50
+    assert "x: 50 at a kink: [0], [1], [2], [3], [4], [5], [6], [7] and 42 more" in str(report)
+
+
+def test_a_wrong_entry_beside_a_corner_is_wrong_and_not_undecided():
+    x = np.array([0.0, 0.0, 0.5])
+    gradient = np.array([0.0, 1.5, 1.1])
+    report = gradcheck(lambda a: np.sum(np.maximum(a["x"], 0)), {"x": gradient}, {"x": x})
+    assert report.status == "wrong" and only_row(report).index == (2,)
+    gradient[2] = 1
+    report = gradcheck(lambda a: np.sum(np.maximum(a["x"], 0)), {"x": gradient}, {"x": x})
+    assert report.status == "undecided" and only_row(report).index == (1,)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_corners_meet_a_gradient_by_the_usual_masks_is_undecided(method):
+    # Each relu has slope 0 at 0 by its mask, but f has the slopes 2 and 3 on its sides.
+    f = lambda a: np.sum(3 * np.maximum(a["b"], 0) - 2 * np.maximum(-a["b"], 0))  # noqa: E731
+    report = gradcheck(f, {"b": np.zeros(2)}, {"b": np.zeros(2)}, method=method)
+    assert report.status == "undecided" and "Move b[0], b[1] off it" in str(report)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_small_corner_on_a_steep_slope_is_seen(method):
+    # Of a thousandth of the block and less, down to what the tolerance passes.
+    for jump in 1e-2, 1e-3, 1e-4, 1e-5:
+        f = lambda a, jump=jump: np.sum(np.exp(a["x"])) + jump * np.maximum(a["x"][0], 0)  # noqa: E731
+        x = np.array([0.0, 1.0])
+        for share, ok in (0, True), (1, True), (3, False):
+            gradient = np.array([1 + share * jump, math.e])
+            report = gradcheck(f, {"x": gradient}, {"x": x}, method=method)
+            assert report.ok == ok, f"{jump}, {share}\n{report}"
+
+
+def test_directions_through_corners_are_left_out():
+    rng = np.random.default_rng(0)
+    weights, x = rng.standard_normal(400), np.zeros(400)
+    f = lambda a: np.sum(weights * np.maximum(a["b"], 0)) + np.sum(a["b"])  # noqa: E731
+    report = gradcheck(f, {"b": np.ones(400)}, {"b": x}, max_entries=20)
+    assert report.ok and len(only_row(report).kinks) == 20
+    assert not gradcheck(f, {"b": np.full(400, 9.0)}, {"b": x}, max_entries=20).ok
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_at_a_jump_nothing_can_be_decided(method):
+    x = np.array([0.5, 1.0])
+    f = lambda a: np.sum(a["x"] ** 2) + float(a["x"][0].real >= 0.5)  # noqa: E731
+    for gradient in 2 * x, 2 * x + [7, 0], 2 * x + [1e5, 0]:
+        report = gradcheck(f, {"x": gradient}, {"x": x}, method=method)
+        # On one side there is a slope: the complex step and the Taylor remainder read it there.
+        assert report.ok == (method != "central" and gradient[0] == 1), f"\n{report}"
 
 
 # --- large blocks ---------------------------------------------------------------------------------
@@ -482,11 +547,18 @@ def test_a_function_that_is_not_finite_is_refused(point, value):
 
 
 @pytest.mark.parametrize(
-    "value", [np.ones(3), np.ones(1), 1j], ids=["array", "length-1", "complex"]
+    ("value", "gave"),
+    [
+        (np.ones(3), r"float64 of shape \(3,\)"),
+        (1j, r"complex128 of shape \(\)"),
+        (None, r"NoneType of shape \(\)"),
+        ("1.5", r"<U3 of shape \(\)"),
+        ([], r"float64 of shape \(0,\)"),
+    ],
 )
-def test_a_function_that_is_no_real_scalar_is_refused(point, value):
-    with pytest.raises(ValueError, match=r"f gave .* of shape .*, must be a real number, of sh"):
-        gradcheck(lambda a: f(a) * value, gradient_at(point), point)
+def test_a_function_that_is_not_one_real_number_is_refused(point, value, gave):
+    with pytest.raises(ValueError, match=f"f gave {gave}, must give one real number"):
+        gradcheck(lambda a: value, gradient_at(point), point)
 
 
 def test_a_function_that_writes_to_its_arrays_is_refused(point):
@@ -698,12 +770,6 @@ def test_the_largest_entry_is_always_in_the_sample(large):
         assert not row.ok and row.index == index
 
 
-@pytest.mark.parametrize(("kinks", "ok"), [(2, True), (3, False)])
-def test_one_entry_in_a_hundred_may_lie_at_a_kink_and_no_more(kinks, ok):
-    x = near_kink(kinks)
-    assert gradcheck(relu_sum, {"x": (x > 0).astype(float)}, {"x": x}).ok == ok
-
-
 def test_no_warning_is_let_out_by_the_probes():
     # Beyond the edge of the domain, at infinity in an array that is held, in complex arithmetic.
     arrays = {"x": np.array([1e-7, 1.0]), "bound": np.array([np.inf])}
@@ -754,11 +820,6 @@ def test_an_order_between_one_and_two_is_wrong():
     assert any(1.5 < order < 1.9 for order in orders) and orders[0] > 1.95 and orders[-1] < 1.01
 
 
-def test_two_kinks_in_199_entries_are_more_than_one_in_a_hundred():
-    x = near_kink(2)[:199]
-    assert not gradcheck(relu_sum, {"x": (x > 0).astype(float)}, {"x": x}).ok
-
-
 def test_digits_that_are_lost_excuse_a_billionth_at_most_and_leave_the_point_alone():
     arrays = {"x": np.array(0.7), "a": np.array(1e8 + 1.1), "b": np.array(1e8 + 0.1)}
     seen = []
@@ -775,15 +836,15 @@ def test_digits_that_are_lost_excuse_a_billionth_at_most_and_leave_the_point_alo
         assert seen[-1][name] == arrays[name]
 
 
-def test_a_twentieth_that_rounding_hides_is_too_much():
+def test_a_derivative_that_a_short_step_hides_is_read_over_wider_ones():
     def real(a):
         if np.iscomplexobj(a["x"]):
             raise NotImplementedError
         return 1e6 + 3e-3 * np.sum(np.sin(a["x"]))
 
     x = np.linspace(0, 1, 5)
-    report = gradcheck(real, {"x": 3e-3 * np.cos(x)}, {"x": x})
-    assert not report.ok and "the rounding of f hides this derivative" in str(report)
+    for factor, ok in (1, True), (1.01, False), (0, False):
+        assert gradcheck(real, {"x": factor * 3e-3 * np.cos(x)}, {"x": x}).ok == ok
 
 
 def test_a_jump_under_one_entry_does_not_excuse_that_entry():

@@ -127,8 +127,6 @@ def point_table(checks: Sequence[Check]) -> str:
         failed = tuple(row for row in check.report if not row.ok)
         if failed:
             lines += [f"{where}:", *str(replace(check.report, rows=failed)).splitlines()]
-        elif check.report.note:
-            lines.append(f"{where}: {check.report.note}")
     return "\n".join(lines)
 
 

@@ -5,34 +5,39 @@ For a scalar function f of named arrays θ and a direction v, usually the unit v
     (f(θ + h v) - f(θ - h v)) / 2h  =  ∂f/∂v + O(h²) + O(u |f| / h)
 
 with u = 2⁻⁵² the machine epsilon of float64. h = u^(1/3) max(1, |θ_i|) balances the two errors. The
-last term is the rounding of f. Four units in the last place are allowed or, on a second look, the
-scatter of f over far shorter steps, if larger. Where rounding could hide an error of 1 %, the
-complex step decides; if f does not accept complex numbers, the block fails.
+last term is the rounding of f: four units in the last place or, on a closer look, the scatter of f
+over far shorter steps.
 
-Across a kink the central difference is the mean of two slopes. So if a line is off, or its slopes
-on the two sides differ, it gets a second look. If h, 2h and 4h extrapolate to one value, f is
-smooth and that value counts. If the analytic value agrees with the complex step, which never leaves
-the point, and is near the slope on one side, the entry passes *at a kink*: it is named and counted.
-Otherwise h is reduced.
+**A closer look.** An entry that is off, or whose slopes on the two sides differ, is measured again
+with h, 2h and 4h. With c(h) the central difference and s(h) that on one side,
 
-The **complex step** is derived in `line`. ``abs``, ``conj``, ``.real`` and the like silently drop
-the imaginary part, so in each block f is compared with differences. Where a line is off, θ is
-rounded differently, and the resulting change is allowed, up to a thousand times the tolerance: a
-sum that cancels loses digits here, too.
+    (4 c(h) - c(2h)) / 3  =  ∂f/∂v + O(h⁴)          2 s(h) - s(2h)  =  ∂f/∂v + O(h²), on its side
+
+If the two sides agree, f is smooth and c counts. If not, h is divided by 8 until they do, and the
+kink beside the point is left outside, or until rounding takes over. Then the point itself is at a
+*corner*: the gradient is right between the slopes of the two sides, as a subgradient. Outside of
+them nothing can be said, since several corners may meet here, and each may be right alone.
+
+**Zero within rounding.** Where the rounding of f could hide an error of 1 %, h is multiplied by 8,
+again and again: rounding weighs less. Where it still could, the complex step decides, if f accepts
+complex numbers. If not, and f does not move on the way, a step of the size of θ changes it by less
+than its rounding: the derivative is 0 as far as f can tell. A gradient passes there if it is as
+small, within that rounding, or 1e-11 of the largest entry of the whole gradient.
 """
 
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from .line import ROUNDING, Arrays, Block, Function, Line
-from .report import BLIND, HIDDEN, NOT_READ, Index, Row
+from .report import Index
 
 STEP = ROUNDING ** (1 / 3)
+BLIND = 0.01  # rounding must not hide an error of this share of a block
+CLOSER, WIDER = 13, 5  # looks, each with an eighth of the step before, or eight times as much
 
 
 def central_difference(f: Function, arrays: Arrays, name: str, index: Index, h: float) -> float:
@@ -54,67 +59,109 @@ class Derivative(NamedTuple):
 
     v: Line
     slope: float
-    floor: float = 0.0  # its error from the rounding of f
+    floor: float = 0.0  # its error, from the rounding of f
+    sides: tuple[float, float] = (math.nan, math.nan)  # the slopes on the left and on the right
     moved: bool = True  # f changed, by a bit at least
-    kink: bool = False
-    sides: tuple[float, float] = (math.nan, math.nan)  # the two one-sided differences
+    corner: bool = False  # the sides differ, at the point itself
+    near: bool = False  # they differ beside it
+    resolved: bool = True  # the differences have a limit
+    flat: bool = False  # f does not move beyond its rounding, nor over wide steps
+    steep: float = 0.0  # the largest slope over wide steps
     order: float = math.nan  # of the Taylor remainder; infinite where f is linear and g right
 
     @property
-    def bend(self) -> float:
+    def gap(self) -> float:
         """The difference of the two slopes: shrinks like h on a curve, constant at a kink."""
-        return abs(self.sides[0] - self.sides[1])
+        return abs(self.sides[1] - self.sides[0])
 
 
-def difference(v: Line, h: float, noise: float = 0.0) -> Derivative:
+def difference(v: Line, h: float, noise: float | None = None) -> Derivative:
     """Return the central difference over h, with its rounding and the slopes on both sides."""
     # On a line f is a function of one number t; the point is t = 0.
     slope = central_difference(v.along, {"t": np.array(0.0)}, "t", (), h)
     f, (up, down) = v.f, v.f.last
-    floor, sides = max(f.rounding(up, down), noise) / h, ((up - f.f0) / h, (f.f0 - down) / h)
-    return Derivative(v, slope, floor, moved=not up == f.f0 == down, sides=sides)
-
-
-def extrapolate(v: Line, h: float, noise: float, allowed: float) -> Derivative | None:
-    """Return the limit of the differences over h, 2h and 4h, or None if they do not agree on one.
-
-    Where f is smooth, c(h) = ∂f/∂v + a h² + O(h⁴), and (4 c(h) - c(2h)) / 3 cancels a.
-    """
-    c1, c2, c4 = (difference(v, n * h, noise) for n in (1, 2, 4))
-    slope, floor = (4 * c1.slope - c2.slope) / 3, (4 * c1.floor + c2.floor) / 3
-    agree = abs(slope - (4 * c2.slope - c4.slope) / 3) <= allowed + floor
-    return Derivative(v, slope, floor, c1.moved) if agree else None
+    largest = max(abs(f.f0), abs(up), abs(down))
+    rounding = 4 * ROUNDING * largest if noise is None else max(noise, math.ulp(largest))
+    sides = (f.f0 - down) / h, (up - f.f0) / h
+    return Derivative(v, slope, rounding / h, sides, moved=not up == f.f0 == down)
 
 
 def central(v: Line, step: float, tolerance: float) -> Derivative:
-    """Return the central difference, after a second look where it is off or f bends."""
+    """Return the central difference, after a closer look where it is off or its sides differ."""
     h, allowed = step * v.scale, tolerance * v.size
     first = difference(v, h)
     off = not abs(first.slope - v.slope) <= allowed + first.floor
-    bends = first.bend > 1e-3 * v.size + 4 * first.floor
-    # The bend of a curve grows like h, that of a nearby kink does not.
-    kinked = bends and not difference(v, 2 * h).bend > 1.5 * first.bend
-    if not off and not kinked:
+    if not off and first.gap <= 1e-3 * v.size + 4 * first.floor:
         return first
     noise = v.scatter(h)
-    if not kinked:
-        smooth = extrapolate(v, h, noise, allowed)
-        if smooth is not None:
-            return smooth
-    # A kink. The derivative at θ is the slope on the side without the kink: approximately over h,
-    # exactly by the complex step.
-    confirmed = v.complex_derivative()
-    near = v.follows_a_side(first.sides, 1e-3 * v.size + 2 * first.floor)
-    if near and abs(confirmed - v.slope) <= allowed:
-        return Derivative(v, confirmed, kink=True)
-    if not off:  # exactly at the kink, where the mean of the two slopes is not a derivative
-        slope = confirmed if math.isfinite(confirmed) else first.sides[0]
-        return Derivative(v, slope, first.floor)
-    for narrower in 8, 64, 512:
-        smooth = extrapolate(v, h / narrower, noise, allowed)
-        if smooth is not None:  # the kink is outside, or the curve is resolved
-            return smooth._replace(kink=math.isnan(confirmed))
-    return first
+    corner = None
+    for k in range(CLOSER):
+        seen = look(v, h / 8**k, noise, allowed)
+        if seen.resolved and seen.corner:
+            corner = corner or seen
+        elif seen.resolved and (k == 0 or seen.floor <= BLIND * max(v.size, abs(seen.slope))):
+            if corner is None or seen.floor < corner.gap / 8:
+                return seen._replace(near=k > 0)
+            break
+    return corner or first._replace(resolved=False)
+
+
+class Limit(NamedTuple):
+    """The differences over h, 2h and 4h, extrapolated to h = 0, with what tells of their error."""
+
+    slope: float
+    spread: float  # to the same from 2h and 4h: O(h⁴)
+    sides: tuple[float, float]
+    spreads: tuple[float, float]
+    over: tuple[Derivative, Derivative, Derivative]  # h, 2h and 4h
+
+    @property
+    def floor(self) -> float:
+        """The error of the difference over h, from the rounding of f."""
+        return self.over[0].floor
+
+
+def limit(v: Line, h: float, noise: float) -> Limit:
+    """Extrapolate the differences to h = 0."""
+    c1, c2, c4 = (difference(v, n * h, noise) for n in (1, 2, 4))
+    slope, coarse = (4 * c1.slope - c2.slope) / 3, (4 * c2.slope - c4.slope) / 3
+    left, right = (2 * fine - far for fine, far in zip(c1.sides, c2.sides, strict=True))
+    lefter, righter = (2 * fine - far for fine, far in zip(c2.sides, c4.sides, strict=True))
+    spreads = abs(left - lefter), abs(right - righter)
+    return Limit(slope, abs(slope - coarse), (left, right), spreads, (c1, c2, c4))
+
+
+def look(v: Line, h: float, noise: float, allowed: float) -> Derivative:
+    """Return the limit of the differences or, at a corner, those on each side."""
+    at = limit(v, h, noise)
+    seen = Derivative(v, at.slope, sides=at.sides, moved=at.over[0].moved)
+    if seen.gap <= allowed + 10 * at.floor:
+        agree = at.spread <= allowed + 3 * at.floor
+        return seen._replace(floor=1.5 * at.floor + seen.gap / 2, resolved=agree)
+    agree = max(at.spreads) <= allowed + 10 * at.floor
+    return seen._replace(floor=5 * at.floor, corner=True, resolved=agree)
+
+
+def widen(near: Derivative) -> Derivative:
+    """Return a derivative over wider steps, where rounding weighs less; its floor is all its error.
+
+    It is flat if f moves on none of them beyond its rounding, and else as steep as f gets there.
+    """
+    v, h = near.v, STEP * near.v.scale
+    noise, best, steep, flat = v.scatter(h), near, 0.0, True
+    for k in range(1, WIDER + 1):
+        try:
+            at = limit(v, h * 8**k, noise)
+        except Exception:  # so far from the point f may be undefined
+            break
+        for c in at.over:
+            steepest = max(map(abs, c.sides))
+            flat = flat and steepest <= 4 * c.floor
+            steep = max(steep, steepest if math.isfinite(steepest) else 0.0)
+        error = 1.5 * at.floor + at.spread + abs(at.sides[1] - at.sides[0]) / 2
+        if error < best.floor and abs(at.slope - best.slope) <= best.floor + error:
+            best = near._replace(slope=at.slope, floor=error)
+    return best._replace(flat=flat, steep=steep)
 
 
 def complex_step(v: Line, tolerance: float) -> Derivative:
@@ -136,9 +183,10 @@ def check_analytic(block: Block, rng: np.random.Generator) -> None:
         seen: list[float] = []
         for k in range(20):  # ever smaller steps, to pass kinks
             # Terms of size 1 may have cancelled in f, which then has the rounding of 1.
-            d = extrapolate(v, STEP * v.scale / 16**k, 4 * ROUNDING, math.inf)
-            if d is None:
-                break
+            noise, allowed = 4 * ROUNDING * max(1.0, abs(v.f.f0)), 1e-5 * abs(v.slope)
+            d = look(v, STEP * v.scale / 16**k, noise, allowed)
+            if d.corner or not d.resolved:
+                continue
             if abs(d.slope - slope) <= 1e-5 * abs(d.slope) + 2 * d.floor:
                 seen.clear()
                 break
@@ -152,35 +200,3 @@ def check_analytic(block: Block, rng: np.random.Generator) -> None:
                 f"{slope:g} along a direction where differences give {seen[-1]:g} (abs, norm, var, "
                 ".real, conj, or a kink at the point?)"
             )
-
-
-def worst_row(block: Block, found: list[Derivative], method: str, tolerance: float) -> Row:
-    """Compare g·v with the numeric derivatives, and keep the worst."""
-    reads = any(d.moved for d in found) or block.is_read()
-    must_be_zero = bool(block.gradient.any()) and not reads
-    columns = np.array([(d.v.slope, d.slope, d.floor, d.v.size) for d in found]).T
-    analytic, numeric, floor, size = columns
-    # The numeric entries count too: an analytic block of zeros has no size.
-    one = np.array([d.v.index is not None for d in found])  # along one entry, not a direction
-    seen = np.where(np.isfinite(numeric), np.abs(numeric), 0)
-    size = np.maximum(size, np.where(one, seen[one].max(initial=0), seen))
-    blind = np.zeros(len(found), bool)
-    if method == "central" and not must_be_zero:
-        for k in np.flatnonzero((floor > BLIND * size) & (reads | (analytic != 0))):
-            confirmed = found[k].v.complex_derivative()
-            blind[k] = math.isnan(confirmed)
-            if not blind[k]:
-                numeric[k], floor[k] = confirmed, 0.0
-    distance = np.abs(numeric - analytic)
-    error = np.where(distance == 0, 0, distance / size)
-    allowed = 0 if must_be_zero else tolerance * size + floor
-    excess = np.where(distance == 0, 0, distance / allowed)
-    excess[blind] = math.inf
-    worst = int(np.argmax(excess))  # a NaN is the largest
-    values = [float(column[worst]) for column in (analytic, numeric, error)]
-    ok, note = bool(excess[worst] <= 1), NOT_READ if must_be_zero else HIDDEN if blind.any() else ""
-    if not (ok or note) and max(block.largest, seen.max()) < 1e-13 * max(1.0, abs(block.f.f0)):
-        note = "this block is as small as rounding: it may be zero"
-    row = partial(Row, block.name, block.point.shape, found[worst].v.index, method=method, ok=ok)
-    kinks = tuple(d.v.index for d in found if d.kink and d.v.index is not None)
-    return row(*values, kinks=kinks, entries=int(one.sum()), note=note)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 Index = tuple[int, ...]
 
 # The largest error that passes, by method; Taylor is judged by its order.
 TOLERANCE = {"central": 1e-6, "complex": 1e-12, "taylor": 0.0}
-BLIND = 0.01  # rounding must not hide an error of this share of a block
-MOST_KINKS = 0.01  # share of all checked entries
 
-NOT_READ = "f does not read this block: its gradient must be exactly zero"
+# The verdicts on a line or a block, from the best to the worst.
+VERDICTS = OK, UNDECIDED, WRONG = "ok", "undecided", "wrong"
+
+ZERO = "0 within rounding"
+NOT_READ = "f does not read this block: its gradient must be zero"
 HIDDEN = (
-    "the rounding of f hides this derivative: let f accept complex arrays, or drop its large "
-    "constants"
+    "the rounding of f hides this derivative: cannot be decided here. Let f accept complex arrays, "
+    "or drop its large constants"
 )
+CORNER = (
+    "at a corner: cannot be decided here. Move {} off it (biases to 0.1, for example) and check "
+    "there"
+)
+NO_SLOPE = "f has no slope here (a jump?): cannot be decided here. Move off it and check there"
+NAMED = 8  # entries are named, and then counted
 
 
 @dataclass(frozen=True)
@@ -28,27 +35,32 @@ class Row:
     shape: tuple[int, ...]
     index: Index | None  # the worst entry; None for a direction through the whole block
     analytic: float  # its analytic derivative
-    numeric: float  # and its numeric one
+    numeric: float  # and its numeric one; at a corner, the nearer slope
     error: float  # |analytic - numeric| / largest entry of the block, or / rms for a direction
     method: str
-    ok: bool
+    status: str  # one of `VERDICTS`
     order: float | None = None  # of the Taylor remainder; infinite where f is linear
-    kinks: tuple[Index, ...] = ()  # the entries at a kink, confirmed by the complex step
+    kinks: tuple[Index, ...] = ()  # the entries that pass at a kink, or beside one
     entries: int = 0  # how many were checked one by one
     note: str = ""
 
     @property
+    def ok(self) -> bool:
+        """Whether the block has passed."""
+        return self.status == OK
+
+    @property
     def verdict(self) -> str:
-        """``"ok"`` or ``"FAIL"``."""
-        return "ok" if self.ok else "FAIL"
+        """``"ok"``, ``"FAIL"``, or ``"?"`` where nothing can be decided."""
+        return {OK: "ok", UNDECIDED: "?", WRONG: "FAIL"}[self.status]
 
     @property
     def kinks_named(self) -> str:
         """How many entries are at a kink, and which."""
-        return f"{len(self.kinks)} at a kink: {', '.join(str(list(i)) for i in self.kinks)}"
+        return f"{len(self.kinks)} at a kink: {listed(map(str, map(list, self.kinks)))}"
 
     def __str__(self) -> str:
-        where = "(a direction)" if self.index is None else f"[{', '.join(map(str, self.index))}]"
+        where = "(a direction)" if self.index is None else entry_name("", self.index)
         error = f"{self.error:.1e}" if self.order is None else f"order {self.order:.2f}"
         return (
             f"{self.verdict:4}  {self.name + where:23} {self.analytic:+.8e} {self.numeric:+.8e} "
@@ -56,26 +68,47 @@ class Row:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
-    """One row for each block; `ok` if the check has passed."""
+    """One row for each block. It is true if the check has passed: ``assert gradcheck(...)``.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+        In the order of the gradient.
+    unchecked : tuple of str
+        The float arrays for which no gradient was given.
+    """
 
     rows: tuple[Row, ...]
-    ok: bool
-    note: str = ""  # why the check failed although every row is ok
+    unchecked: tuple[str, ...] = ()
 
-    @classmethod
-    def of(cls, rows: Sequence[Row]) -> Self:
-        """Return the report of these rows: ok if all are ok and few entries are at a kink."""
-        entries, kinks = sum(row.entries for row in rows), sum(len(row.kinks) for row in rows)
-        note = ""
-        if kinks > MOST_KINKS * entries:
-            most = f"must be at most {MOST_KINKS:.0%}"
-            note = f"FAIL  {kinks} of {entries} entries lie at a kink, {most}"
-        return cls(tuple(rows), not note and all(row.ok for row in rows), note)
+    @property
+    def status(self) -> str:
+        """``"wrong"`` if any block is, else ``"undecided"`` if any is, else ``"ok"``."""
+        return max((row.status for row in self.rows), key=VERDICTS.index, default=OK)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every block has passed."""
+        return self.status == OK
+
+    def raise_if_wrong(self) -> None:
+        """Raise AssertionError, with the report as its text, unless every block has passed."""
+        if not self:
+            raise AssertionError(f"the gradient is {self.status}\n{self}")
+
+    def __bool__(self) -> bool:
+        return self.ok
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
+
+    def __repr__(self) -> str:
+        """One line, for a failing assertion; `str` is the whole report."""
+        bad = [row for row in self.rows if not row.ok]
+        names = listed(f"{row.name} {row.status}" for row in bad)
+        return f"<gradcheck {self.status}: {names or f'{len(self.rows)} blocks'}>"
 
     def __str__(self) -> str:
         heading = f"      {'worst entry':23} {'analytic':15} {'numeric':15} {'error':>10} method"
@@ -85,4 +118,18 @@ class Report:
                 lines.append(f"      {row.name}: {row.kinks_named}")
             if row.note:
                 lines.append(f"      {row.name}: {row.note}")
-        return "\n".join([*lines, self.note]).rstrip()
+        if self.unchecked:
+            lines.append(f"      not checked, as no gradient was given: {listed(self.unchecked)}")
+        return "\n".join(lines)
+
+
+def entry_name(block: str, index: Index) -> str:
+    """W[2, 0], say."""
+    return f"{block}[{', '.join(map(str, index))}]"
+
+
+def listed(names: Iterator[str] | tuple[str, ...]) -> str:
+    """Name the first few and count the others."""
+    known = list(names)
+    more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
+    return ", ".join(known[:NAMED]) + more

@@ -12,48 +12,55 @@ there is a kink (relu at 0) on the way, and another direction is drawn.
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 
-from .differences import STEP, Derivative
+from .differences import BLIND, STEP, Derivative, central
 from .line import Block, Line
-from .report import BLIND, HIDDEN, NOT_READ, TOLERANCE, Row
+from .report import NOT_READ, OK, TOLERANCE, WRONG, Row
+from .verdict import judge_hidden, worst_row
 
 LEAST_ORDER = 1.95
 READABLE = 1000  # a remainder is read where it is this many times its rounding
 LEVELS = 18  # of h, from 1e-7 up to 1e-2, doubled each time
+FINE = 1e-8  # a corner of this share of the gradient spoils an order
 READ, DRAWN = 3, 20  # directions along which the order is read, and the most that are drawn
 
 
-def taylor_row(block: Block, rng: np.random.Generator) -> Row:
-    """Read the order along three directions and back; return a row with the worst."""
-    v = block.draw(rng)
+def taylor_row(
+    block: Block, most: int, directions: int, rng: np.random.Generator
+) -> Row:  # fmt: skip
+    """Read the order along three directions and back; return a row with the worst.
+
+    At a corner there is no order along any direction: the entries are judged by differences.
+    """
+    v, tolerance = block.draw(rng), TOLERANCE["central"]
     noise = v.scatter(STEP * v.scale)
     readings: list[list[Derivative]] = []  # for each direction: two, one or none
     while len(readings) < DRAWN and sum(len(ways) == 2 for ways in readings) < READ:
         v = block.draw(rng)
         ways = [read_order(way, noise) for way in (v, Line(block, -v.v))]
-        readings.append([way for way in ways if way is not None])
+        read = [way for way in ways if way is not None]
+        if any(way.order < LEAST_ORDER for way in read) and central(v, STEP, FINE).corner:
+            read = []
+        readings.append(read)
     readings.sort(key=len, reverse=True)
     best = [way for ways in readings[:READ] for way in ways]
-    row = partial(Row, block.name, block.point.shape, None, method="taylor")
     if not best:
-        note, nan = f"none of {DRAWN} directions is free of kinks", math.nan
-        return row(nan, nan, nan, ok=False, order=nan, note=note)
+        found = [central(v, STEP, tolerance) for v in block.choose(most, directions, rng)]
+        return worst_row(block, found, "central", tolerance)
     worst = min(best, key=lambda way: way.order)
     v, slope, order = worst.v, worst.slope, worst.order
-    reads = worst.moved or block.is_read()
-    size, distance = max(block.rms, abs(slope)), abs(slope - v.slope)
-    ok, note = order >= LEAST_ORDER, ""
-    if not reads and block.gradient.any():
-        ok, note = False, NOT_READ
-    elif ok and reads and order == math.inf and worst.floor > BLIND * size:
-        confirmed = v.complex_derivative()
-        ok = abs(confirmed - v.slope) <= TOLERANCE["central"] * size
-        note = HIDDEN if math.isnan(confirmed) else ""
-    error = distance / size if size else distance
-    return row(v.slope, slope, error, ok=ok, order=order, note=note)
+    status, note = OK if order >= LEAST_ORDER else WRONG, ""
+    size = max(block.rms, abs(slope))
+    error = abs(slope - v.slope) / size if size else abs(slope - v.slope)
+    if order == math.inf and worst.floor > BLIND * size:
+        hidden = judge_hidden(worst, block.rms, tolerance)
+        slope, error, status, note = hidden.numeric, hidden.error, hidden.status, hidden.note
+    if status == WRONG and not worst.moved and not block.is_read():
+        note = NOT_READ
+    shape = block.point.shape
+    return Row(block.name, shape, None, v.slope, slope, error, "taylor", status, order, note=note)
 
 
 def read_order(v: Line, noise: float, smallest: float = STEP / 64) -> Derivative | None:
@@ -90,7 +97,8 @@ def read_order(v: Line, noise: float, smallest: float = STEP / 64) -> Derivative
             order = order_of(remainders[j], remainders[j - 1])
             break
     slope, floor = (values[j] - f.f0) / hs[j], READABLE * rounding / hs[j]
-    return Derivative(v, slope, floor, any(ft != f.f0 for ft in values), order=order)
+    moved = any(ft != f.f0 for ft in values)
+    return Derivative(v, slope, floor, moved=moved, order=order)
 
 
 def order_of(coarse: float, fine: float) -> float:

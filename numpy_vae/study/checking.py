@@ -86,7 +86,6 @@ class Kink(NamedTuple):
     """What `gradcheck` says at a kink."""
 
     gradient: str
-    takes: str  # what f accepts
     verdict: str
     kinks: int
     entries: int
@@ -221,24 +220,19 @@ def straddle(rng: np.random.Generator) -> tuple[Curve, float, list[Kink]]:
     other = {name: block.copy() for name, block in gradient.items()}
     other[BIAS][0] = left
     zero = vae.astype(np.float64)
-    zero.params[BIAS][:] = 0  # every unit is at its kink for the black image
-
-    def real_only(moved: Arrays) -> Any:
-        if np.iscomplexobj(moved["x"]):
-            raise TypeError("real numbers only")
-        return f(moved)
-
+    zero.params[BIAS][:] = 0  # for the black image every unit is at its corner
+    value, at_zero, zeros = problem(zero, x, eps)
     kinks = []
-    for name, takes, (value, dvalue, at) in (
-        ("right", "complex numbers", (f, gradient, arrays)),
-        ("right", "real numbers", (real_only, gradient, arrays)),
-        ("of the other side", "complex numbers", (f, other, arrays)),
-        ("right, and all biases are 0", "complex numbers", problem(zero, x, eps)),
+    for name, at, g, point in (
+        ("right", f, gradient, arrays),
+        ("of the other side", f, other, arrays),
+        ("right, and all biases are 0", value, at_zero, zeros),
+        ("of the wrong sign, and all biases are 0", value, at_zero | {BIAS: -at_zero[BIAS]}, zeros),
     ):
-        report = gradcheck(value, {block: dvalue[block] for block in BLOCKS}, at)
-        verdict = word(report.ok, right=name != "of the other side")
+        report = gradcheck(at, {block: g[block] for block in BLOCKS}, point)
+        said = {"ok": "passes", "wrong": "caught", "undecided": "undecided"}[report.status]
         named, entries = sum(len(row.kinks) for row in report), sum(row.entries for row in report)
-        kinks.append(Kink(name, takes, verdict, named, entries))
+        kinks.append(Kink(name, said, named, entries))
     return at_kink, of_complex, kinks
 
 
@@ -348,7 +342,7 @@ TABLES = (
           lambda found: [(c.dtype, c.method, *map(c.at, SHOWN)) for c in found.curves],
           images=False),
     Table("What gradcheck says at the kink, by central differences",
-          (*columns("gradient", "f takes", "verdict"),
+          (*columns("gradient", "verdict"),
            Column("entries at a kink", "d", within=4), Column("entries checked", "d")),
           lambda found: found.kinks, images=False),
     Table("Planted bugs and what four checks say",
@@ -403,7 +397,7 @@ CLAIMS = (
           lambda found: (
               all(abs(found.at_kink.at(10.0**n) - 0.5) < 0.01 for n in np.arange(-6, -3.9, 0.5))
               and found.complex_at_kink < 1e-10
-              and [(k.verdict, k.kinks) for k in found.kinks[:3:2]]
+              and [(k.verdict, k.kinks) for k in found.kinks[:2]]
               == [("passes", 1), ("caught", 0)])),
     Claim("All four checks pass the right gradient, also with 1/B missing at one image. They catch "
           "1/B missing at five images, the wrong sign of the KL, and a dlogvar without "

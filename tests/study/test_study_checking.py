@@ -40,7 +40,7 @@ SABOTAGE = [
     (1, "study/checking", "float(f(-h, dtype))) / (2 * h)", "float(f(-h / 2, dtype))) / (1.5 * h)"),
     (2, "study/checking", "exact = vae.astype(np.float64)", "exact = vae.astype(np.float32)"),
     (3, "study/checking", "x, eps = x.astype(dtype)", "x, eps = x.astype(np.float64) * 1.001"),
-    (4, "gradcheck.differences", "if near and abs(confirmed", "if False and abs(confirmed"),
+    (4, "gradcheck.differences", "v, h / 8**k, noise, allowed)", "v, h, noise, allowed)"),
     (5, "gradcheck.report", '"complex": 1e-12', '"complex": 1e-3'),
     (5, "study/checking", "0 if n in plant.without else dnll[n]", "dnll[n]"),
     (6, "study/checking", "sample(mu, of_sampler, eps)", "sample(mu, sigma, eps)"),
@@ -85,10 +85,9 @@ def found(*, powers=(), rounded=(), flat=(), kink=0.5, of_complex=1e-16, kinks=(
     at_kink = Curve("central", "float64", steps, kink * np.maximum(1 - DELTA / steps, 0))
     said = {"right": ("passes", 1), "of the other side": ("caught", 0)} | dict(kinks)
     asked = [
-        Kink("right", "complex numbers", *said["right"], 150),
-        Kink("right", "real numbers", "rejected", 0, 150),
-        Kink("of the other side", "complex numbers", *said["of the other side"], 150),
-        Kink("right, and all biases are 0", "complex numbers", "rejected", 12, 150),
+        *(Kink(name, *said[name], 150) for name in ("right", "of the other side")),
+        Kink("right, and all biases are 0", "passes", 12, 150),
+        Kink("of the wrong sign, and all biases are 0", "undecided", 0, 150),
     ]
     judged = {
         bug: tuple(word(ok == "1", right=bug in RIGHT) for ok in oks)
@@ -187,7 +186,7 @@ def test_the_image_is_black_and_one_unit_is_at_its_kink(rng):
     expected = (1 - DELTA / at_kink.steps[above]) / 2
     np.testing.assert_allclose(at_kink.errors[above], expected, atol=0.01)
     assert of_complex < 1e-12
-    assert [k.verdict for k in kinks] == ["passes", "rejected", "caught", "rejected"]
+    assert [k.verdict for k in kinks] == ["passes", "caught", "passes", "undecided"]
 
 
 def test_no_table_says_that_something_fails_where_all_is_well():

@@ -1,0 +1,161 @@
+"""Right, wrong or undecided: an analytic derivative g·v beside a numeric one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .differences import BLIND, STEP, Derivative, central, widen
+from .line import Block, Line
+from .report import (
+    CORNER,
+    HIDDEN,
+    NO_SLOPE,
+    NOT_READ,
+    OK,
+    TOLERANCE,
+    UNDECIDED,
+    VERDICTS,
+    WRONG,
+    ZERO,
+    Row,
+    entry_name,
+    listed,
+)
+
+LEAST = 1e-11  # of the largest entry of the whole gradient: less may be the rounding of a sum
+SCATTERS = 100  # a complex step is 0 within so many times its own scatter
+
+
+class Finding(NamedTuple):
+    """The verdict on one line."""
+
+    v: Line
+    numeric: float
+    size: float  # of the gradient: the unit of errors
+    allowed: float  # distance of g·v from the numeric derivative
+    status: str
+    note: str = ""
+    kink: bool = False  # at a corner, or beside one
+
+    @property
+    def ok(self) -> bool:
+        """Whether it passes."""
+        return self.status == OK
+
+    @property
+    def error(self) -> float:
+        """|numeric - g·v|, relative to the size; 0 if both are."""
+        if self.note == ZERO or self.numeric == self.v.slope:
+            return 0.0
+        distance = abs(self.numeric - self.v.slope)
+        return distance / self.size if self.size else distance * math.inf
+
+    @property
+    def badness(self) -> tuple[int, float]:
+        """Orders findings: by verdict, then by how far off they are."""
+        distance = abs(self.numeric - self.v.slope)
+        excess = distance / self.allowed if self.allowed else distance and math.inf
+        return VERDICTS.index(self.status), math.inf if math.isnan(excess) else excess
+
+
+def right(v: Line, numeric: float, size: float, allowed: float, *, kink: bool = False) -> Finding:
+    """Find g·v right or wrong: within what is allowed of the numeric derivative, or not."""
+    status = OK if abs(numeric - v.slope) <= allowed else WRONG
+    return Finding(v, numeric, size, allowed, status, kink=kink)
+
+
+def judge(d: Derivative, size: float, tolerance: float) -> Finding:
+    """Judge g·v by differences; errors are relative to `size`."""
+    v, g, allowed = d.v, d.v.slope, tolerance * size + d.floor
+    if not math.isfinite(g):
+        return Finding(v, d.slope, size, allowed, WRONG)
+    if not d.resolved:
+        return Finding(v, d.slope, size, allowed, UNDECIDED, NO_SLOPE)
+    if d.corner:
+        nearest = min(max(g, min(d.sides)), max(d.sides))
+        between = right(v, nearest, size, allowed, kink=True)
+        return between if between.ok else between._replace(status=UNDECIDED, note=CORNER)
+    if d.floor > BLIND * size:
+        return judge_hidden(d, size, tolerance)
+    return right(v, d.slope, size, allowed, kink=d.near and v.index is not None)
+
+
+def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
+    """Judge g·v where rounding may hide an error: by wider steps, or by the complex step."""
+    v, wide = d.v, widen(d)
+    unseen = abs(wide.slope) <= wide.floor
+    if not unseen:
+        size = max(size, abs(wide.slope))
+    seen = right(v, wide.slope, size, tolerance * size + wide.floor)
+    if wide.floor <= BLIND * size:
+        return seen
+    c = v.complex_derivative()
+    if abs(c - wide.slope) <= wide.floor + 1e-3 * abs(c):  # not NaN, nor is Im f dropped
+        exact = right(v, c, max(size, abs(c)), tolerance * max(size, abs(c)))
+        if not exact.ok and unseen and is_zero(v, c):
+            return exact._replace(status=OK, note=ZERO)
+        return exact
+    if unseen and (wide.flat or wide.floor <= BLIND * wide.steep):
+        if abs(v.slope) <= max(2 * wide.floor, LEAST * v.whole):
+            return seen._replace(status=OK, note=ZERO)
+        return seen._replace(status=WRONG)
+    return seen._replace(status=UNDECIDED, note=HIDDEN) if seen.ok else seen
+
+
+def judge_complex(d: Derivative, size: float, tolerance: float) -> Finding:
+    """Judge g·v by the complex step and, where it is off, by what differences say of the point."""
+    v, exact = d.v, right(d.v, d.slope, size, tolerance * size + d.floor)
+    if exact.ok:
+        return exact
+    real = central(v, STEP, TOLERANCE["central"])
+    if real.corner:
+        return judge(real, size, TOLERANCE["central"])
+    if abs(real.slope) <= real.floor and is_zero(v, d.slope):
+        return exact._replace(status=OK, note=ZERO)
+    return exact
+
+
+def is_zero(v: Line, c: float) -> bool:
+    """Whether the complex step c and g·v are both 0, to the rounding of a derivative here."""
+    rounding = SCATTERS * v.complex_scatter()
+    return abs(c) <= rounding and abs(v.slope) <= max(rounding, LEAST * v.whole)
+
+
+def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance: float) -> Row:
+    """Judge all lines of a block, and keep the worst."""
+    # The numeric entries count too: an analytic block of zeros has no size. Noise has none either.
+    seen = np.array([abs(d.slope) if abs(d.slope) > d.floor else 0.0 for d in found])
+    one = np.array([d.v.index is not None for d in found])  # along one entry, not a direction
+    sizes = np.maximum(
+        [d.v.size for d in found], np.where(one, np.fmax.reduce(seen[one], initial=0), seen)
+    )
+    ask = judge_complex if method == "complex" else judge
+    findings = [ask(d, size, tolerance) for d, size in zip(found, sizes.tolist(), strict=True)]
+    # A direction through a corner moves many entries at once, and says nothing of any of them.
+    findings = [f for f in findings if f.v.index is not None or not f.kink]
+    worst = max(findings, key=lambda f: f.badness)
+    note = worst.note
+    if worst.status == WRONG and not any(d.moved for d in found) and not block.is_read():
+        note = NOT_READ
+    elif note == CORNER:
+        cornered = [f.v for f in findings if f.note == CORNER]
+        note = note.format(listed(entry_name(block.name, v.index or ()) for v in cornered))
+    elif any(f.note == ZERO for f in findings) and worst.ok:
+        note = ZERO
+    return Row(
+        block.name,
+        block.point.shape,
+        worst.v.index,
+        worst.v.slope,
+        worst.numeric,
+        worst.error,
+        method,
+        worst.status,
+        kinks=tuple(f.v.index for f in findings if f.kink and f.ok and f.v.index is not None),
+        entries=int(one.sum()),
+        note=note,
+    )
