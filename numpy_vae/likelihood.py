@@ -88,6 +88,8 @@ class Likelihood(ABC):
 
     name: ClassVar[str]
     support: ClassVar[tuple[float, float]]  # the smallest and the largest valid x
+    # Whether `nll` has a derivative with respect to x: not where x counts, or names a class.
+    differentiable_in_x: ClassVar[bool] = True
 
     @abstractmethod
     def nll(self, x: Array, l: Array) -> Array:
@@ -97,9 +99,12 @@ class Likelihood(ABC):
     def nll_backward(self, x: Array, l: Array, dnll: Array) -> Array:
         """dl, shaped like l, from dnll, shaped like `nll`."""
 
-    @abstractmethod
     def nll_backward_x(self, x: Array, l: Array, dnll: Array) -> Array:
-        """dx of x as the target, without the encoder's part; shaped like l."""
+        """dx of x as the target, without the encoder's part; shaped like l.
+
+        Only the gradient check asks for it. Leave it out where `differentiable_in_x` is False.
+        """
+        raise NotImplementedError(f"{self.name} has no nll_backward_x")
 
     @abstractmethod
     def mean(self, l: Array) -> Array:

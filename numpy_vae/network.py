@@ -120,10 +120,14 @@ class Network:
         self.encoder.backward_params(t.encoder, dh, grad.encoder)
         return dh, deps
 
-    def backward_inputs(self, trace: Trace, dterms: Terms, grad: Self) -> tuple[Array, Array]:
-        """Run `backward`, continue from dh to x, and return dx, (B, D), and deps."""
+    def backward_inputs(
+        self, trace: Trace, dterms: Terms, grad: Self
+    ) -> tuple[Array | None, Array]:
+        """Run `backward`, continue from dh to x; return dx, (B, D), if there is one, and deps."""
         t, (dnll, _, _) = trace, dterms
         dh, deps = self.backward(t, dterms, grad)
+        if not self.likelihood.differentiable_in_x:
+            return None, deps
         # x is read twice, by the encoder and by the likelihood: its gradients add.
         dx = self.encoder.backward(t.encoder, dh, grad.encoder)
         dtarget = self.likelihood.nll_backward_x(t.x, t.logits, dnll)

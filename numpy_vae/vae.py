@@ -147,8 +147,8 @@ class VAE:
         self._network.backward(trace, _check_terms(trace, dterms), self._network.over(grads))
         return grads
 
-    def backward_inputs(self, trace: Trace, dterms: Terms) -> tuple[Array, Array]:
-        """Like `terms_backward`, with respect to x and eps."""
+    def backward_inputs(self, trace: Trace, dterms: Terms) -> tuple[Array | None, Array]:
+        """Like `terms_backward`, with respect to x, if the likelihood has that, and to eps."""
         grad = self._network.over(self._params.zeros_like())
         return self._network.backward_inputs(trace, _check_terms(trace, dterms), grad)
 

@@ -853,6 +853,15 @@ def test_a_jump_under_one_entry_does_not_excuse_that_entry():
     assert not gradcheck(f, {"x": 2 * x + [2.0, 0, 0]}, {"x": x}).ok
 
 
+def test_an_order_is_not_read_where_the_square_and_the_cube_cancel():
+    # h² - h³ / a, at the h where the remainder can be read first.
+    for a in np.geomspace(1e-5, 1e-1, 25):
+        f = lambda x, a=a: 1e-2 * a * (x[0] ** 2 - x[0] ** 3 / a) + 12  # noqa: E731
+        for wrong in 0, 1e-4 * a:
+            report = gradcheck(f, np.array([wrong]), np.zeros(1), method="taylor")
+            assert report.ok == (wrong == 0), f"{a}\n{report}"
+
+
 def test_the_order_is_read_closer_to_the_point_where_f_needs_it():
     x = np.array([1e-8, 1.0])
     f = lambda a: np.sum(np.log(a["x"]))  # noqa: E731

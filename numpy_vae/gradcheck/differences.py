@@ -54,6 +54,10 @@ def central_difference(f: Function, arrays: Arrays, name: str, index: Index, h: 
     return float(f(moved(h)) - f(moved(-h))) / (2 * h)
 
 
+class NotComplexError(ValueError):
+    """f does not accept complex arrays, which the complex step needs."""
+
+
 class Derivative(NamedTuple):
     """A numeric derivative along one line."""
 
@@ -68,6 +72,7 @@ class Derivative(NamedTuple):
     flat: bool = False  # f does not move beyond its rounding, nor over wide steps
     steep: float = 0.0  # the largest slope over wide steps
     order: float = math.nan  # of the Taylor remainder; infinite where f is linear and g right
+    h: float = math.nan  # where it was read
 
     @property
     def gap(self) -> float:
@@ -179,7 +184,7 @@ def check_analytic(block: Block, rng: np.random.Generator) -> None:
         slope = v.complex_derivative()
         if math.isnan(slope):
             trouble = f"f fails on complex arrays ({block.f.trouble})"
-            raise ValueError(f"{trouble}, must accept them for the complex step")
+            raise NotComplexError(f"{trouble}, must accept them for the complex step")
         seen: list[float] = []
         for k in range(20):  # ever smaller steps, to pass kinks
             # Terms of size 1 may have cancelled in f, which then has the rounding of 1.

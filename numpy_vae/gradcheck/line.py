@@ -144,8 +144,7 @@ class Line:
             if not noise / 1000 < closer < noise / 60:
                 break
             noise = closer
-        # Few values of f may agree where its rounding is a few bits: look twice more.
-        return max(noise, closer, self._bends(h / 16))
+        return max(noise, closer)  # where the rounding of f is few bits, one may see none
 
     def _bends(self, h: float) -> float:
         """Return how far f lies from the straight line through a point's two neighbours.
