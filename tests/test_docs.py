@@ -87,7 +87,8 @@ def test_the_run_from_python_is_one(tmp_path):
 
 def test_the_foreign_function_fails_as_printed_and_passes_when_mended():
     text = page("docs/gradcheck.md")
-    (code,) = blocks(text)
+    code, layer = blocks(text)
+    subprocess.run([sys.executable, "-c", layer], check=True)
     expected = text[text.index("      worst entry") :].split("```")[0].splitlines()
     mended = code.replace("(1 - y)  ", "(1 - y * y)  ")
     (call,) = re.findall(r"`(central_difference\(.*)`", text)
