@@ -3,15 +3,18 @@
 False alarms: every method checks right gradients, at every point and for each term, as in
 ``numpy-vae gradcheck``, of models with random sizes, depth, activation, likelihood, beta and seed.
 Missed errors, for a tenth of the models: one entry of each block is off by a share of the block's
-largest entry, at the initial point. Exit status 1 if there was a false alarm.
+largest entry, at the initial point. Then the layers of the zoo (tests/zoo), right and wrong.
+Exit status 1 if there was a false alarm, or a miss in the zoo.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 
 import numpy as np
+from gradcheck_zoo import SLIGHT, all_passes, ours, run
 
 from numpy_vae import VAE, Gaussian, gradcheck
 from numpy_vae.gradcheck.model import (
@@ -99,6 +102,21 @@ def errors_seen(models: range) -> None:
         print(f"  {share:<18.0e}{found}")
 
 
+def zoo(seeds: int) -> int:
+    """Check other people's layers, print the errors of each method, and return their number."""
+    passes, errors = all_passes(), 0
+    print(f"layers of the zoo, seeds 0 to {seeds - 1}")
+    for method in METHODS["initial"]:
+        mine = [p for p in passes if method in p[0].methods]
+        t = run(partial(ours, method=method), mine, seeds)
+        errors += t.alarms.total() + t.misses.total() + t.unable.total()
+        alarms, misses = f"{t.alarms.total()} of {t.right}", f"{t.misses.total()} of {t.wrong}"
+        slight = f"{t.unseen.total()} of {t.slight} that are {SLIGHT}"
+        print(f"  {method:8} {alarms} false alarms, {misses} misses, {slight}, {t.seconds:.0f} s")
+        print(t.details(), end="")
+    return errors
+
+
 def main() -> int:
     """Check the models and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -107,11 +125,14 @@ def main() -> int:
     parser.add_argument(
         "--entries", type=int, default=40, metavar="N", help="of each block (default: 40)"
     )
+    parser.add_argument(
+        "--seeds", type=int, default=20, metavar="N", help="of the zoo; default: 20"
+    )
     args = parser.parse_args()
     seeds = range(args.first_seed, args.first_seed + args.models)
     alarms = false_alarms(seeds, args.entries)
     errors_seen(seeds[: max(1, len(seeds) // 10)])
-    return 1 if alarms else 0
+    return 1 if alarms + (zoo(args.seeds) if args.seeds else 0) else 0
 
 
 if __name__ == "__main__":
