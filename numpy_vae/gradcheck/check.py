@@ -18,7 +18,7 @@ import numpy as np
 
 from ..checks import check_choice, check_real, check_whole
 from ..params import Array
-from .differences import STEP, central, check_analytic, complex_step
+from .differences import STEP, Derivative, check_analytic, difference
 from .line import DROWNS, Block, Probe, largest
 from .nested import leaves, paired, rebuild
 from .report import TOLERANCE, Report
@@ -94,10 +94,10 @@ def gradcheck(
             else:
                 lines = block.choose(max_entries, directions, rng)
                 if method == "central":
-                    found = [central(v, step, tolerance) for v in lines]
+                    found = [difference(v, step * v.scale) for v in lines]
                 else:
                     check_analytic(block, rng)
-                    found = [complex_step(v, tolerance) for v in lines]
+                    found = [Derivative(v, v.complex_derivative()) for v in lines]
                 rows.append(worst_row(block, found, method, tolerance))
             probe.ask_again()
     return Report(tuple(rows), unchecked)

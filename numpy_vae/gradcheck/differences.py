@@ -71,8 +71,8 @@ class Derivative(NamedTuple):
     resolved: bool = True  # the differences have a limit
     flat: bool = False  # f does not move beyond its rounding, nor over wide steps
     steep: float = 0.0  # the largest slope over wide steps
+    h: float = math.nan  # the step
     order: float = math.nan  # of the Taylor remainder; infinite where f is linear and g right
-    h: float = math.nan  # where it was read
 
     @property
     def gap(self) -> float:
@@ -88,13 +88,12 @@ def difference(v: Line, h: float, noise: float | None = None) -> Derivative:
     largest = max(abs(f.f0), abs(up), abs(down))
     rounding = 4 * ROUNDING * largest if noise is None else max(noise, math.ulp(largest))
     sides = (f.f0 - down) / h, (up - f.f0) / h
-    return Derivative(v, slope, rounding / h, sides, moved=not up == f.f0 == down)
+    return Derivative(v, slope, rounding / h, sides, moved=not up == f.f0 == down, h=h)
 
 
-def central(v: Line, step: float, tolerance: float) -> Derivative:
-    """Return the central difference, after a closer look where it is off or its sides differ."""
-    h, allowed = step * v.scale, tolerance * v.size
-    first = difference(v, h)
+def closer(first: Derivative, tolerance: float) -> Derivative:
+    """Return a central difference, after a closer look if it is off or its sides differ."""
+    v, h, allowed = first.v, first.h, tolerance * first.v.size
     off = not abs(first.slope - v.slope) <= allowed + first.floor
     if not off and first.gap <= 1e-3 * v.size + 4 * first.floor:
         return first
@@ -109,6 +108,11 @@ def central(v: Line, step: float, tolerance: float) -> Derivative:
                 return seen._replace(near=k > 0)
             break
     return corner or first._replace(resolved=False)
+
+
+def central(v: Line, tolerance: float, step: float = STEP) -> Derivative:
+    """Return the central difference along a line, after a closer look where it needs one."""
+    return closer(difference(v, step * v.scale), tolerance)
 
 
 class Limit(NamedTuple):
@@ -167,14 +171,6 @@ def widen(near: Derivative) -> Derivative:
         if error < best.floor and abs(at.slope - best.slope) <= best.floor + error:
             best = near._replace(slope=at.slope, floor=error)
     return best._replace(flat=flat, steep=steep)
-
-
-def complex_step(v: Line, tolerance: float) -> Derivative:
-    """Return the complex step; where it is off, with its scatter as θ is rounded differently."""
-    slope, allowed = v.complex_derivative(), tolerance * v.size
-    if abs(slope - v.slope) <= allowed:
-        return Derivative(v, slope)
-    return Derivative(v, slope, min(v.complex_scatter(), 1000 * allowed))
 
 
 def check_analytic(block: Block, rng: np.random.Generator) -> None:

@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from .differences import BLIND, STEP, Derivative, central
+from .differences import BLIND, STEP, Derivative, central, difference
 from .line import Block, Line
 from .report import NOT_READ, OK, TOLERANCE, WRONG, Row
 from .verdict import judge, worst_row
@@ -43,13 +43,13 @@ def taylor_row(
         ways = [read_order(way, noise) for way in (v, Line(block, -v.v))]
         read = [way for way in ways if way is not None]
         low = [way for way in read if way.order < LEAST_ORDER]
-        if low and (cancels(low[0].v, low[0].h) or central(v, STEP, FINE).corner):
+        if low and (cancels(low[0].v, low[0].h) or central(v, FINE).corner):
             read = []
         readings.append(read)
     readings.sort(key=len, reverse=True)
     best = [way for ways in readings[:READ] for way in ways]
     if not best:
-        found = [central(v, STEP, tolerance) for v in block.choose(most, directions, rng)]
+        found = [difference(v, STEP * v.scale) for v in block.choose(most, directions, rng)]
         return worst_row(block, found, "central", tolerance)
     worst = min(best, key=lambda way: way.order)
     v, slope, order = worst.v, worst.slope, worst.order
@@ -57,7 +57,7 @@ def taylor_row(
     size = max(block.rms, abs(slope))
     error = abs(slope - v.slope) / size if size else abs(slope - v.slope)
     if worst.floor > BLIND * size:
-        hidden = judge(central(v, STEP, tolerance), size, tolerance)
+        hidden = judge(difference(v, STEP * v.scale), size, tolerance)
         slope, error, status, note = hidden.numeric, hidden.error, hidden.status, hidden.note
     if status == WRONG and not worst.moved and not block.is_read():
         note = NOT_READ

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .differences import BLIND, STEP, Derivative, central, widen
+from .differences import BLIND, Derivative, central, closer, widen
 from .line import Block, Line
 from .report import (
     CORNER,
@@ -28,6 +28,8 @@ from .report import (
 
 LEAST = 1e-11  # of the largest entry of the whole gradient: less may be the rounding of a sum
 SCATTERS = 100  # a complex step is 0 within so many times its own scatter
+LOST = 1000  # digits that are lost excuse so many times the tolerance of the complex step
+ENOUGH = 8  # entries of a block that are wrong; the others need no closer look
 
 
 class Finding(NamedTuple):
@@ -70,9 +72,14 @@ def right(v: Line, numeric: float, size: float, allowed: float, *, kink: bool = 
 
 def judge(d: Derivative, size: float, tolerance: float) -> Finding:
     """Judge g·v by differences; errors are relative to `size`."""
+    if not math.isfinite(d.v.slope):
+        return Finding(d.v, d.slope, size, 0.0, WRONG)
+    return judge_seen(closer(d, tolerance), size, tolerance)
+
+
+def judge_seen(d: Derivative, size: float, tolerance: float) -> Finding:
+    """Judge g·v by differences that were looked at as closely as they need."""
     v, g, allowed = d.v, d.v.slope, tolerance * size + d.floor
-    if not math.isfinite(g):
-        return Finding(v, d.slope, size, allowed, WRONG)
     if not d.resolved:
         return Finding(v, d.slope, size, allowed, UNDECIDED, NO_SLOPE)
     if d.corner:
@@ -96,7 +103,7 @@ def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
     c = v.complex_derivative()
     if abs(c - wide.slope) <= wide.floor + 1e-3 * abs(c):  # not NaN, nor is Im f dropped
         exact = right(v, c, max(size, abs(c)), tolerance * max(size, abs(c)))
-        if not exact.ok and unseen and is_zero(v, c):
+        if not exact.ok and unseen and is_zero(v, c, v.complex_scatter()):
             return exact._replace(status=OK, note=ZERO)
         return exact
     if unseen and (wide.flat or wide.floor <= BLIND * wide.steep):
@@ -108,33 +115,47 @@ def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
 
 def judge_complex(d: Derivative, size: float, tolerance: float) -> Finding:
     """Judge g·v by the complex step and, where it is off, by what differences say of the point."""
-    v, exact = d.v, right(d.v, d.slope, size, tolerance * size + d.floor)
+    v, allowed = d.v, tolerance * size
+    exact = right(v, d.slope, size, allowed)
     if exact.ok:
         return exact
-    real = central(v, STEP, TOLERANCE["central"])
+    scatter = v.complex_scatter()  # where a sum cancels digits are lost
+    exact = right(v, d.slope, size, allowed + min(scatter, LOST * allowed))
+    if exact.ok or not math.isfinite(v.slope):
+        return exact
+    real = central(v, TOLERANCE["central"])
     if real.corner:
-        return judge(real, size, TOLERANCE["central"])
-    if abs(real.slope) <= real.floor and is_zero(v, d.slope):
+        return judge_seen(real, size, TOLERANCE["central"])
+    if abs(real.slope) <= real.floor and is_zero(v, d.slope, scatter):
         return exact._replace(status=OK, note=ZERO)
     return exact
 
 
-def is_zero(v: Line, c: float) -> bool:
+def is_zero(v: Line, c: float, scatter: float) -> bool:
     """Whether the complex step c and g·v are both 0, to the rounding of a derivative here."""
-    rounding = SCATTERS * v.complex_scatter()
+    rounding = SCATTERS * scatter
     return abs(c) <= rounding and abs(v.slope) <= max(rounding, LEAST * v.whole)
 
 
 def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance: float) -> Row:
-    """Judge all lines of a block, and keep the worst."""
+    """Judge all lines of a block, the worst first, and keep the worst."""
     # The numeric entries count too: an analytic block of zeros has no size. Noise has none either.
     seen = np.array([abs(d.slope) if abs(d.slope) > d.floor else 0.0 for d in found])
     one = np.array([d.v.index is not None for d in found])  # along one entry, not a direction
-    sizes = np.maximum(
-        [d.v.size for d in found], np.where(one, np.fmax.reduce(seen[one], initial=0), seen)
-    )
-    ask = judge_complex if method == "complex" else judge
-    findings = [ask(d, size, tolerance) for d, size in zip(found, sizes.tolist(), strict=True)]
+    largest = found[np.nanargmax(np.where(one, seen, -1))]
+    if method == "central":
+        largest = closer(largest, tolerance)
+    numeric = abs(largest.slope) if largest.resolved and abs(largest.slope) > largest.floor else 0.0
+    sizes = np.maximum([d.v.size for d in found], np.where(one, numeric, seen))
+    off = [-abs(d.slope - d.v.slope) for d in found]
+    findings: list[Finding] = []
+    for k in np.argsort(np.nan_to_num(off, nan=-math.inf), kind="stable"):
+        d, size = found[k], float(sizes[k])
+        if sum(f.status == WRONG for f in findings) >= ENOUGH:
+            findings.append(right(d.v, d.slope, size, tolerance * size + d.floor))
+        else:
+            ask = judge_complex if method == "complex" else judge
+            findings.append(ask(d, size, tolerance))
     # A direction through a corner moves many entries at once, and says nothing of any of them.
     findings = [f for f in findings if f.v.index is not None or not f.kink]
     worst = max(findings, key=lambda f: f.badness)
@@ -142,8 +163,8 @@ def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance:
     if worst.status == WRONG and not any(d.moved for d in found) and not block.is_read():
         note = NOT_READ
     elif note == CORNER:
-        cornered = [f.v for f in findings if f.note == CORNER]
-        note = note.format(listed(entry_name(block.name, v.index or ()) for v in cornered))
+        cornered = sorted(f.v.index or () for f in findings if f.note == CORNER)
+        note = note.format(listed(entry_name(block.name, index) for index in cornered))
     elif any(f.note == ZERO for f in findings) and worst.ok:
         note = ZERO
     return Row(
@@ -155,7 +176,9 @@ def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance:
         worst.error,
         method,
         worst.status,
-        kinks=tuple(f.v.index for f in findings if f.kink and f.ok and f.v.index is not None),
+        kinks=tuple(
+            sorted(f.v.index for f in findings if f.kink and f.ok and f.v.index is not None)
+        ),
         entries=int(one.sum()),
         note=note,
     )
