@@ -137,20 +137,30 @@ def is_zero(v: Line, c: float, scatter: float) -> bool:
     return abs(c) <= rounding and abs(v.slope) <= max(rounding, LEAST * v.whole)
 
 
+def sizes_of(found: Sequence[Derivative], tolerance: float) -> list[float]:
+    """Return the unit of errors on each line: the largest entry, or along a direction the rms.
+
+    The numeric entries count too, as an analytic block of zeros has no size; noise has none either.
+    """
+    seen = [abs(d.slope) if abs(d.slope) > d.floor else 0.0 for d in found]
+    entries = [k for k, d in enumerate(found) if d.v.index is not None]
+    largest = found[max(entries, key=seen.__getitem__)]
+    if math.isfinite(largest.h):  # a difference, not a complex step
+        largest = closer(largest, tolerance)
+    known = largest.resolved and abs(largest.slope) > largest.floor
+    of_entries = abs(largest.slope) if known else 0.0
+    return [
+        max(d.v.size, seen[k] if d.v.index is None else of_entries) for k, d in enumerate(found)
+    ]
+
+
 def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance: float) -> Row:
     """Judge all lines of a block, the worst first, and keep the worst."""
-    # The numeric entries count too: an analytic block of zeros has no size. Noise has none either.
-    seen = np.array([abs(d.slope) if abs(d.slope) > d.floor else 0.0 for d in found])
-    one = np.array([d.v.index is not None for d in found])  # along one entry, not a direction
-    largest = found[np.nanargmax(np.where(one, seen, -1))]
-    if method == "central":
-        largest = closer(largest, tolerance)
-    numeric = abs(largest.slope) if largest.resolved and abs(largest.slope) > largest.floor else 0.0
-    sizes = np.maximum([d.v.size for d in found], np.where(one, numeric, seen))
+    sizes = sizes_of(found, tolerance)
     off = [-abs(d.slope - d.v.slope) for d in found]
     findings: list[Finding] = []
     for k in np.argsort(np.nan_to_num(off, nan=-math.inf), kind="stable"):
-        d, size = found[k], float(sizes[k])
+        d, size = found[k], sizes[k]
         if sum(f.status == WRONG for f in findings) >= ENOUGH:
             findings.append(right(d.v, d.slope, size, tolerance * size + d.floor))
         else:
@@ -179,6 +189,6 @@ def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance:
         kinks=tuple(
             sorted(f.v.index for f in findings if f.kink and f.ok and f.v.index is not None)
         ),
-        entries=int(one.sum()),
+        entries=sum(d.v.index is not None for d in found),
         note=note,
     )
