@@ -93,17 +93,22 @@ def difference(v: Line, h: float, noise: float | None = None) -> Derivative:
 
 def closer(first: Derivative, tolerance: float) -> Derivative:
     """Return a central difference, after a closer look if it is off or its sides differ."""
+    off = not abs(first.slope - first.v.slope) <= tolerance * first.v.size + first.floor
+    bent = not first.gap <= 1e-3 * first.v.size + 4 * first.floor
+    return look_closer(first, tolerance) if off or bent else first
+
+
+def look_closer(first: Derivative, tolerance: float) -> Derivative:
+    """Return the slope where the two sides agree, with shorter steps if need be; or a corner."""
     v, h, allowed = first.v, first.h, tolerance * first.v.size
-    off = not abs(first.slope - v.slope) <= allowed + first.floor
-    if not off and first.gap <= 1e-3 * v.size + 4 * first.floor:
-        return first
-    noise = v.scatter(h)
+    noise = rounding_of(first, h)
     corner = None
     for k in range(CLOSER):
         seen = look(v, h / 8**k, noise, allowed)
+        readable = seen.floor <= BLIND * max(v.size, abs(seen.slope), first.gap)
         if seen.resolved and seen.corner:
             corner = corner or seen
-        elif seen.resolved and (k == 0 or seen.floor <= BLIND * max(v.size, abs(seen.slope))):
+        elif seen.resolved and (k == 0 or readable):
             if corner is None or seen.floor < corner.gap / 8:
                 return seen._replace(near=k > 0)
             break
@@ -151,18 +156,21 @@ def look(v: Line, h: float, noise: float, allowed: float) -> Derivative:
     return seen._replace(floor=5 * at.floor, corner=True, resolved=agree)
 
 
+def rounding_of(d: Derivative, h: float) -> float:
+    """Return the rounding of f near the point: its scatter or, where it stands still, its step."""
+    return max(d.v.scatter(h), 0.0 if d.moved else d.v.quantum(h))
+
+
 def widen(near: Derivative) -> Derivative:
     """Return a derivative over wider steps, where rounding weighs less; its floor is all its error.
 
     It is flat if f moves on none of them beyond its rounding, and else as steep as f gets there.
     """
     v, h = near.v, STEP * near.v.scale
-    noise, best, steep, flat = v.scatter(h), near, 0.0, True
+    noise = max(rounding_of(near, h), v.scatter(h * 8**WIDER))
+    best, steep, flat = near, 0.0, True
     for k in range(1, WIDER + 1):
-        try:
-            at = limit(v, h * 8**k, noise)
-        except Exception:  # so far from the point f may be undefined
-            break
+        at = limit(v, h * 8**k, noise)
         for c in at.over:
             steepest = max(map(abs, c.sides))
             flat = flat and steepest <= 4 * c.floor

@@ -78,7 +78,7 @@ class Probe:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
-                return float(np.imag(self.f(arrays)).item())
+                return float(np.imag(np.asarray(self.f(arrays))).item())
         except Exception as error:  # an f for real numbers may raise anything
             self.trouble = " ".join(f"{type(error).__name__}: {error}".split())
             return math.nan
@@ -107,8 +107,12 @@ class Line:
         return {**point, self.name: array}
 
     def at(self, t: float) -> float:
-        """f(θ + t v)."""
-        return self.f(self.move(self.f.point, t))
+        """f(θ + t v); NaN where f refuses it, as beyond the edge of its domain."""
+        try:
+            return self.f(self.move(self.f.point, t))
+        except (ArithmeticError, AssertionError, ValueError):
+            self.f.last = self.f.last[1], math.nan
+            return math.nan
 
     def along(self, arrays: Arrays) -> float:
         """f(θ + t v), as a function of the array t."""
@@ -137,14 +141,29 @@ class Line:
 
         A scatter that shrinks like the square of the steps is still curvature: look closer.
         """
-        noise = self._bends(h)
-        for _ in range(6):
+        noise = closer = self._bends(h)
+        for _ in range(12):
             h /= 16
             closer = self._bends(h)
-            if not noise / 1000 < closer < noise / 60:
+            if not (math.isnan(noise) or noise / 1000 < closer < noise / 60):
                 break
             noise = closer
         return max(noise, closer)  # where the rounding of f is few bits, one may see none
+
+    def quantum(self, h: float) -> float:
+        """Return the least step in which f moves, where it does not move over h; 0 if never."""
+        still, moved, least = h, h, 0.0
+        while moved < 100 * self.scale and not least > 0:
+            still, moved = moved, 2 * moved
+            least = abs(self.at(moved) - self.f.f0)
+        for _ in range(50 if least > 0 else 0):  # a dead unit comes to life in the least of steps
+            middle = (still + moved) / 2
+            step = abs(self.at(middle) - self.f.f0)
+            if step > 0:
+                moved, least = middle, min(least, step)
+            else:
+                still = middle
+        return least if math.isfinite(least) else 0.0
 
     def _bends(self, h: float) -> float:
         """Return how far f lies from the straight line through a point's two neighbours.
@@ -202,17 +221,15 @@ class Block:
         values = {self.f.f0, nearer.at(1.0), nearer.at(0.7)}
         single = len(values) == 3 and all(float(np.float32(value)) == value for value in values)
         # After cancellation only a few units of float64 remain, which float32 can hold too.
-        if single and abs(self.f.f0) > 1e-9:
+        if single and abs(self.f.f0) > 1e-8 * max(1.0, largest(self.point)):
             what = "f has no more digits than float32, must be computed in float64 throughout"
             raise ValueError(f"{what}: {DROWNS}")
 
     def is_read(self) -> bool:
         """Whether f changes at all when the block is moved far, or has a slope there."""
-        ones = Line(self, np.ones(self.point.shape))
-        try:
-            if any(ones.at(t) != self.f.f0 for t in (-1.0, 0.5, 3.0, -30.0, 30.0)):
-                return True
-        except Exception:  # so far from the point f may be undefined
+        far = self.draw(np.random.default_rng(0))
+        length = math.sqrt(self.point.size)  # entries move by 1 each
+        if any(far.at(t * length) != self.f.f0 for t in (-1.0, 0.5, 3.0, -30.0, 30.0)):
             return True
         slope = self.draw(np.random.default_rng(0)).complex_derivative()
         return math.isfinite(slope) and slope != 0

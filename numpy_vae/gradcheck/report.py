@@ -23,7 +23,10 @@ CORNER = (
     "at a corner: cannot be decided here. Move {} off it (biases to 0.1, for example) and check "
     "there"
 )
-NO_SLOPE = "f has no slope here (a jump?): cannot be decided here. Move off it and check there"
+NO_SLOPE = (
+    "f has no slope here (a jump, or the edge of its domain?): cannot be decided here. Move off it "
+    "and check there"
+)
 NAMED = 8  # entries are named, and then counted
 
 

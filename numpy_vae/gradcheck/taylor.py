@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from .differences import BLIND, STEP, Derivative, central, difference
+from .differences import BLIND, STEP, Derivative, difference, look_closer
 from .line import Block, Line
 from .report import NOT_READ, OK, TOLERANCE, WRONG, Row
 from .verdict import judge, worst_row
@@ -33,22 +33,28 @@ def taylor_row(
 ) -> Row:  # fmt: skip
     """Read the order along three directions and back; return a row with the worst.
 
-    At a corner there is no order along any direction: the entries are judged by differences.
+    At a corner there is no order along any direction, and beside one none that can be trusted: the
+    entries are judged by differences.
     """
     v, tolerance = block.draw(rng), TOLERANCE["central"]
     noise = v.scatter(STEP * v.scale)
     readings: list[list[Derivative]] = []  # for each direction: two, one or none
+    beside = False
     while len(readings) < DRAWN and sum(len(ways) == 2 for ways in readings) < READ:
         v = block.draw(rng)
         ways = [read_order(way, noise) for way in (v, Line(block, -v.v))]
         read = [way for way in ways if way is not None]
         low = [way for way in read if way.order < LEAST_ORDER]
-        if low and (cancels(low[0].v, low[0].h) or central(v, FINE).corner):
+        if low and cancels(low[0].v, low[0].h):
             read = []
+        elif low:
+            seen = look_closer(difference(v, STEP * v.scale), FINE)
+            beside = beside or seen.near or not seen.resolved
+            read = [] if seen.corner else read
         readings.append(read)
     readings.sort(key=len, reverse=True)
     best = [way for ways in readings[:READ] for way in ways]
-    if not best:
+    if beside or not best:
         found = [difference(v, STEP * v.scale) for v in block.choose(most, directions, rng)]
         return worst_row(block, found, "central", tolerance)
     worst = min(best, key=lambda way: way.order)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .differences import BLIND, Derivative, central, closer, widen
-from .line import Block, Line
+from .line import ROUNDING, Block, Line
 from .report import (
     CORNER,
     HIDDEN,
@@ -26,7 +26,8 @@ from .report import (
     listed,
 )
 
-LEAST = 1e-11  # of the largest entry of the whole gradient: less may be the rounding of a sum
+# Less is 0: of the largest entry of the whole gradient, or of the slopes of f around the point.
+LEAST = 1e-11
 SCATTERS = 100  # a complex step is 0 within so many times its own scatter
 LOST = 1000  # digits that are lost excuse so many times the tolerance of the complex step
 ENOUGH = 8  # entries of a block that are wrong; the others need no closer look
@@ -80,13 +81,11 @@ def judge(d: Derivative, size: float, tolerance: float) -> Finding:
 def judge_seen(d: Derivative, size: float, tolerance: float) -> Finding:
     """Judge g·v by differences that were looked at as closely as they need."""
     v, g, allowed = d.v, d.v.slope, tolerance * size + d.floor
-    if not d.resolved:
-        return Finding(v, d.slope, size, allowed, UNDECIDED, NO_SLOPE)
     if d.corner:
         nearest = min(max(g, min(d.sides)), max(d.sides))
         between = right(v, nearest, size, allowed, kink=True)
         return between if between.ok else between._replace(status=UNDECIDED, note=CORNER)
-    if d.floor > BLIND * size:
+    if not d.resolved or d.floor > BLIND * size:
         return judge_hidden(d, size, tolerance)
     return right(v, d.slope, size, allowed, kink=d.near and v.index is not None)
 
@@ -94,47 +93,57 @@ def judge_seen(d: Derivative, size: float, tolerance: float) -> Finding:
 def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
     """Judge g·v where rounding may hide an error: by wider steps, or by the complex step."""
     v, wide = d.v, widen(d)
-    unseen = abs(wide.slope) <= wide.floor
+    unseen, least = is_unseen(wide)
     if not unseen:
         size = max(size, abs(wide.slope))
     seen = right(v, wide.slope, size, tolerance * size + wide.floor)
-    if wide.floor <= BLIND * size:
-        return seen
-    c = v.complex_derivative()
-    if abs(c - wide.slope) <= wide.floor + 1e-3 * abs(c):  # not NaN, nor is Im f dropped
-        exact = right(v, c, max(size, abs(c)), tolerance * max(size, abs(c)))
-        if not exact.ok and unseen and is_zero(v, c, v.complex_scatter()):
-            return exact._replace(status=OK, note=ZERO)
-        return exact
-    if unseen and (wide.flat or wide.floor <= BLIND * wide.steep):
-        if abs(v.slope) <= max(2 * wide.floor, LEAST * v.whole):
-            return seen._replace(status=OK, note=ZERO)
-        return seen._replace(status=WRONG)
+    if d.resolved:
+        if wide.floor <= BLIND * size:
+            return seen
+        c = v.complex_derivative()
+        if abs(c - wide.slope) <= wide.floor + 1e-3 * abs(c):  # not NaN, nor is Im f dropped
+            exact = right(v, c, max(size, abs(c)), tolerance * max(size, abs(c)))
+            zero = unseen and not exact.ok and is_zero(c, d, least)
+            return exact._replace(status=OK, note=ZERO) if zero else exact
+    still = unseen and (wide.flat or wide.floor <= BLIND * wide.steep)
+    if still and abs(v.slope) <= max(2 * wide.floor, least):
+        return seen._replace(status=OK, note=ZERO)
+    if not d.resolved:
+        return seen._replace(status=UNDECIDED, note=NO_SLOPE)
     return seen._replace(status=UNDECIDED, note=HIDDEN) if seen.ok else seen
 
 
 def judge_complex(d: Derivative, size: float, tolerance: float) -> Finding:
     """Judge g·v by the complex step and, where it is off, by what differences say of the point."""
     v, allowed = d.v, tolerance * size
-    exact = right(v, d.slope, size, allowed)
+    # Digits are lost where a sum cancels: in g up to 1e-3 of it, as in 1 - tanh², and in c.
+    lost = min(ROUNDING * min(1.0, abs(v.f.f0)), 1e-3 * size)
+    exact = right(v, d.slope, size, allowed + lost)
     if exact.ok:
         return exact
-    scatter = v.complex_scatter()  # where a sum cancels digits are lost
-    exact = right(v, d.slope, size, allowed + min(scatter, LOST * allowed))
+    scatter = v.complex_scatter()
+    exact = right(v, d.slope, size, allowed + max(lost, min(scatter, LOST * allowed)))
     if exact.ok or not math.isfinite(v.slope):
         return exact
     real = central(v, TOLERANCE["central"])
     if real.corner:
         return judge_seen(real, size, TOLERANCE["central"])
-    if abs(real.slope) <= real.floor and is_zero(v, d.slope, scatter):
+    unseen, least = is_unseen(widen(real))
+    if unseen and is_zero(d.slope, real, least):
         return exact._replace(status=OK, note=ZERO)
     return exact
 
 
-def is_zero(v: Line, c: float, scatter: float) -> bool:
+def is_unseen(wide: Derivative) -> tuple[bool, float]:
+    """Return whether the slope is 0 as far as differences see, and what else counts as 0."""
+    least = LEAST * max(wide.v.whole, wide.steep)
+    return abs(wide.slope) <= max(wide.floor, least), least
+
+
+def is_zero(c: float, near: Derivative, least: float) -> bool:
     """Whether the complex step c and g·v are both 0, to the rounding of a derivative here."""
-    rounding = SCATTERS * scatter
-    return abs(c) <= rounding and abs(v.slope) <= max(rounding, LEAST * v.whole)
+    g, rounding = abs(near.v.slope), SCATTERS * near.v.complex_scatter()
+    return abs(c) <= rounding and g <= max(least, min(rounding, near.floor))
 
 
 def sizes_of(found: Sequence[Derivative], tolerance: float) -> list[float]:
@@ -156,6 +165,13 @@ def sizes_of(found: Sequence[Derivative], tolerance: float) -> list[float]:
 
 def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance: float) -> Row:
     """Judge all lines of a block, the worst first, and keep the worst."""
+    reads = any(d.moved for d in found) or block.is_read()
+    entries = sum(d.v.index is not None for d in found)
+    if not reads and not block.gradient.any():
+        nothing = 0.0, 0.0, 0.0
+        return Row(
+            block.name, block.point.shape, found[0].v.index, *nothing, method, OK, entries=entries
+        )
     sizes = sizes_of(found, tolerance)
     off = [-abs(d.slope - d.v.slope) for d in found]
     findings: list[Finding] = []
@@ -170,7 +186,7 @@ def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance:
     findings = [f for f in findings if f.v.index is not None or not f.kink]
     worst = max(findings, key=lambda f: f.badness)
     note = worst.note
-    if worst.status == WRONG and not any(d.moved for d in found) and not block.is_read():
+    if worst.status == WRONG and not reads:
         note = NOT_READ
     elif note == CORNER:
         cornered = sorted(f.v.index or () for f in findings if f.note == CORNER)
@@ -189,6 +205,6 @@ def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance:
         kinks=tuple(
             sorted(f.v.index for f in findings if f.kink and f.ok and f.v.index is not None)
         ),
-        entries=sum(d.v.index is not None for d in found),
+        entries=entries,
         note=note,
     )
