@@ -99,6 +99,7 @@ def test_an_input_without_a_gradient_is_held():
         return dtable, None
 
     assert gradcheck_layer(embed, back, (W, rows))
+    assert gradcheck_layer(embed, lambda dy, cache: back(dy, cache)[0], (W, rows))
 
     def overwrites(dy, cache):  # instead of adding up
         dtable = np.zeros(cache[0])
@@ -106,6 +107,14 @@ def test_an_input_without_a_gradient_is_held():
         return dtable, None
 
     assert not gradcheck_layer(embed, overwrites, (W, rows))
+
+
+def test_none_and_a_name_among_the_inputs_stay_what_they_are():
+    def forward(x, mask, how):
+        assert how == "same"
+        return x if mask is None else x * mask
+
+    assert gradcheck_layer(forward, lambda dy: dy, (x, None, "same"))
 
 
 def test_the_upstream_gradient_is_not_one_and_not_zero():
@@ -141,6 +150,8 @@ def test_settings_reach_the_check():
         (lambda x: x.astype(np.float32), lambda dy: dy, "forward gave float32, must give arrays"),
         (lambda x: x > 0, lambda dy: dy, "forward gave bool, must give arrays of float64"),
         (lambda x: x, lambda dy: (dy, dy), "backward gave 2 gradients, must give one for each"),
+        (lambda x: (x, x), lambda dy: dy, "backward must take the upstream gradient and the cache"),
+        (lambda x: x, lambda dy, cache: dy, "backward must take the upstream gradient: forw"),
         (lambda x: x, lambda dy: None, "the gradient is empty, must have at least one block"),
         (lambda x: x + rng.random(), lambda dy: dy, "f gave two values at one point, must be det"),
         (lambda x: np.multiply(x, 2, out=x), lambda dy: 2 * dy, "f wrote to x, must leave its arr"),

@@ -68,6 +68,39 @@ def test_params_become_a_dict_of_float64():
     assert gradcheck(lambda a: loss(a["W"], a["b"]), {"W": dW, "b": db}, params)
 
 
+class Bunch(dict):
+    __getattr__ = dict.__getitem__
+
+
+def test_a_mapping_of_ones_own_stays_what_it_is():
+    arrays = Bunch(W=W, b=B)
+    assert gradcheck(lambda a: loss(a.W, a.b), {"W": dW, "b": db}, arrays)
+    assert arrays.W is W
+
+
+def test_what_is_no_array_is_passed_on_as_it_is():
+    settings = {"name": "relu", "mask": None, "act": np.tanh, "rate": 0.5, "on": True, "rows": [1]}
+
+    def f(a):
+        assert (a["name"], a["mask"], a["on"], a["rows"]) == ("relu", None, True, [1])
+        assert isinstance(a["rate"], float)
+        return a["rate"] * np.sum(a["act"](a["x"]))
+
+    x = np.array([0.3, -1.0])
+    for method in "central", "complex", "taylor":
+        report = gradcheck(f, {"x": 0.5 / np.cosh(x) ** 2}, {"x": x, **settings}, method=method)
+        assert report.ok and report.unchecked == ()
+
+
+def test_bytes_of_another_order_are_taken():
+    assert gradcheck(lambda a: loss(a, B), dW.astype(">f8"), W.astype(">f8"))
+
+
+def test_a_loss_with_its_gradient_is_refused_by_its_form():
+    with pytest.raises(ValueError, match="f gave a tuple of 2, must give one real number"):
+        gradcheck(lambda a: (loss(a, B), dW), dW, W)
+
+
 @pytest.mark.parametrize("form", ["a list", "nested"])
 def test_a_wrong_gradient_is_found_by_its_path(form):
     f, _, arrays, names = FORMS[form]
@@ -134,6 +167,9 @@ def test_none_in_a_list_is_a_gradient_that_is_missing():
         (dW, {1, 2}, "array is set, must be an array, or a list, tuple or mapping of arrays"),
         ([dW, db], [W, object()], "1 is object, must be an array, or a list, tuple or mapping of"),
         (None, W, "the gradient is empty, must have at least one block"),
+        ([dW, db], object(), "array is object, must be an array, or a list, tuple or mapping of"),
+        ({"a.b": dW}, {"a": {"b": W}, "a.b": W}, r"two arrays are named a\.b, must have names of"),
+        ({1: dW}, {1: W, "1": W}, "two arrays are named 1, must have names of their own"),
         ([None, None], [W, B], "the gradient is empty, must have at least one block"),
         ([], [], "the gradient is empty, must have at least one block"),
         (dW.astype(np.float32), W, "the gradient array has dtype float32, must be float64: round"),

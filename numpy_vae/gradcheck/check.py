@@ -20,7 +20,7 @@ from ..checks import check_choice, check_real, check_whole
 from ..params import Array
 from .differences import STEP, Derivative, check_analytic, difference
 from .line import DROWNS, Block, Probe, largest
-from .nested import leaves, paired, rebuild
+from .nested import MUST, leaves, paired, rebuild
 from .report import TOLERANCE, Report
 from .taylor import taylor_row
 from .verdict import worst_row
@@ -80,7 +80,11 @@ def gradcheck(
     tolerance = TOLERANCE[method] if tolerance is None else tolerance
     check_real("tolerance", tolerance, 0, 1, open_below=False)
     checked, unchecked = _check_gradient(gradient, arrays)
-    probe = Probe(lambda named: f(rebuild(arrays, named)), dict(leaves(arrays)))
+    point = dict(leaves(arrays))
+    probe = Probe(
+        lambda named: f(rebuild(arrays, named)),
+        point | {name: np.asarray(point[name], np.float64) for name in checked},
+    )
     whole = max(map(largest, checked.values()))
     blocks = [Block(probe, name, g, whole) for name, g in checked.items()]
     rng = np.random.default_rng(rng)
@@ -106,21 +110,24 @@ def gradcheck(
 def _check_gradient(gradient: Any, arrays: Any) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Return the blocks of the gradient in float64, and the arrays without; or refuse them."""
     blocks, unchecked = {}, []
+    names = [name for name, _ in leaves(arrays)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two arrays are named {name}, must have names of their own")
     for name, point, values in paired(gradient, arrays):
         g, array = f"the gradient {name}", np.asarray(point)
         if values is None:
-            unchecked += [name] if array.dtype == np.float64 else []
+            unchecked += [name] if isinstance(point, np.ndarray) and array.dtype.kind == "f" else []
             continue
         block = np.asarray(values)
         for what, dtype in (g, block.dtype), (name, array.dtype):
             if dtype.kind == "f" and dtype.itemsize < 8:
                 raise ValueError(f"{what} has dtype {dtype}, must be float64: {DROWNS}")
         if array.dtype == object:
-            must = "must be an array, or a list, tuple or mapping of arrays"
-            raise ValueError(f"{name} is {type(point).__name__}, {must}")
+            raise ValueError(f"{name} is {type(point).__name__}, {MUST}")
         if block.dtype.kind not in "fiub":
             raise ValueError(f"{g} has dtype {block.dtype}, must be float64")
-        if array.dtype != np.float64:
+        if array.dtype.kind != "f" or array.dtype.itemsize != 8:
             raise ValueError(f"{name} has dtype {array.dtype}, must be float64 to be moved")
         if block.shape != array.shape:
             must = f"must be that of its array, {array.shape}"

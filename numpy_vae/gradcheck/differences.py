@@ -69,6 +69,7 @@ class Derivative(NamedTuple):
     corner: bool = False  # the sides differ, at the point itself
     near: bool = False  # they differ beside it
     resolved: bool = True  # the differences have a limit
+    noise: float = 0.0  # the rounding of f
     flat: bool = False  # f does not move beyond its rounding, nor over wide steps
     steep: float = 0.0  # the largest slope over wide steps
     h: float = math.nan  # the step
@@ -101,10 +102,12 @@ def closer(first: Derivative, tolerance: float) -> Derivative:
 def look_closer(first: Derivative, tolerance: float) -> Derivative:
     """Return the slope where the two sides agree, with shorter steps if need be; or a corner."""
     v, h, allowed = first.v, first.h, tolerance * first.v.size
-    noise = rounding_of(first, h)
+    noise = rounding_of(first)
     corner = None
     for k in range(CLOSER):
         seen = look(v, h / 8**k, noise, allowed)
+        if not seen.moved and all(first.sides):  # it was too short to move f
+            break
         readable = seen.floor <= BLIND * max(v.size, abs(seen.slope), first.gap)
         if seen.resolved and seen.corner:
             corner = corner or seen
@@ -152,13 +155,15 @@ def look(v: Line, h: float, noise: float, allowed: float) -> Derivative:
     if seen.gap <= allowed + 10 * at.floor:
         agree = at.spread <= allowed + 3 * at.floor
         return seen._replace(floor=1.5 * at.floor + seen.gap / 2, resolved=agree)
-    agree = max(at.spreads) <= allowed + 10 * at.floor
-    return seen._replace(floor=5 * at.floor, corner=True, resolved=agree)
+    off = max(at.spreads)  # of a corner that is not quite at the point, too
+    agree = off <= allowed + 10 * at.floor + 1e-3 * seen.gap
+    return seen._replace(floor=5 * at.floor + off, corner=True, resolved=agree)
 
 
-def rounding_of(d: Derivative, h: float) -> float:
-    """Return the rounding of f near the point: its scatter or, where it stands still, its step."""
-    return max(d.v.scatter(h), 0.0 if d.moved else d.v.quantum(h))
+def rounding_of(d: Derivative) -> float:
+    """Return the rounding of f near the point: its scatter, or its least step if it has none."""
+    h = STEP * d.v.scale
+    return d.v.scatter(h) or d.v.quantum(h)
 
 
 def widen(near: Derivative) -> Derivative:
@@ -167,8 +172,9 @@ def widen(near: Derivative) -> Derivative:
     It is flat if f moves on none of them beyond its rounding, and else as steep as f gets there.
     """
     v, h = near.v, STEP * near.v.scale
-    noise = max(rounding_of(near, h), v.scatter(h * 8**WIDER))
-    best, steep, flat = near, 0.0, True
+    noise = max(rounding_of(near), v.scatter(h * 8**WIDER))
+    best, steep, flat = near._replace(h=h), 0.0, True
+    narrower = [best]
     for k in range(1, WIDER + 1):
         at = limit(v, h * 8**k, noise)
         for c in at.over:
@@ -176,9 +182,13 @@ def widen(near: Derivative) -> Derivative:
             flat = flat and steepest <= 4 * c.floor
             steep = max(steep, steepest if math.isfinite(steepest) else 0.0)
         error = 1.5 * at.floor + at.spread + abs(at.sides[1] - at.sides[0]) / 2
+        # What the narrower steps are off by is rounding, perhaps more than was measured.
+        error = max([error, *(abs(at.slope - d.slope) * d.h / (h * 8**k) for d in narrower)])
+        wide = near._replace(slope=at.slope, floor=error, h=h * 8**k)
         if error < best.floor and abs(at.slope - best.slope) <= best.floor + error:
-            best = near._replace(slope=at.slope, floor=error)
-    return best._replace(flat=flat, steep=steep)
+            best = wide
+        narrower.append(wide)
+    return best._replace(noise=noise, flat=flat, steep=steep)
 
 
 def check_analytic(block: Block, rng: np.random.Generator) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..params import Array
 from .check import gradcheck
-from .line import DROWNS
+from .line import DROWNS, copied
 from .nested import leaves, rebuild
 from .report import Report
 
@@ -78,10 +78,12 @@ def gradcheck_layer(
     def f(arrays: Mapping[str, Any]) -> Any:
         return sum((upstream[name] * y).sum() for name, y in leaves(output_and_cache(arrays)[0]))
 
-    output, cache = output_and_cache(rebuild(named, {n: np.array(a) for n, a in leaves(named)}))
+    output, cache = output_and_cache(rebuild(named, {n: copied(a) for n, a in leaves(named)}))
     upstream = {name: _drawn(y, rng) for name, y in leaves(output)}
-    gradient = backward(rebuild(output, {n: u.copy() for n, u in upstream.items()}), *cache)
-    return gradcheck(f, _by_name(gradient, list(named)), named, rng=rng, **settings)
+    arguments = rebuild(output, {n: u.copy() for n, u in upstream.items()}), *cache
+    _check_takes(backward, len(arguments))
+    gradient = _by_name(backward(*arguments), named)
+    return gradcheck(f, gradient, named, rng=rng, **settings)
 
 
 def _named(forward: Callable[..., Any], inputs: Any) -> dict[str, Any]:
@@ -99,15 +101,30 @@ def _named(forward: Callable[..., Any], inputs: Any) -> dict[str, Any]:
     return dict(zip(names, values, strict=False))
 
 
-def _by_name(gradient: Any, names: list[str]) -> Any:
-    """Return the gradients by the names of the inputs, as far as there is one for each."""
+def _check_takes(backward: Callable[..., Any], arguments: int) -> None:
+    """Refuse a backward that does not take the upstream gradient, and the cache if there is one."""
+    try:
+        inspect.signature(backward).bind(*range(arguments))
+    except TypeError:
+        what = ("the output", "the pair (output, cache); several outputs must be a list")
+        must = ("upstream gradient", "upstream gradient and the cache")
+        k = arguments - 1
+        raise ValueError(f"backward must take the {must[k]}: forward gave {what[k]}") from None
+    except ValueError:  # a function that is not written in Python
+        pass
+
+
+def _by_name(gradient: Any, inputs: Mapping[str, Any]) -> Any:
+    """Return the gradients by the names of the inputs: of all of them, or of the float arrays."""
     if isinstance(gradient, Mapping):
         return gradient
     values = gradient if isinstance(gradient, list | tuple) else (gradient,)
-    if len(values) != len(names):
-        must = f"must give one for each of {', '.join(names)}, or None"
-        raise ValueError(f"backward gave {len(values)} gradients, {must}")
-    return dict(zip(names, values, strict=True))
+    floats = [n for n, x in inputs.items() if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+    for names in list(inputs), floats:
+        if len(values) == len(names):
+            return dict(zip(names, values, strict=True))
+    must = f"must give one for each of {', '.join(inputs)}, or None"
+    raise ValueError(f"backward gave {len(values)} gradients, {must}")
 
 
 def _drawn(y: Any, rng: np.random.Generator) -> Array:

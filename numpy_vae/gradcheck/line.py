@@ -36,27 +36,30 @@ class Probe:
 
     def __init__(self, f: Function, arrays: Arrays) -> None:
         self.f = f
-        self.point = {name: np.array(value) for name, value in arrays.items()}
+        self.point = {name: copied(value) for name, value in arrays.items()}
         self.last = math.nan, math.nan  # the values of the last two calls
         self.f0 = self(self.point)
         self.trouble = ""  # why f last failed on complex arrays
         if not math.isfinite(self.f0):
             raise ValueError(f"f is {self.f0} at the point, must be finite")
+        floats = {}
         for name, value in self.point.items():
-            if not np.array_equal(
-                value, np.asarray(arrays[name]), equal_nan=value.dtype.kind in "fc"
-            ):
+            if not isinstance(value, np.ndarray):
+                continue
+            given = np.asarray(arrays[name])
+            if not np.array_equal(value, given, equal_nan=value.dtype.kind in "fc"):
                 raise ValueError(f"f wrote to {name}, must leave its arrays as they are")
+            if value.dtype.kind == "f":
+                floats[name] = value
         self.ask_again()
-        # Arrays of integers and booleans (labels, masks) stay as they are.
-        self.complex_point = {
-            name: value.astype(complex) if value.dtype.kind == "f" else value
-            for name, value in self.point.items()
-        }
+        # Labels, masks and settings stay as they are.
+        self.complex_point = self.point | {n: value.astype(complex) for n, value in floats.items()}
 
     def __call__(self, arrays: Arrays) -> float:
         """f(arrays), which must be one float64 number, in an array of any shape or in none."""
         given = self.f(arrays)
+        if isinstance(given, tuple):
+            raise ValueError(f"f gave a tuple of {len(given)}, must give one real number")
         value = np.asarray(given)
         if value.size != 1 or value.dtype.kind not in "fiu":
             what = type(given).__name__ if value.dtype == object else value.dtype
@@ -128,7 +131,7 @@ class Line:
         here, point, there = self.complex_derivative(), {**self.f.complex_point}, []
         for _ in range(8):
             for name, value in self.f.point.items():
-                if value.dtype.kind == "f":
+                if isinstance(value, np.ndarray) and value.dtype.kind == "f":
                     units = rng.choice([-2, 2], value.shape)
                     # A bias of 0 is added to numbers that are not: it is moved by their rounding.
                     size = np.where(value == 0, largest(value) or 1.0, value)
@@ -151,9 +154,9 @@ class Line:
         return max(noise, closer)  # where the rounding of f is few bits, one may see none
 
     def quantum(self, h: float) -> float:
-        """Return the least step in which f moves, where it does not move over h; 0 if never."""
-        still, moved, least = h, h, 0.0
-        while moved < 100 * self.scale and not least > 0:
+        """Return the least step in which f moves, from h up or down; 0 if it never moves."""
+        still, moved, least = 0.0, h, abs(self.at(h) - self.f.f0)
+        while not least > 0 and moved < 100 * self.scale:
             still, moved = moved, 2 * moved
             least = abs(self.at(moved) - self.f.f0)
         for _ in range(50 if least > 0 else 0):  # a dead unit comes to life in the least of steps
@@ -172,6 +175,9 @@ class Line:
         """
         ts = h / 2000 * np.sort(np.random.default_rng(0).uniform(-1, 1, 13))  # at odd distances
         values = np.array([self.at(float(t)) for t in ts])
+        steps = np.diff(np.unique(values))
+        if steps.size < 6:  # f moves in steps: they are its rounding
+            return float(steps.max(initial=0))
         share = (ts[1:-1] - ts[:-2]) / (ts[2:] - ts[:-2])
         above = values[1:-1] - (1 - share) * values[:-2] - share * values[2:]
         return 2 * float(np.sort(np.abs(above))[-3])
@@ -233,6 +239,11 @@ class Block:
             return True
         slope = self.draw(np.random.default_rng(0)).complex_derivative()
         return math.isfinite(slope) and slope != 0
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of an array; a setting, a function or None is what it is."""
+    return np.array(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def largest(array: Array) -> float:

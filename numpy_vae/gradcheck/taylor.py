@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from .differences import BLIND, STEP, Derivative, difference, look_closer
+from .differences import BLIND, STEP, Derivative, difference, look_closer, rounding_of
 from .line import Block, Line
 from .report import NOT_READ, OK, TOLERANCE, WRONG, Row
 from .verdict import judge, worst_row
@@ -37,7 +37,7 @@ def taylor_row(
     entries are judged by differences.
     """
     v, tolerance = block.draw(rng), TOLERANCE["central"]
-    noise = v.scatter(STEP * v.scale)
+    noise = rounding_of(difference(v, STEP * v.scale))
     readings: list[list[Derivative]] = []  # for each direction: two, one or none
     beside = False
     while len(readings) < DRAWN and sum(len(ways) == 2 for ways in readings) < READ:
@@ -45,7 +45,7 @@ def taylor_row(
         ways = [read_order(way, noise) for way in (v, Line(block, -v.v))]
         read = [way for way in ways if way is not None]
         low = [way for way in read if way.order < LEAST_ORDER]
-        if low and cancels(low[0].v, low[0].h):
+        if low and says_nothing(low[0].v, low[0].h):
             read = []
         elif low:
             seen = look_closer(difference(v, STEP * v.scale), FINE)
@@ -111,10 +111,17 @@ def read_order(v: Line, noise: float, smallest: float = STEP / 64) -> Derivative
     return Derivative(v, slope, floor, moved=moved, order=order, h=hs[j])
 
 
-def cancels(v: Line, h: float) -> bool:
-    """Whether the terms in h² and h³ cancel here: a wrong slope is in the odd part of R alone."""
-    odd = (abs((v.at(t) - v.at(-t)) / 2 - t * v.slope) for t in (h, h / 2))
-    return order_of(*odd) >= LEAST_ORDER
+def says_nothing(v: Line, h: float) -> bool:
+    """Whether a low order says nothing of g: two terms cancel here, or the point is at a corner.
+
+    A wrong slope is in the odd part of R, h (∂f/∂v - g·v) + O(h³), alone. At a corner the even part
+    falls like h.
+    """
+    ahead, back = ([v.at(t) - v.f.f0 - t * v.slope for t in (s * h, s * h / 2)] for s in (1, -1))
+    odd = [abs(a - b) / 2 for a, b in zip(ahead, back, strict=True)]
+    even = [abs(a + b) / 2 for a, b in zip(ahead, back, strict=True)]
+    at_corner = even[0] > abs(ahead[0]) / 10 and order_of(*even) < 1.5
+    return order_of(*odd) >= LEAST_ORDER or at_corner
 
 
 def order_of(coarse: float, fine: float) -> float:

@@ -30,6 +30,7 @@ from .report import (
 LEAST = 1e-11
 SCATTERS = 100  # a complex step is 0 within so many times its own scatter
 LOST = 1000  # digits that are lost excuse so many times the tolerance of the complex step
+DOUBTFUL = 100  # the rounding of f may be so many times what was measured
 ENOUGH = 8  # entries of a block that are wrong; the others need no closer look
 
 
@@ -97,15 +98,22 @@ def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
     if not unseen:
         size = max(size, abs(wide.slope))
     seen = right(v, wide.slope, size, tolerance * size + wide.floor)
-    if d.resolved:
-        if wide.floor <= BLIND * size:
-            return seen
-        c = v.complex_derivative()
-        if abs(c - wide.slope) <= wide.floor + 1e-3 * abs(c):  # not NaN, nor is Im f dropped
-            exact = right(v, c, max(size, abs(c)), tolerance * max(size, abs(c)))
-            zero = unseen and not exact.ok and is_zero(c, d, least)
-            return exact._replace(status=OK, note=ZERO) if zero else exact
-    still = unseen and (wide.flat or wide.floor <= BLIND * wide.steep)
+    readable = d.resolved and wide.floor <= BLIND * size
+    if readable and (seen.ok or max(abs(wide.slope), abs(v.slope)) > DOUBTFUL * wide.floor):
+        return seen
+    c = v.complex_derivative()
+    if d.resolved and abs(c - wide.slope) <= DOUBTFUL * wide.floor + 1e-3 * abs(c):  # no NaN
+        size = max(size, abs(c))
+        lost = min(ROUNDING, max(wide.noise, ROUNDING * abs(v.f.f0)))
+        exact = right(v, c, size, tolerance * size + min(lost, BLIND * size))
+        if exact.ok or not unseen:
+            return exact
+        zero = max(abs(c), abs(v.slope)) <= lost or is_zero(c, d, least)
+        return exact._replace(status=OK, note=ZERO) if zero else exact
+    if readable:
+        nothing = max(abs(wide.slope), abs(v.slope)) <= least
+        return seen._replace(status=OK, note=ZERO) if nothing else seen
+    still = unseen and (wide.flat or wide.floor <= max(BLIND * wide.steep, least))
     if still and abs(v.slope) <= max(2 * wide.floor, least):
         return seen._replace(status=OK, note=ZERO)
     if not d.resolved:
@@ -116,8 +124,8 @@ def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
 def judge_complex(d: Derivative, size: float, tolerance: float) -> Finding:
     """Judge g·v by the complex step and, where it is off, by what differences say of the point."""
     v, allowed = d.v, tolerance * size
-    # Digits are lost where a sum cancels: in g up to 1e-3 of it, as in 1 - tanh², and in c.
-    lost = min(ROUNDING * min(1.0, abs(v.f.f0)), 1e-3 * size)
+    # Digits are lost where a sum cancels: in g, as in 1 - tanh², and in c.
+    lost = min(ROUNDING * min(1.0, abs(v.f.f0)), BLIND * size)
     exact = right(v, d.slope, size, allowed + lost)
     if exact.ok:
         return exact
@@ -156,7 +164,7 @@ def sizes_of(found: Sequence[Derivative], tolerance: float) -> list[float]:
     largest = found[max(entries, key=seen.__getitem__)]
     if math.isfinite(largest.h):  # a difference, not a complex step
         largest = closer(largest, tolerance)
-    known = largest.resolved and abs(largest.slope) > largest.floor
+    known = largest.resolved and abs(largest.slope) > 2 * largest.floor
     of_entries = abs(largest.slope) if known else 0.0
     return [
         max(d.v.size, seen[k] if d.v.index is None else of_entries) for k, d in enumerate(found)
