@@ -169,3 +169,94 @@ def test_beside_the_knee_of_huber(method):
         x = np.array([1 + off, 0.3, -2.0])
         huber = lambda x: np.where(np.abs(x) < 1, x * x / 2, np.abs(x) - 0.5).sum()  # noqa: E731
         assert_right_and_no_other(huber, np.clip(x, -1, 1), x, method, undecided=True)
+
+
+# --- wrong gradients that once passed -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_error_off_the_corner_of_a_large_block_is_seen(method):
+    # An embedding whose padding row meets relu's corner; rows that repeat overwrite one another.
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        E, rows = rng.standard_normal((300, 8)), np.r_[0, 0, rng.integers(1, 5, 20)]
+        E[0] = 0
+        up = rng.standard_normal((len(rows), 8))
+        f = lambda E: (up * np.maximum(E[rows], 0)).sum()  # noqa: B023, E731
+        right, overwritten = np.zeros_like(E), np.zeros_like(E)
+        np.add.at(right, rows, up * (E[rows] > 0))
+        overwritten[rows] += up * (E[rows] > 0)
+        assert gradcheck(f, right, E, method=method)
+        assert gradcheck(f, overwritten, E, method=method).status == "wrong"
+
+
+@each_method
+def test_a_minimum_beside_a_steep_wall_has_a_gradient_of_zero(method):
+    for f in (
+        lambda x: np.cosh(50 * x[0]) + x[1] ** 2,
+        lambda x: np.exp(40 * x[0]) - 40 * x[0] + x[1] ** 2,
+    ):
+        x = np.array([0.0, 0.1])
+        assert gradcheck(f, 2 * x, x, method=method)
+        assert not gradcheck(f, 2 * x + [0.5, 0], x, method=method)
+
+
+@by_differences
+@pytest.mark.parametrize("size", [1e-4, 1e-2])
+def test_noise_is_no_rounding(size, method):
+    def noisy(x):
+        bits = np.float64(x).view(np.int64)
+        return 3 + 1e-3 * float(np.sin(x).sum()) + size * float(np.sin(bits % 1000).sum())
+
+    x = np.array([0.3, 0.9])
+    for gradient in -1e-3 * np.cos(x), 0 * x:
+        assert not gradcheck(noisy, gradient, x, method=method)
+
+
+@pytest.mark.parametrize("constant", [0, 1e5, 1e6])
+def test_a_block_behind_abs_is_refused_beside_a_large_constant(constant):
+    a = np.array([0.5, -1.0])
+    f = lambda p: constant + (p["a"] ** 2).sum() + np.abs(p["b"]).sum()  # noqa: E731
+    with pytest.raises(ValueError, match="f is not analytic in b, must be for the complex step"):
+        gradcheck(f, {"a": 2 * a, "b": 0 * a}, {"a": a, "b": a}, method="complex")
+
+
+def test_a_mask_of_zeros_is_not_moved():
+    x, y = np.array([0.0, 1.0, 0.0, 2.0]), np.array([0.3, 0.5, -0.2, 0.1])
+    f = lambda p: 1e7 + 1e-3 * ((p["x"] != 0) * (p["y"] - p["x"]) ** 2).sum()  # noqa: E731
+    forgot = 2e-3 * (y - x)
+    assert not gradcheck(f, {"y": forgot}, {"x": x, "y": y}, method="complex")
+    assert gradcheck(f, {"y": forgot * (x != 0)}, {"x": x, "y": y}, method="complex")
+
+
+@by_differences
+def test_a_corner_is_no_unit_for_the_others(method):
+    x = np.array([0.0, 0.5, -0.7])
+    f = lambda x: 1e6 * max(x[0], 0) + (x**2).sum()  # noqa: E731
+    assert gradcheck(f, 2 * x, x, method=method)
+    assert not gradcheck(f, 2 * x + [0, 0.3, 0], x, method=method)
+
+
+@by_differences
+@pytest.mark.parametrize("width", [1e-9, 1e-6])
+def test_a_narrow_curve_is_no_corner(width, method):
+    f = lambda x: np.sqrt(x * x + width**2).sum()  # noqa: E731
+    zero = np.zeros(2)
+    assert gradcheck(f, zero, zero, method=method)
+    assert not gradcheck(f, zero + 0.5, zero, method=method)
+
+
+@each_method
+def test_a_small_block_beside_a_large_one_is_held_to_itself(method):
+    f = lambda p: 1e6 * (p["a"] ** 2).sum() + 1e-5 * p["b"][0]  # noqa: E731
+    arrays = {"a": np.array([0.5, -1.0]), "b": np.array([0.1, 0.2])}
+    right = {"a": 2e6 * arrays["a"], "b": np.array([1e-5, 0])}
+    assert gradcheck(f, right, arrays, method=method)
+    assert not gradcheck(f, right | {"b": np.array([1e-5, 1e-5])}, arrays, method=method)
+
+
+def test_a_wrong_gradient_near_a_minimum_is_seen_by_its_order():
+    x = np.array([1e-6, -2e-6])
+    f = lambda x: 5 + 1e3 * (x**2).sum()  # noqa: E731
+    assert gradcheck(f, 2e3 * x, x, method="taylor")
+    assert not gradcheck(f, 2.02e3 * x, x, method="taylor")

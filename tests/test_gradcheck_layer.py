@@ -121,7 +121,7 @@ def test_the_upstream_gradient_is_not_one_and_not_zero():
     seen = []
     identity = lambda x: x  # noqa: E731
     gradcheck_layer(identity, lambda dy: seen.append(dy) or dy, np.ones((100, 3)), rng=3)
-    (u,) = seen
+    u = seen[0]
     assert np.unique(u).size == 300 and 0.5 <= np.abs(u).min() <= np.abs(u).max() <= 1.5
     assert 100 < (u > 0).sum() < 200
     # A backward pass that works for an upstream gradient of ones alone is wrong.
@@ -134,6 +134,32 @@ def test_a_backward_pass_may_write_to_its_upstream_gradient():
         return dy @ cache[1].T, cache[0].T @ dy, dy.sum(axis=0)
 
     assert gradcheck_layer(forward, in_place, (x, W, b))
+
+
+def test_a_backward_that_is_not_linear_is_refused_and_one_that_adds_up_is_not():
+    def clips(dy, cache):
+        return tuple(np.clip(d, -50, 50) for d in backward(dy, cache))
+
+    with pytest.raises(ValueError, match="backward is not linear in the gradient of x, must be"):
+        gradcheck_layer(forward, clips, (x, W, b))
+
+    total = [0.0, 0.0, 0.0]
+
+    def adds_up(dy, cache):
+        total[:] = [t + d for t, d in zip(total, backward(dy, cache), strict=True)]
+        return tuple(total)
+
+    assert gradcheck_layer(forward, adds_up, (x, W, b))
+
+
+def test_a_layer_that_computes_in_float32_is_refused():
+    def single(x, W, b):
+        y, cache = forward(x, W.astype(np.float32), b)
+        return y.astype(np.float32).astype(float), cache
+
+    with pytest.raises(ValueError, match="forward has no more digits than float32, must have"):
+        gradcheck_layer(single, backward, (x, W, b))
+    assert gradcheck_layer(lambda x: (2 * x, None), lambda dy, _: 2 * dy, np.ones((3, 3)))
 
 
 def test_settings_reach_the_check():

@@ -37,6 +37,7 @@ from .report import Index
 
 STEP = ROUNDING ** (1 / 3)
 BLIND = 0.01  # rounding must not hide an error of this share of a block
+LOUD = 1e-9  # of f: no rounding, but float32 or noise
 CLOSER, WIDER = 13, 5  # looks, each with an eighth of the step before, or eight times as much
 
 
@@ -71,7 +72,8 @@ class Derivative(NamedTuple):
     resolved: bool = True  # the differences have a limit
     noise: float = 0.0  # the rounding of f
     flat: bool = False  # f does not move beyond its rounding, nor over wide steps
-    steep: float = 0.0  # the largest slope over wide steps
+    nearby: float = 0.0  # the largest slope over steps up to 256 times as wide
+    steep: float = 0.0  # and over the widest
     h: float = math.nan  # the step
     order: float = math.nan  # of the Taylor remainder; infinite where f is linear and g right
 
@@ -169,11 +171,12 @@ def rounding_of(d: Derivative) -> float:
 def widen(near: Derivative) -> Derivative:
     """Return a derivative over wider steps, where rounding weighs less; its floor is all its error.
 
-    It is flat if f moves on none of them beyond its rounding, and else as steep as f gets there.
+    It is flat if f moves on none of them beyond its rounding, and else as steep as f gets there. An
+    f that scatters by more than rounding can is neither.
     """
     v, h = near.v, STEP * near.v.scale
     noise = max(rounding_of(near), v.scatter(h * 8**WIDER))
-    best, steep, flat = near._replace(h=h), 0.0, True
+    best, nearby, steep, flat = near._replace(h=h), 0.0, 0.0, True
     narrower = [best]
     for k in range(1, WIDER + 1):
         at = limit(v, h * 8**k, noise)
@@ -181,6 +184,7 @@ def widen(near: Derivative) -> Derivative:
             steepest = max(map(abs, c.sides))
             flat = flat and steepest <= 4 * c.floor
             steep = max(steep, steepest if math.isfinite(steepest) else 0.0)
+            nearby = steep if k <= 2 else nearby
         error = 1.5 * at.floor + at.spread + abs(at.sides[1] - at.sides[0]) / 2
         # What the narrower steps are off by is rounding, perhaps more than was measured.
         error = max([error, *(abs(at.slope - d.slope) * d.h / (h * 8**k) for d in narrower)])
@@ -188,7 +192,9 @@ def widen(near: Derivative) -> Derivative:
         if error < best.floor and abs(at.slope - best.slope) <= best.floor + error:
             best = wide
         narrower.append(wide)
-    return best._replace(noise=noise, flat=flat, steep=steep)
+    quiet = noise <= LOUD * max(1.0, abs(v.f.f0))
+    steep, nearby = steep * quiet, nearby * quiet
+    return best._replace(noise=noise, flat=flat and quiet, nearby=nearby, steep=steep)
 
 
 def check_analytic(block: Block, rng: np.random.Generator) -> None:
@@ -209,11 +215,11 @@ def check_analytic(block: Block, rng: np.random.Generator) -> None:
             if abs(d.slope - slope) <= 1e-5 * abs(d.slope) + 2 * d.floor:
                 seen.clear()
                 break
-            if d.floor > 1e-5 * abs(d.slope):
+            if d.floor > BLIND * abs(d.slope - slope):
                 break  # rounding takes over
             seen.append(d.slope)
         # f is refused only if two differences agree.
-        if len(seen) > 1 and abs(seen[-1] - seen[-2]) <= 1e-3 * abs(seen[-1]):
+        if len(seen) > 1 and abs(seen[-1] - seen[-2]) <= 0.1 * abs(seen[-1] - slope):
             raise ValueError(
                 f"f is not analytic in {block.name}, must be for the complex step: it gives "
                 f"{slope:g} along a direction where differences give {seen[-1]:g} (abs, norm, var, "

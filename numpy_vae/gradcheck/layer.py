@@ -18,9 +18,11 @@ import numpy as np
 
 from ..params import Array
 from .check import gradcheck
-from .line import DROWNS, copied
-from .nested import leaves, rebuild
+from .line import DROWNS, copied, largest
+from .nested import leaves, paired, rebuild
 from .report import Report
+
+FACTOR = 1e3  # for a second upstream gradient
 
 
 def gradcheck_layer(
@@ -78,12 +80,22 @@ def gradcheck_layer(
     def f(arrays: Mapping[str, Any]) -> Any:
         return sum((upstream[name] * y).sum() for name, y in leaves(output_and_cache(arrays)[0]))
 
-    output, cache = output_and_cache(rebuild(named, {n: copied(a) for n, a in leaves(named)}))
+    def gradient_for(upstream: Mapping[str, Array]) -> Any:
+        output, cache = output_and_cache(rebuild(named, {n: copied(a) for n, a in leaves(named)}))
+        arguments = rebuild(output, {n: u.copy() for n, u in upstream.items()}), *cache
+        _check_takes(backward, len(arguments))
+        return _by_name(backward(*arguments), named)
+
+    output, _ = output_and_cache(rebuild(named, {n: copied(a) for n, a in leaves(named)}))
     upstream = {name: _drawn(y, rng) for name, y in leaves(output)}
-    arguments = rebuild(output, {n: u.copy() for n, u in upstream.items()}), *cache
-    _check_takes(backward, len(arguments))
-    gradient = _by_name(backward(*arguments), named)
-    return gradcheck(f, gradient, named, rng=rng, **settings)
+    nearby = {n: _moved(a, rng) for n, a in leaves(named)}
+    _check_precision(output, output_and_cache(rebuild(named, nearby))[0])
+    gradient = gradient_for(upstream)
+    report = gradcheck(f, gradient, named, rng=rng, **settings)
+    if report:
+        again = gradient_for({name: FACTOR * u for name, u in upstream.items()})
+        _check_linear(gradient, again, named)
+    return report
 
 
 def _named(forward: Callable[..., Any], inputs: Any) -> dict[str, Any]:
@@ -125,6 +137,39 @@ def _by_name(gradient: Any, inputs: Mapping[str, Any]) -> Any:
             return dict(zip(names, values, strict=True))
     must = f"must give one for each of {', '.join(inputs)}, or None"
     raise ValueError(f"backward gave {len(values)} gradients, {must}")
+
+
+def _check_linear(gradient: Any, again: Any, inputs: Any) -> None:
+    """Refuse a backward that clips: FACTOR u must give FACTOR times the gradient.
+
+    A layer that adds its gradients up, as some do, gives FACTOR + 1 times as much.
+    """
+    for (name, _, one), (_, _, two) in zip(
+        paired(gradient, inputs), paired(again, inputs), strict=True
+    ):
+        if one is None or two is None:
+            continue
+        least = 1e-9 * FACTOR * max(1.0, largest(np.asarray(one)))
+        if not any(np.allclose(two, n * one, 1e-6, least) for n in (FACTOR, FACTOR + 1)):
+            must = "must be linear in its upstream gradient"
+            raise ValueError(f"backward is not linear in the gradient of {name}, {must}")
+
+
+def _moved(array: Any, rng: np.random.Generator) -> Any:
+    """Return an array of floats a thousandth nearer to 0; anything else as it is."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.float64:
+        return array
+    return array * (1 - 1e-3 * rng.random(array.shape))
+
+
+def _check_precision(here: Any, there: Any) -> None:
+    """Refuse a layer that computes in float32: its outputs change, and all are float32 numbers."""
+    for (_, one), (_, two) in zip(leaves(here), leaves(there), strict=True):
+        changed = np.asarray(two)[np.asarray(one) != two]
+        if changed.size > 3 and np.all(changed.astype(np.float32) == changed):
+            raise ValueError(
+                f"forward has no more digits than float32, must have float64: {DROWNS}"
+            )
 
 
 def _drawn(y: Any, rng: np.random.Generator) -> Array:

@@ -134,7 +134,9 @@ class Line:
                 if isinstance(value, np.ndarray) and value.dtype.kind == "f":
                     units = rng.choice([-2, 2], value.shape)
                     # A bias of 0 is added to numbers that are not: it is moved by their rounding.
-                    size = np.where(value == 0, largest(value) or 1.0, value)
+                    # The zeros of other blocks may be a mask.
+                    zero = (largest(value) or 1.0) * (name == self.name)
+                    size = np.where(value == 0, zero, value)
                     point[name] = np.array(value + ROUNDING * units * size, complex)
             there.append(self.complex_derivative(point, COMPLEX_STEP * rng.uniform(1, 2)))
         return max(abs(slope - here) for slope in there)
@@ -142,13 +144,13 @@ class Line:
     def scatter(self, h: float) -> float:
         """Return how much f scatters over steps so short that it must be a straight line.
 
-        A scatter that shrinks like the square of the steps is still curvature: look closer.
+        A scatter that shrinks like the steps, or their square, is still a bend: look closer.
         """
         noise = closer = self._bends(h)
         for _ in range(12):
             h /= 16
             closer = self._bends(h)
-            if not (math.isnan(noise) or noise / 1000 < closer < noise / 60):
+            if not (math.isnan(noise) or noise / 1000 < closer < noise / 8):
                 break
             noise = closer
         return max(noise, closer)  # where the rounding of f is few bits, one may see none
@@ -209,6 +211,12 @@ class Block:
         """Return a random direction of length 1."""
         v = rng.standard_normal(self.point.shape)  # unequal entries: equal errors do not cancel
         return Line(self, v / math.sqrt(float((v * v).sum())))
+
+    def along(self, v: Array, part: Array) -> Line:
+        """Return the direction v in these entries alone, by their flat indices."""
+        w = np.zeros(self.point.size)
+        w[part] = v.ravel()[part]
+        return Line(self, (w / math.sqrt(float((w * w).sum()))).reshape(self.point.shape))
 
     def choose(self, most: int, directions: int, rng: np.random.Generator) -> list[Line]:
         """Return all entries or, for a large block, a sample of them and random directions."""

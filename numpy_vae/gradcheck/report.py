@@ -17,7 +17,7 @@ ZERO = "0 within rounding"
 NOT_READ = "f does not read this block: its gradient must be zero"
 HIDDEN = (
     "the rounding of f hides this derivative: cannot be decided here. Let f accept complex arrays, "
-    "or drop its large constants"
+    "drop its large constants, and look for float32 in it"
 )
 CORNER = (
     "at a corner: cannot be decided here. Move {} off it (biases to 0.1, for example) and check "
@@ -110,8 +110,9 @@ class Report:
     def __repr__(self) -> str:
         """One line, for a failing assertion; `str` is the whole report."""
         bad = [row for row in self.rows if not row.ok]
-        names = listed(f"{row.name} {row.status}" for row in bad)
-        return f"<gradcheck {self.status}: {names or f'{len(self.rows)} blocks'}>"
+        names = listed(f"{row.name} {row.status}" for row in bad) or f"{len(self.rows)} blocks"
+        left = f"; not checked: {listed(self.unchecked)}" if self.unchecked else ""
+        return f"<gradcheck {self.status}: {names}{left}>"
 
     def __str__(self) -> str:
         heading = f"      {'worst entry':23} {'analytic':15} {'numeric':15} {'error':>10} method"

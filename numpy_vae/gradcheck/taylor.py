@@ -16,13 +16,14 @@ import math
 
 import numpy as np
 
-from .differences import BLIND, STEP, Derivative, difference, look_closer, rounding_of
+from .differences import STEP, Derivative, difference, look_closer, rounding_of
 from .line import Block, Line
 from .report import NOT_READ, OK, TOLERANCE, WRONG, Row
 from .verdict import judge, worst_row
 
 LEAST_ORDER = 1.95
 READABLE = 1000  # a remainder is read where it is this many times its rounding
+UNSEEN = 1e-4  # an error of this share of the gradient is left to differences
 LEVELS = 18  # of h, from 1e-7 up to 1e-2, doubled each time
 FINE = 1e-8  # a corner of this share of the gradient spoils an order
 READ, DRAWN = 3, 20  # directions along which the order is read, and the most that are drawn
@@ -57,12 +58,12 @@ def taylor_row(
     if beside or not best:
         found = [difference(v, STEP * v.scale) for v in block.choose(most, directions, rng)]
         return worst_row(block, found, "central", tolerance)
-    worst = min(best, key=lambda way: way.order)
+    worst = min(best, key=lambda way: (way.order, -abs(way.slope - way.v.slope)))
     v, slope, order = worst.v, worst.slope, worst.order
     status, note = OK if order >= LEAST_ORDER else WRONG, ""
     size = max(block.rms, abs(slope))
     error = abs(slope - v.slope) / size if size else abs(slope - v.slope)
-    if worst.floor > BLIND * size:
+    if worst.floor > UNSEEN * size:
         hidden = judge(difference(v, STEP * v.scale), size, tolerance)
         slope, error, status, note = hidden.numeric, hidden.error, hidden.status, hidden.note
     if status == WRONG and not worst.moved and not block.is_read():

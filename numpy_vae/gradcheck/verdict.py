@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .differences import BLIND, Derivative, central, closer, widen
+from .differences import BLIND, STEP, Derivative, central, closer, difference, widen
 from .line import ROUNDING, Block, Line
 from .report import (
     CORNER,
@@ -27,10 +27,11 @@ from .report import (
 )
 
 # Less is 0: of the largest entry of the whole gradient, or of the slopes of f around the point.
-LEAST = 1e-11
+LEAST = 1e-12
 SCATTERS = 100  # a complex step is 0 within so many times its own scatter
 LOST = 1000  # digits that are lost excuse so many times the tolerance of the complex step
 DOUBTFUL = 100  # the rounding of f may be so many times what was measured
+PARTS = 64  # of a direction through a corner
 ENOUGH = 8  # entries of a block that are wrong; the others need no closer look
 
 
@@ -99,7 +100,8 @@ def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
         size = max(size, abs(wide.slope))
     seen = right(v, wide.slope, size, tolerance * size + wide.floor)
     readable = d.resolved and wide.floor <= BLIND * size
-    if readable and (seen.ok or max(abs(wide.slope), abs(v.slope)) > DOUBTFUL * wide.floor):
+    most = max(abs(wide.slope), abs(v.slope))
+    if readable and (seen.ok or most > max(DOUBTFUL * wide.floor, least)):
         return seen
     c = v.complex_derivative()
     if d.resolved and abs(c - wide.slope) <= DOUBTFUL * wide.floor + 1e-3 * abs(c):  # no NaN
@@ -111,8 +113,7 @@ def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
         zero = max(abs(c), abs(v.slope)) <= lost or is_zero(c, d, least)
         return exact._replace(status=OK, note=ZERO) if zero else exact
     if readable:
-        nothing = max(abs(wide.slope), abs(v.slope)) <= least
-        return seen._replace(status=OK, note=ZERO) if nothing else seen
+        return seen._replace(status=OK, note=ZERO) if most <= least else seen
     still = unseen and (wide.flat or wide.floor <= max(BLIND * wide.steep, least))
     if still and abs(v.slope) <= max(2 * wide.floor, least):
         return seen._replace(status=OK, note=ZERO)
@@ -144,7 +145,7 @@ def judge_complex(d: Derivative, size: float, tolerance: float) -> Finding:
 
 def is_unseen(wide: Derivative) -> tuple[bool, float]:
     """Return whether the slope is 0 as far as differences see, and what else counts as 0."""
-    least = LEAST * max(wide.v.whole, wide.steep)
+    least = LEAST * max(wide.v.whole, wide.nearby)
     return abs(wide.slope) <= max(wide.floor, least), least
 
 
@@ -157,18 +158,39 @@ def is_zero(c: float, near: Derivative, least: float) -> bool:
 def sizes_of(found: Sequence[Derivative], tolerance: float) -> list[float]:
     """Return the unit of errors on each line: the largest entry, or along a direction the rms.
 
-    The numeric entries count too, as an analytic block of zeros has no size; noise has none either.
+    The numeric entries count too, as an analytic block of zeros has no size. Noise has none, nor
+    has a corner, where a penalty may begin.
     """
     seen = [abs(d.slope) if abs(d.slope) > d.floor else 0.0 for d in found]
     entries = [k for k, d in enumerate(found) if d.v.index is not None]
-    largest = found[max(entries, key=seen.__getitem__)]
-    if math.isfinite(largest.h):  # a difference, not a complex step
-        largest = closer(largest, tolerance)
-    known = largest.resolved and abs(largest.slope) > 2 * largest.floor
-    of_entries = abs(largest.slope) if known else 0.0
-    return [
-        max(d.v.size, seen[k] if d.v.index is None else of_entries) for k, d in enumerate(found)
-    ]
+    largest = found[entries[0]].v.size
+    for k in sorted(entries, key=seen.__getitem__, reverse=True)[:ENOUGH]:
+        if seen[k] <= largest:
+            break
+        # A complex step has no h: it needs no closer look.
+        d = closer(found[k], tolerance) if math.isfinite(found[k].h) else found[k]
+        if d.resolved and not d.corner and abs(d.slope) > 2 * d.floor:
+            largest = max(largest, abs(d.slope))
+            break
+    return [max(d.v.size, seen[k]) if d.v.index is None else largest for k, d in enumerate(found)]
+
+
+def beside_corners(block: Block, v: Line, tolerance: float) -> list[Finding]:
+    """Judge the parts of a direction that cross no corner: halve it until they do not."""
+    tolerance = max(tolerance, TOLERANCE["central"])
+    parts, findings = [np.arange(block.point.size)], []
+    for _ in range(PARTS):
+        if not parts:
+            break
+        part = parts.pop(0)
+        line = block.along(v.v, part)
+        d = difference(line, STEP * line.scale)
+        found = judge(d, max(line.size, abs(d.slope)), tolerance)
+        if not found.kink:
+            findings.append(found)
+        elif part.size > 1:
+            parts += np.array_split(part, 2)
+    return findings
 
 
 def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance: float) -> Row:
@@ -191,7 +213,10 @@ def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance:
             ask = judge_complex if method == "complex" else judge
             findings.append(ask(d, size, tolerance))
     # A direction through a corner moves many entries at once, and says nothing of any of them.
+    crossing = [f.v for f in findings if f.kink and f.v.index is None]
     findings = [f for f in findings if f.v.index is not None or not f.kink]
+    if crossing:
+        findings += beside_corners(block, crossing[0], tolerance)
     worst = max(findings, key=lambda f: f.badness)
     note = worst.note
     if worst.status == WRONG and not reads:
