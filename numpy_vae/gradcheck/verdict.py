@@ -94,13 +94,14 @@ def judge_seen(d: Derivative, size: float, tolerance: float) -> Finding:
 
 def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
     """Judge g·v where rounding may hide an error: by wider steps, or by the complex step."""
-    v, wide = d.v, widen(d)
+    v, wide = d.v, widen(d if d.resolved else d._replace(floor=math.inf))
     unseen, least = is_unseen(wide)
     if not unseen:
         size = max(size, abs(wide.slope))
     seen = right(v, wide.slope, size, tolerance * size + wide.floor)
-    readable = d.resolved and wide.floor <= BLIND * size
+    zero = seen._replace(status=OK, note=ZERO)
     most = max(abs(wide.slope), abs(v.slope))
+    readable = wide.floor <= BLIND * size
     if readable and (seen.ok or most > max(DOUBTFUL * wide.floor, least)):
         return seen
     c = v.complex_derivative()
@@ -108,17 +109,17 @@ def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
         size = max(size, abs(c))
         lost = min(ROUNDING, max(wide.noise, ROUNDING * abs(v.f.f0)))
         exact = right(v, c, size, tolerance * size + min(lost, BLIND * size))
-        if exact.ok or not unseen:
-            return exact
-        zero = max(abs(c), abs(v.slope)) <= lost or is_zero(c, d, least)
-        return exact._replace(status=OK, note=ZERO) if zero else exact
+        both = max(abs(c), abs(v.slope)) <= lost or is_zero(c, d, least)
+        return exact._replace(status=OK, note=ZERO) if unseen and both and not exact.ok else exact
+    if most <= least:
+        return zero
     if readable:
-        return seen._replace(status=OK, note=ZERO) if most <= least else seen
-    still = unseen and (wide.flat or wide.floor <= max(BLIND * wide.steep, least))
-    if still and abs(v.slope) <= max(2 * wide.floor, least):
-        return seen._replace(status=OK, note=ZERO)
+        return seen
     if not d.resolved:
         return seen._replace(status=UNDECIDED, note=NO_SLOPE)
+    still = unseen and (wide.flat or wide.floor <= max(BLIND * wide.steep, least))
+    if still and abs(v.slope) <= max(2 * wide.floor, least):
+        return zero
     return seen._replace(status=UNDECIDED, note=HIDDEN) if seen.ok else seen
 
 
