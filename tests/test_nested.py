@@ -176,7 +176,7 @@ def test_none_in_a_list_is_a_gradient_that_is_missing():
         ([dW, db], [W.astype(np.float32), B], "0 has dtype float32, must be float64: rounding dr"),
         (dW, np.ones((4, 1), int), "array has dtype int64, must be float64 to be moved"),
         (["a", db], [W, B], "the gradient 0 has dtype <U1, must be float64"),
-        (lambda: dW, W, "the gradient array has dtype object, must be float64"),
+        (lambda: dW, W, "the gradient array is a function, must be its values: call"),
         (dW, [[1.0, 2.0], [3.0]], "the gradient is an array, must be a list of arrays"),
     ],
 )  # fmt: skip

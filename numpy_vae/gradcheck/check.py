@@ -101,6 +101,7 @@ def gradcheck(
                     found = [difference(v, step * v.scale) for v in lines]
                 else:
                     check_analytic(block, rng)
+                    lines.append(block.along(np.ones(block.point.shape), ...))
                     found = [Derivative(v, v.complex_derivative()) for v in lines]
                 rows.append(worst_row(block, found, method, tolerance))
             probe.ask_again()
@@ -119,6 +120,8 @@ def _check_gradient(gradient: Any, arrays: Any) -> tuple[dict[str, Array], tuple
         if values is None:
             unchecked += [name] if isinstance(point, np.ndarray) and array.dtype.kind == "f" else []
             continue
+        if callable(values):
+            raise ValueError(f"{g} is a function, must be its values: call it at the arrays")
         block = np.asarray(values)
         for what, dtype in (g, block.dtype), (name, array.dtype):
             if dtype.kind == "f" and dtype.itemsize < 8:

@@ -84,7 +84,9 @@ def gradcheck_layer(
         output, cache = output_and_cache(rebuild(named, {n: copied(a) for n, a in leaves(named)}))
         arguments = rebuild(output, {n: u.copy() for n, u in upstream.items()}), *cache
         _check_takes(backward, len(arguments))
-        return _by_name(backward(*arguments), named)
+        gradient = _by_name(backward(*arguments), named)
+        # A copy: the next call may use the same memory.
+        return rebuild(gradient, {n: copied(g) for n, g in leaves(gradient)})
 
     output, _ = output_and_cache(rebuild(named, {n: copied(a) for n, a in leaves(named)}))
     upstream = {name: _drawn(y, rng) for name, y in leaves(output)}
@@ -130,12 +132,14 @@ def _by_name(gradient: Any, inputs: Mapping[str, Any]) -> Any:
     """Return the gradients by the names of the inputs: of all of them, or of the float arrays."""
     if isinstance(gradient, Mapping):
         return gradient
+    if gradient is None:
+        raise ValueError("backward gave None, must give the gradients of the inputs")
     values = gradient if isinstance(gradient, list | tuple) else (gradient,)
     floats = [n for n, x in inputs.items() if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
     for names in list(inputs), floats:
         if len(values) == len(names):
             return dict(zip(names, values, strict=True))
-    must = f"must give one for each of {', '.join(inputs)}, or None"
+    must = f"must give one for each of {', '.join(inputs)}, None for data"
     raise ValueError(f"backward gave {len(values)} gradients, {must}")
 
 
@@ -151,8 +155,8 @@ def _check_linear(gradient: Any, again: Any, inputs: Any) -> None:
             continue
         least = 1e-9 * FACTOR * max(1.0, largest(np.asarray(one)))
         if not any(np.allclose(two, n * one, 1e-6, least) for n in (FACTOR, FACTOR + 1)):
-            must = "must be linear in its upstream gradient"
-            raise ValueError(f"backward is not linear in the gradient of {name}, {must}")
+            what = f"backward({FACTOR:g} u) is not {FACTOR:g} backward(u) in {name}"
+            raise ValueError(f"{what}, must be linear in its upstream gradient u: does it clip?")
 
 
 def _moved(array: Any, rng: np.random.Generator) -> Any:

@@ -212,7 +212,7 @@ class Block:
         v = rng.standard_normal(self.point.shape)  # unequal entries: equal errors do not cancel
         return Line(self, v / math.sqrt(float((v * v).sum())))
 
-    def along(self, v: Array, part: Array) -> Line:
+    def along(self, v: Array, part: Array | EllipsisType) -> Line:
         """Return the direction v in these entries alone, by their flat indices."""
         w = np.zeros(self.point.size)
         w[part] = v.ravel()[part]

@@ -19,6 +19,12 @@ HIDDEN = (
     "the rounding of f hides this derivative: cannot be decided here. Let f accept complex arrays, "
     "drop its large constants, and look for float32 in it"
 )
+UNREAD = "f does not read this block, and its gradient is zero"
+LOOSE = "the rounding of f allows an error of {:.0e} here"
+TIED = (
+    "at corners that meet: cannot be decided here. {} pass one by one, but not when they move "
+    "together. Move them apart and check there"
+)
 CORNER = (
     "at a corner: cannot be decided here. Move {} off it (biases to 0.1, for example) and check "
     "there"
@@ -98,6 +104,7 @@ class Report:
 
     def raise_if_wrong(self) -> None:
         """Raise AssertionError, with the report as its text, unless every block has passed."""
+        __tracebackhide__ = True  # by pytest
         if not self:
             raise AssertionError(f"the gradient is {self.status}\n{self}")
 

@@ -13,11 +13,14 @@ from .line import ROUNDING, Block, Line
 from .report import (
     CORNER,
     HIDDEN,
+    LOOSE,
     NO_SLOPE,
     NOT_READ,
     OK,
+    TIED,
     TOLERANCE,
     UNDECIDED,
+    UNREAD,
     VERDICTS,
     WRONG,
     ZERO,
@@ -31,6 +34,7 @@ LEAST = 1e-12
 SCATTERS = 100  # a complex step is 0 within so many times its own scatter
 LOST = 1000  # digits that are lost excuse so many times the tolerance of the complex step
 DOUBTFUL = 100  # the rounding of f may be so many times what was measured
+LENIENT = 100  # times the tolerance: the report says so
 PARTS = 64  # of a direction through a corner
 ENOUGH = 8  # entries of a block that are wrong; the others need no closer look
 
@@ -176,6 +180,15 @@ def sizes_of(found: Sequence[Derivative], tolerance: float) -> list[float]:
     return [max(d.v.size, seen[k]) if d.v.index is None else largest for k, d in enumerate(found)]
 
 
+def together(block: Block, corners: Sequence[Line], tolerance: float) -> list[Finding]:
+    """Judge entries at corners as they move together: ties in a max have one derivative then."""
+    shape = block.point.shape
+    part = np.array([np.ravel_multi_index(v.index or (), shape) for v in corners], int)
+    line = block.along(np.ones(shape), part)
+    found = judge(difference(line, STEP * line.scale), line.size, tolerance)
+    return [] if found.ok else [found._replace(status=UNDECIDED, note=TIED, kink=False)]
+
+
 def beside_corners(block: Block, v: Line, tolerance: float) -> list[Finding]:
     """Judge the parts of a direction that cross no corner: halve it until they do not."""
     tolerance = max(tolerance, TOLERANCE["central"])
@@ -199,10 +212,10 @@ def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance:
     reads = any(d.moved for d in found) or block.is_read()
     entries = sum(d.v.index is not None for d in found)
     if not reads and not block.gradient.any():
-        nothing = 0.0, 0.0, 0.0
         return Row(
-            block.name, block.point.shape, found[0].v.index, *nothing, method, OK, entries=entries
-        )
+            block.name, block.point.shape, found[0].v.index, 0.0, 0.0, 0.0, method, OK,
+            entries=entries, note=UNREAD,
+        )  # fmt: skip
     sizes = sizes_of(found, tolerance)
     off = [-abs(d.slope - d.v.slope) for d in found]
     findings: list[Finding] = []
@@ -214,6 +227,9 @@ def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance:
             ask = judge_complex if method == "complex" else judge
             findings.append(ask(d, size, tolerance))
     # A direction through a corner moves many entries at once, and says nothing of any of them.
+    corners = [f.v for f in findings if f.kink and f.ok and f.v.index is not None]
+    if len(corners) > 1:
+        findings += together(block, corners, tolerance)
     crossing = [f.v for f in findings if f.kink and f.v.index is None]
     findings = [f for f in findings if f.v.index is not None or not f.kink]
     if crossing:
@@ -222,11 +238,16 @@ def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance:
     note = worst.note
     if worst.status == WRONG and not reads:
         note = NOT_READ
+    elif note == TIED:
+        tied = sorted(v.index or () for v in corners)
+        note = note.format(listed(entry_name(block.name, index) for index in tied))
     elif note == CORNER:
         cornered = sorted(f.v.index or () for f in findings if f.note == CORNER)
         note = note.format(listed(entry_name(block.name, index) for index in cornered))
     elif any(f.note == ZERO for f in findings) and worst.ok:
         note = ZERO
+    elif worst.ok and worst.size and worst.allowed > LENIENT * tolerance * worst.size:
+        note = LOOSE.format(worst.allowed / worst.size)
     return Row(
         block.name,
         block.point.shape,
