@@ -1,9 +1,21 @@
-"""Right, wrong or undecided: an analytic derivative g·v beside a numeric one."""
+"""Right, wrong or undecided: an analytic derivative g·v beside a numeric one.
+
+    the numeric derivative         ok                         wrong         undecided
+    a slope                        g·v agrees                 else
+    a corner, slopes a and b       g·v between a and b                      else
+    hidden by rounding             agrees by wider steps,     else          neither works
+                                   or the complex step
+    hidden, and f stands still     g·v is as small            else
+    no limit (a jump)                                                       always
+
+The entries of a block are judged the worst first. A block is as bad as its worst line.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +36,7 @@ from .report import (
     VERDICTS,
     WRONG,
     ZERO,
+    Index,
     Row,
     entry_name,
     listed,
@@ -180,10 +193,10 @@ def sizes_of(found: Sequence[Derivative], tolerance: float) -> list[float]:
     return [max(d.v.size, seen[k]) if d.v.index is None else largest for k, d in enumerate(found)]
 
 
-def together(block: Block, corners: Sequence[Line], tolerance: float) -> list[Finding]:
+def together(block: Block, corners: Sequence[Index], tolerance: float) -> list[Finding]:
     """Judge entries at corners as they move together: ties in a max have one derivative then."""
     shape = block.point.shape
-    part = np.array([np.ravel_multi_index(v.index or (), shape) for v in corners], int)
+    part = np.array([np.ravel_multi_index(index, shape) for index in corners], int)
     line = block.along(np.ones(shape), part)
     found = judge(difference(line, STEP * line.scale), line.size, tolerance)
     return [] if found.ok else [found._replace(status=UNDECIDED, note=TIED, kink=False)]
@@ -207,59 +220,56 @@ def beside_corners(block: Block, v: Line, tolerance: float) -> list[Finding]:
     return findings
 
 
-def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance: float) -> Row:
-    """Judge all lines of a block, the worst first, and keep the worst."""
-    reads = any(d.moved for d in found) or block.is_read()
-    entries = sum(d.v.index is not None for d in found)
-    if not reads and not block.gradient.any():
-        return Row(
-            block.name, block.point.shape, found[0].v.index, 0.0, 0.0, 0.0, method, OK,
-            entries=entries, note=UNREAD,
-        )  # fmt: skip
-    sizes = sizes_of(found, tolerance)
+def findings_of(
+    block: Block, found: Sequence[Derivative], method: str, tolerance: float
+) -> list[Finding]:
+    """Judge all lines of a block, the worst first; and where there are corners, some more."""
+    sizes, ask = sizes_of(found, tolerance), judge_complex if method == "complex" else judge
     off = [-abs(d.slope - d.v.slope) for d in found]
     findings: list[Finding] = []
     for k in np.argsort(np.nan_to_num(off, nan=-math.inf), kind="stable"):
         d, size = found[k], sizes[k]
-        if sum(f.status == WRONG for f in findings) >= ENOUGH:
-            findings.append(right(d.v, d.slope, size, tolerance * size + d.floor))
-        else:
-            ask = judge_complex if method == "complex" else judge
+        if sum(f.status == WRONG for f in findings) < ENOUGH:
             findings.append(ask(d, size, tolerance))
+        else:
+            findings.append(right(d.v, d.slope, size, tolerance * size + d.floor))
     # A direction through a corner moves many entries at once, and says nothing of any of them.
-    corners = [f.v for f in findings if f.kink and f.ok and f.v.index is not None]
-    if len(corners) > 1:
-        findings += together(block, corners, tolerance)
     crossing = [f.v for f in findings if f.kink and f.v.index is None]
-    findings = [f for f in findings if f.v.index is not None or not f.kink]
+    findings = [f for f in findings if not (f.kink and f.v.index is None)]
     if crossing:
         findings += beside_corners(block, crossing[0], tolerance)
-    worst = max(findings, key=lambda f: f.badness)
+    corners = at_kinks(findings)
+    return findings + (together(block, corners, tolerance) if len(corners) > 1 else [])
+
+
+def at_kinks(findings: Sequence[Finding]) -> list[Index]:
+    """Return the entries that pass at a corner, or beside one."""
+    return sorted(f.v.index for f in findings if f.kink and f.ok and f.v.index is not None)
+
+
+def worst_row(block: Block, found: Sequence[Derivative], method: str, tolerance: float) -> Row:
+    """Judge the lines of a block, and keep the worst."""
+    reads = any(d.moved for d in found) or block.is_read()
+    row = partial(
+        Row, block.name, block.point.shape, method=method,
+        entries=sum(d.v.index is not None for d in found),
+    )  # fmt: skip
+    if not reads and not block.gradient.any():
+        return row(found[0].v.index, 0.0, 0.0, 0.0, status=OK, note=UNREAD)
+    findings = findings_of(block, found, method, tolerance)
+    worst, kinks = max(findings, key=lambda f: f.badness), at_kinks(findings)
     note = worst.note
     if worst.status == WRONG and not reads:
         note = NOT_READ
-    elif note == TIED:
-        tied = sorted(v.index or () for v in corners)
-        note = note.format(listed(entry_name(block.name, index) for index in tied))
-    elif note == CORNER:
-        cornered = sorted(f.v.index or () for f in findings if f.note == CORNER)
-        note = note.format(listed(entry_name(block.name, index) for index in cornered))
-    elif any(f.note == ZERO for f in findings) and worst.ok:
+    elif note in (CORNER, TIED):
+        outside = sorted(f.v.index or () for f in findings if f.note == CORNER)
+        named = outside if note == CORNER else kinks
+        note = note.format(listed(entry_name(block.name, index) for index in named))
+    elif worst.ok and any(f.note == ZERO for f in findings):
         note = ZERO
     elif worst.ok and worst.size and worst.allowed > LENIENT * tolerance * worst.size:
         note = LOOSE.format(worst.allowed / worst.size)
-    return Row(
-        block.name,
-        block.point.shape,
-        worst.v.index,
-        worst.v.slope,
-        worst.numeric,
-        worst.error,
-        method,
-        worst.status,
-        kinks=tuple(
-            sorted(f.v.index for f in findings if f.kink and f.ok and f.v.index is not None)
-        ),
-        entries=entries,
-        note=note,
+    v, status = worst.v, worst.status
+    return row(
+        v.index, v.slope, worst.numeric, worst.error, status=status, kinks=tuple(kinks), note=note
     )
