@@ -1,10 +1,10 @@
-"""Other gradient checkers and ours before the same zoo: how often is a verdict wrong?
+"""Compare gradient checkers on the zoo: how often is a verdict wrong?
 
     python benchmarks/gradcheck_zoo.py [--seeds 20] [--tools NAME ...]
 
 The zoo (tests/zoo) has layers from the textbooks, each with a right backward pass and several wrong
 ones. A false alarm is a right one that is refused, a miss a wrong one that passes. A gradient that
-is 1e-4 too large is counted apart. Every seed has its own point. Every tool checks the NumPy
+is 1e-4 too large is counted separately. Every seed has its own point. Every tool checks the NumPy
 functions, wrapped as its documentation says for a derivative written by hand, in float64 and with
 its defaults. Those not installed are left out.
 
@@ -17,7 +17,7 @@ its defaults. Those not installed are left out.
                                     of the difference and leaves the verdict to its user: two
                                     thresholds
 
-"Could not run" counts what is neither: something else than a verdict was raised. The output is
+"Could not run" counts exceptions that are not a verdict. The output is
 Markdown, for docs/gradcheck.md. Exit status 1 if a verdict of this package is wrong or missing.
 """
 
@@ -54,7 +54,9 @@ Pass = tuple[Any, str, Backward]  # the case, the kind of its error, its backwar
 
 OURS = "numpy_vae"
 RIGHT = ""  # the kind of error of a right gradient
-SLIGHT = "1e-4 off"  # the kind that every layer has; but a gradient of 0 stays what it is
+SLIGHT = (
+    "1e-4 off"  # the kind that every layer has; not for the sum of batch norm: its gradient is 0
+)
 
 
 def float64(values: Any) -> Any:

@@ -88,7 +88,7 @@ class Likelihood(ABC):
 
     name: ClassVar[str]
     support: ClassVar[tuple[float, float]]  # the smallest and the largest valid x
-    # Whether `nll` has a derivative with respect to x: not where x counts, or names a class.
+    # False if x is a count or a class label: `nll` has no derivative with respect to it.
     differentiable_in_x: ClassVar[bool] = True
 
     @abstractmethod

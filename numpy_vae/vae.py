@@ -148,7 +148,7 @@ class VAE:
         return grads
 
     def backward_inputs(self, trace: Trace, dterms: Terms) -> tuple[Array | None, Array]:
-        """Like `terms_backward`, with respect to x, if the likelihood has that, and to eps."""
+        """The gradients by x, None unless the likelihood is `differentiable_in_x`, and by eps."""
         grad = self._network.over(self._params.zeros_like())
         return self._network.backward_inputs(trace, _check_terms(trace, dterms), grad)
 

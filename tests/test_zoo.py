@@ -1,4 +1,4 @@
-"""Other people's layers before the check: a right gradient never fails, a wrong one never passes.
+"""Layers from the textbooks: a right gradient never fails, a wrong one never passes.
 
 benchmarks/gradcheck_zoo.py plants every error at every seed, and asks other packages as well.
 """
@@ -44,7 +44,7 @@ def test_a_wrong_gradient_never_passes(case, method):
         assert not report.ok, f"{kind}, seed {seed}\n{report}"
 
 
-def test_the_zoo_is_what_people_write():
+def test_each_layer_has_a_name_of_its_own_and_five_errors():
     assert len({case.name for case in ZOO}) == len(ZOO) >= 30
     for case in ZOO:
         assert len(case.errors) >= 5

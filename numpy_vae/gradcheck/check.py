@@ -6,7 +6,7 @@ or judged by the order in h of its Taylor remainder (`taylor`).
 
 Errors are relative to the largest entry of the block. A block of more than `max_entries` is checked
 on a seeded sample, which includes its largest entry, and along random directions through all of it.
-A derivative that is 0 within rounding, a corner, and what cannot be decided: see `differences`.
+A derivative that is 0 within rounding, a corner, and what cannot be decided: see `verdict`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def gradcheck(
     arrays : array, or list, tuple or mapping of arrays, float64
         The point. It is not written to. Lists, tuples and mappings may be nested.
     method : {"central", "complex", "taylor"}
-        Where rounding hides a derivative, central differences also ask the complex step.
+        Where rounding hides a derivative, the first and the last also ask the complex step.
     tolerance : float, optional
         Largest error, relative to the largest entry of the block: 1e-6 for central differences
         (plus the rounding of f), 1e-12 for the complex step. Taylor is judged by its order.

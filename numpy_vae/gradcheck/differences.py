@@ -14,15 +14,15 @@ with h, 2h and 4h. With c(h) the central difference and s(h) that on one side,
     (4 c(h) - c(2h)) / 3  =  ∂f/∂v + O(h⁴)          2 s(h) - s(2h)  =  ∂f/∂v + O(h²), on its side
 
 If the two sides agree, f is smooth and c counts. If not, h is divided by 8 until they do, and the
-kink beside the point is left outside, or until rounding takes over. Then the point itself is at a
-*corner*: the gradient is right between the slopes of the two sides, as a subgradient. Outside of
-them nothing can be said, since several corners may meet here, and each may be right alone.
+kink beside the point is left outside. If they never agree before rounding takes over, the point
+itself is at a kink, a *corner*: a gradient between the two slopes passes, as a subgradient. Outside
+them the verdict is undecided: several corners may meet here, each of them right alone.
 
 **Zero within rounding.** Where the rounding of f could hide an error of 1 %, h is multiplied by 8,
 again and again: rounding weighs less. Where it still could, the complex step decides, if f accepts
 complex numbers. If not, and f does not move on the way, a step of the size of θ changes it by less
 than its rounding: the derivative is 0 as far as f can tell. A gradient passes there if it is as
-small, within that rounding, or 1e-11 of the largest entry of the whole gradient.
+small, within that rounding, or 1e-12 of the largest entry of the whole gradient.
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ class Derivative(NamedTuple):
 
     v: Line
     slope: float
-    floor: float = 0.0  # its error, from the rounding of f
+    floor: float = 0.0  # a bound on its error; for Taylor, the smallest that shows
     sides: tuple[float, float] = (math.nan, math.nan)  # the slopes on the left and on the right
     moved: bool = True  # f changed, by a bit at least
     corner: bool = False  # the sides differ, at the point itself
     near: bool = False  # they differ beside it
     resolved: bool = True  # the differences have a limit
     noise: float = 0.0  # the rounding of f
-    flat: bool = False  # f does not move beyond its rounding, nor over wide steps
+    flat: bool = False  # f does not move beyond its rounding, even over wide steps
     nearby: float = 0.0  # the largest slope over steps up to 256 times as wide
-    steep: float = 0.0  # and over the widest
+    steep: float = 0.0  # the same over the widest steps
     h: float = math.nan  # the step
-    order: float = math.nan  # of the Taylor remainder; infinite where f is linear and g right
+    order: float = math.nan  # of the Taylor remainder; infinite if none rises above rounding
 
     @property
     def gap(self) -> float:
@@ -129,7 +129,7 @@ class Limit(NamedTuple):
     """The differences over h, 2h and 4h, extrapolated to h = 0, with what tells of their error."""
 
     slope: float
-    spread: float  # to the same from 2h and 4h: O(h⁴)
+    spread: float  # distance to the extrapolation from 2h and 4h: O(h⁴)
     sides: tuple[float, float]
     spreads: tuple[float, float]
     over: tuple[Derivative, Derivative, Derivative]  # h, 2h and 4h

@@ -4,8 +4,8 @@ With a fixed random u in the shape of the output y(x), the scalar function
 
     f(x) = Σ u y(x)    has the gradient    ∂f/∂x = backward(u)
 
-which `gradcheck` compares. An error that leaves Σ u y as it is for one random u is as unlikely as a
-random number that is 0.
+which `gradcheck` compares. A wrong backward pass differs from the right one for almost every u, so
+one random u is enough.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _by_name(gradient: Any, inputs: Mapping[str, Any]) -> Any:
 def _check_linear(gradient: Any, again: Any, inputs: Any) -> None:
     """Refuse a backward that clips: FACTOR u must give FACTOR times the gradient.
 
-    A layer that adds its gradients up, as some do, gives FACTOR + 1 times as much.
+    A layer that accumulates its gradients (+=) returns FACTOR + 1 times as much.
     """
     for (name, _, one), (_, _, two) in zip(
         paired(gradient, inputs), paired(again, inputs), strict=True

@@ -56,7 +56,7 @@ class Probe:
         self.complex_point = self.point | {n: value.astype(complex) for n, value in floats.items()}
 
     def __call__(self, arrays: Arrays) -> float:
-        """f(arrays), which must be one float64 number, in an array of any shape or in none."""
+        """f(arrays), which must be one real number, in an array of any shape or in none."""
         given = self.f(arrays)
         if isinstance(given, tuple):
             raise ValueError(f"f gave a tuple of {len(given)}, must give one real number")
@@ -126,15 +126,15 @@ class Line:
         return self.f.imaginary(self.move(point or self.f.complex_point, 1j * h)) / h
 
     def complex_scatter(self) -> float:
-        """Return how much the complex derivative changes when θ and h are rounded differently."""
+        """Return how much the complex derivative changes when θ moves by its last digits."""
         rng = np.random.default_rng(0)
         here, point, there = self.complex_derivative(), {**self.f.complex_point}, []
         for _ in range(8):
             for name, value in self.f.point.items():
                 if isinstance(value, np.ndarray) and value.dtype.kind == "f":
                     units = rng.choice([-2, 2], value.shape)
-                    # A bias of 0 is added to numbers that are not: it is moved by their rounding.
-                    # The zeros of other blocks may be a mask.
+                    # A bias of 0 is moved by the rounding of the largest entry; the zeros of other
+                    # blocks may be a mask.
                     zero = (largest(value) or 1.0) * (name == self.name)
                     size = np.where(value == 0, zero, value)
                     point[name] = np.array(value + ROUNDING * units * size, complex)
@@ -161,7 +161,7 @@ class Line:
         while not least > 0 and moved < 100 * self.scale:
             still, moved = moved, 2 * moved
             least = abs(self.at(moved) - self.f.f0)
-        for _ in range(50 if least > 0 else 0):  # a dead unit comes to life in the least of steps
+        for _ in range(50 if least > 0 else 0):  # bisect to where f first moves
             middle = (still + moved) / 2
             step = abs(self.at(middle) - self.f.f0)
             if step > 0:

@@ -10,11 +10,12 @@
   errors are relative to the largest entry of a block.
 
 The gradient covers every block, eps and, if the likelihood has a derivative with respect to it, x.
-What does not take complex numbers goes without the complex step: x, or all, with a warning. A term
-alone weighs each example differently: with equal weights a gradient in the wrong example's row
-would pass. The objective is a bound of `bounds`. With the ELBO the trained point has three samples
-of each example and the others one; with the importance-weighted bound all have three, since a
-single sample always has weight 1.
+If f refuses complex numbers in x, the complex step leaves x out, which is listed as not checked. If
+it refuses them altogether, the complex step is left out, with a warning. A term alone weighs each
+example differently: with equal weights a gradient in the wrong example's row would pass. The
+objective is a bound of `bounds`. With the ELBO the trained point has three samples of each example
+and the others one; with the importance-weighted bound all have three, since a single sample always
+has weight 1.
 
 With that bound the saturated points are milder, so that no weight w dominates. The rounding of
 log w is u |log w| (u the rounding of 1), so the logits run from 40 to -40, where sigmoid is 0 or 1

@@ -14,12 +14,12 @@ TOLERANCE = {"central": 1e-6, "complex": 1e-12, "taylor": 0.0}
 VERDICTS = OK, UNDECIDED, WRONG = "ok", "undecided", "wrong"
 
 ZERO = "0 within rounding"
-NOT_READ = "f does not read this block: its gradient must be zero"
+NOT_READ = "f does not depend on this array: its gradient must be zero"
 HIDDEN = (
     "the rounding of f hides this derivative: cannot be decided here. Let f accept complex arrays, "
-    "drop its large constants, and look for float32 in it"
+    "drop large constants from it, or look for float32 inside"
 )
-UNREAD = "f does not read this block, and its gradient is zero"
+UNREAD = "f does not depend on this array, and its gradient is zero"
 LOOSE = "the rounding of f allows an error of {:.0e} here"
 TIED = (
     "at corners that meet: cannot be decided here. {} pass one by one, but not when they move "
@@ -33,7 +33,7 @@ NO_SLOPE = (
     "f has no slope here (a jump, or the edge of its domain?): cannot be decided here. Move off it "
     "and check there"
 )
-NAMED = 8  # entries are named, and then counted
+NAMED = 8  # names are listed; more are counted
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Row:
     shape: tuple[int, ...]
     index: Index | None  # the worst entry; None for a direction through the whole block
     analytic: float  # its analytic derivative
-    numeric: float  # and its numeric one; at a corner, the nearer slope
-    error: float  # |analytic - numeric| / largest entry of the block, or / rms for a direction
+    numeric: float  # and its numeric one; at a corner, the nearest value between the two slopes
+    error: float  # |analytic - numeric| / largest entry of the gradient, or / rms for a direction
     method: str
     status: str  # one of `VERDICTS`
-    order: float | None = None  # of the Taylor remainder; infinite where f is linear
+    order: float | None = None  # of the Taylor remainder; infinite if none rises above rounding
     kinks: tuple[Index, ...] = ()  # the entries that pass at a kink, or beside one
     entries: int = 0  # how many were checked one by one
     note: str = ""

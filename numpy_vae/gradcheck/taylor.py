@@ -3,11 +3,11 @@
     R(h) = f(θ + h v) - f(θ) - h g·v  =  h (∂f/∂v - g·v) + h² v·∇²f v / 2 + ...
 
 It shrinks like h² if g is right and like h if not. So log₂ (R(h) / R(h/2)) must be at least 1.95 at
-the smallest h whose remainder is a thousand times its rounding, along three directions through the
-whole block and back, since the two terms may cancel one way. If the second difference
+the smallest h whose remainder is a thousand times its rounding, along three random directions and
+their opposites, since the two terms can cancel along one of them. If the second difference
 f(θ + h v) - 2 f(θ + h v / 2) + f(θ), which does not depend on g, does not shrink like h² either,
-there is a kink (relu at 0) on the way, and another direction is drawn. So it is where the terms in
-h² and h³ cancel, or where the point is at a corner.
+there is a kink (relu at 0) on the way, and another direction is drawn. Another is also drawn where
+the terms in h² and h³ cancel, and at a corner.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def taylor_row(
         ways = [read_order(way, noise) for way in (v, Line(block, -v.v))]
         read = [way for way in ways if way is not None]
         low = [way for way in read if way.order < LEAST_ORDER]
-        if low and says_nothing(low[0].v, low[0].h):
+        if low and is_inconclusive(low[0].v, low[0].h):
             read = []
         elif low:
             seen = look_closer(difference(v, STEP * v.scale), FINE)
@@ -112,7 +112,7 @@ def read_order(v: Line, noise: float, smallest: float = STEP / 64) -> Derivative
     return Derivative(v, slope, floor, moved=moved, order=order, h=hs[j])
 
 
-def says_nothing(v: Line, h: float) -> bool:
+def is_inconclusive(v: Line, h: float) -> bool:
     """Whether a low order says nothing of g: two terms cancel here, or the point is at a corner.
 
     A wrong slope is in the odd part of R, h (∂f/∂v - g·v) + O(h³), alone. At a corner the even part

@@ -42,14 +42,15 @@ from .report import (
     listed,
 )
 
-# Less is 0: of the largest entry of the whole gradient, or of the slopes of f around the point.
+# Below this share of the largest entry of the whole gradient, or of the slopes of f nearby, a slope
+# counts as 0.
 LEAST = 1e-12
-SCATTERS = 100  # a complex step is 0 within so many times its own scatter
-LOST = 1000  # digits that are lost excuse so many times the tolerance of the complex step
-DOUBTFUL = 100  # the rounding of f may be so many times what was measured
+SCATTERS = 100  # below so many times its own scatter a complex step counts as 0
+LOST = 1000  # cancellation may raise the tolerance of the complex step by this factor
+DOUBTFUL = 100  # the true rounding of f may be so many times the measured one
 LENIENT = 100  # times the tolerance: the report says so
 PARTS = 64  # of a direction through a corner
-ENOUGH = 8  # entries of a block that are wrong; the others need no closer look
+ENOUGH = 8  # wrong entries; after them the others of a block get no closer look
 
 
 class Finding(NamedTuple):
@@ -70,7 +71,7 @@ class Finding(NamedTuple):
 
     @property
     def error(self) -> float:
-        """|numeric - g·v|, relative to the size; 0 if both are."""
+        """|numeric - g·v|, relative to the size; 0 if they are equal, or ZERO."""
         if self.note == ZERO or self.numeric == self.v.slope:
             return 0.0
         distance = abs(self.numeric - self.v.slope)
@@ -84,8 +85,8 @@ class Finding(NamedTuple):
         return VERDICTS.index(self.status), math.inf if math.isnan(excess) else excess
 
 
-def right(v: Line, numeric: float, size: float, allowed: float, *, kink: bool = False) -> Finding:
-    """Find g·v right or wrong: within what is allowed of the numeric derivative, or not."""
+def compare(v: Line, numeric: float, size: float, allowed: float, *, kink: bool = False) -> Finding:
+    """Find g·v right if it is within what is allowed of the numeric derivative, else wrong."""
     status = OK if abs(numeric - v.slope) <= allowed else WRONG
     return Finding(v, numeric, size, allowed, status, kink=kink)
 
@@ -94,40 +95,46 @@ def judge(d: Derivative, size: float, tolerance: float) -> Finding:
     """Judge g·v by differences; errors are relative to `size`."""
     if not math.isfinite(d.v.slope):
         return Finding(d.v, d.slope, size, 0.0, WRONG)
-    return judge_seen(closer(d, tolerance), size, tolerance)
+    return judge_resolved(closer(d, tolerance), size, tolerance)
 
 
-def judge_seen(d: Derivative, size: float, tolerance: float) -> Finding:
+def judge_resolved(d: Derivative, size: float, tolerance: float) -> Finding:
     """Judge g·v by differences that were looked at as closely as they need."""
     v, g, allowed = d.v, d.v.slope, tolerance * size + d.floor
     if d.corner:
         nearest = min(max(g, min(d.sides)), max(d.sides))
-        between = right(v, nearest, size, allowed, kink=True)
+        between = compare(v, nearest, size, allowed, kink=True)
         return between if between.ok else between._replace(status=UNDECIDED, note=CORNER)
     if not d.resolved or d.floor > BLIND * size:
         return judge_hidden(d, size, tolerance)
-    return right(v, d.slope, size, allowed, kink=d.near and v.index is not None)
+    return compare(v, d.slope, size, allowed, kink=d.near and v.index is not None)
 
 
 def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
-    """Judge g·v where rounding may hide an error: by wider steps, or by the complex step."""
+    """Judge g·v where rounding may hide an error. The first line that applies decides:
+
+    wide steps read the slope to 1 %, and g agrees or is plainly off    ok, or wrong
+    the complex step agrees with them                                   ok, zero, or wrong
+    both are 0 beside the whole gradient                                zero
+    wide steps read the slope to 1 %                                    wrong
+    the differences have no limit                                       undecided (NO_SLOPE)
+    f does not move over wide steps, and g is as small                  zero
+    g is within the error of the wide steps                             undecided (HIDDEN)
+    it is not                                                           wrong
+    """
     v, wide = d.v, widen(d if d.resolved else d._replace(floor=math.inf))
     unseen, least = is_unseen(wide)
     if not unseen:
         size = max(size, abs(wide.slope))
-    seen = right(v, wide.slope, size, tolerance * size + wide.floor)
+    seen = compare(v, wide.slope, size, tolerance * size + wide.floor)
     zero = seen._replace(status=OK, note=ZERO)
     most = max(abs(wide.slope), abs(v.slope))
     readable = wide.floor <= BLIND * size
     if readable and (seen.ok or most > max(DOUBTFUL * wide.floor, least)):
         return seen
-    c = v.complex_derivative()
-    if d.resolved and abs(c - wide.slope) <= DOUBTFUL * wide.floor + 1e-3 * abs(c):  # no NaN
-        size = max(size, abs(c))
-        lost = min(ROUNDING, max(wide.noise, ROUNDING * abs(v.f.f0)))
-        exact = right(v, c, size, tolerance * size + min(lost, BLIND * size))
-        both = max(abs(c), abs(v.slope)) <= lost or is_zero(c, d, least)
-        return exact._replace(status=OK, note=ZERO) if unseen and both and not exact.ok else exact
+    exact = judge_by_complex_step(d, wide, size, tolerance)
+    if exact is not None:
+        return exact
     if most <= least:
         return zero
     if readable:
@@ -140,21 +147,39 @@ def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
     return seen._replace(status=UNDECIDED, note=HIDDEN) if seen.ok else seen
 
 
+def judge_by_complex_step(
+    d: Derivative, wide: Derivative, size: float, tolerance: float
+) -> Finding | None:
+    """Judge g·v by the complex step; None if f takes none, or it contradicts the differences."""
+    v, c = d.v, d.v.complex_derivative()
+    agree = abs(c - wide.slope) <= DOUBTFUL * wide.floor + 1e-3 * abs(c)  # not if c is NaN
+    if not (d.resolved and agree):
+        return None
+    unseen, least = is_unseen(wide)
+    size = max(size, abs(c))
+    lost = min(ROUNDING, max(wide.noise, ROUNDING * abs(v.f.f0)))
+    exact = compare(v, c, size, tolerance * size + min(lost, BLIND * size))
+    if exact.ok or not unseen:
+        return exact
+    zero = max(abs(c), abs(v.slope)) <= lost or is_zero(c, d, least)
+    return exact._replace(status=OK, note=ZERO) if zero else exact
+
+
 def judge_complex(d: Derivative, size: float, tolerance: float) -> Finding:
     """Judge g·v by the complex step and, where it is off, by what differences say of the point."""
     v, allowed = d.v, tolerance * size
     # Digits are lost where a sum cancels: in g, as in 1 - tanh², and in c.
     lost = min(ROUNDING * min(1.0, abs(v.f.f0)), BLIND * size)
-    exact = right(v, d.slope, size, allowed + lost)
+    exact = compare(v, d.slope, size, allowed + lost)
     if exact.ok:
         return exact
     scatter = v.complex_scatter()
-    exact = right(v, d.slope, size, allowed + max(lost, min(scatter, LOST * allowed)))
+    exact = compare(v, d.slope, size, allowed + max(lost, min(scatter, LOST * allowed)))
     if exact.ok or not math.isfinite(v.slope):
         return exact
     real = central(v, TOLERANCE["central"])
     if real.corner:
-        return judge_seen(real, size, TOLERANCE["central"])
+        return judge_resolved(real, size, TOLERANCE["central"])
     unseen, least = is_unseen(widen(real))
     if unseen and is_zero(d.slope, real, least):
         return exact._replace(status=OK, note=ZERO)
@@ -176,8 +201,8 @@ def is_zero(c: float, near: Derivative, least: float) -> bool:
 def sizes_of(found: Sequence[Derivative], tolerance: float) -> list[float]:
     """Return the unit of errors on each line: the largest entry, or along a direction the rms.
 
-    The numeric entries count too, as an analytic block of zeros has no size. Noise has none, nor
-    has a corner, where a penalty may begin.
+    Numeric slopes count too: an analytic block of zeros has no size. Slopes within rounding do not
+    count, nor do those at corners: a kink may be far steeper than f beside it.
     """
     seen = [abs(d.slope) if abs(d.slope) > d.floor else 0.0 for d in found]
     entries = [k for k, d in enumerate(found) if d.v.index is not None]
@@ -203,7 +228,7 @@ def together(block: Block, corners: Sequence[Index], tolerance: float) -> list[F
 
 
 def beside_corners(block: Block, v: Line, tolerance: float) -> list[Finding]:
-    """Judge the parts of a direction that cross no corner: halve it until they do not."""
+    """Judge the parts of a direction that cross no corner, by halves; there are at most `PARTS`."""
     tolerance = max(tolerance, TOLERANCE["central"])
     parts, findings = [np.arange(block.point.size)], []
     for _ in range(PARTS):
@@ -232,8 +257,8 @@ def findings_of(
         if sum(f.status == WRONG for f in findings) < ENOUGH:
             findings.append(ask(d, size, tolerance))
         else:
-            findings.append(right(d.v, d.slope, size, tolerance * size + d.floor))
-    # A direction through a corner moves many entries at once, and says nothing of any of them.
+            findings.append(compare(d.v, d.slope, size, tolerance * size + d.floor))
+    # A direction through a corner moves many entries at once: it tells nothing about any of them.
     crossing = [f.v for f in findings if f.kink and f.v.index is None]
     findings = [f for f in findings if not (f.kink and f.v.index is None)]
     if crossing:

@@ -225,9 +225,9 @@ def straddle(rng: np.random.Generator) -> tuple[Curve, float, list[Kink]]:
     kinks = []
     for name, at, g, point in (
         ("right", f, gradient, arrays),
-        ("of the other side", f, other, arrays),
+        ("slope of the other side of the kink", f, other, arrays),
         ("right, and all biases are 0", value, at_zero, zeros),
-        ("of the wrong sign, and all biases are 0", value, at_zero | {BIAS: -at_zero[BIAS]}, zeros),
+        ("wrong sign, and all biases are 0", value, at_zero | {BIAS: -at_zero[BIAS]}, zeros),
     ):
         report = gradcheck(at, {block: g[block] for block in BLOCKS}, point)
         said = {"ok": "passes", "wrong": "caught", "undecided": "undecided"}[report.status]
@@ -343,7 +343,7 @@ TABLES = (
           images=False),
     Table("What gradcheck says at the kink, by central differences",
           (*columns("gradient", "verdict"),
-           Column("entries at a kink", "d", within=4), Column("entries checked", "d")),
+           Column("entries that pass at a kink", "d", within=4), Column("entries checked", "d")),
           lambda found: found.kinks, images=False),
     Table("Planted bugs and what four checks say",
           columns("bug", "central", "complex", "Taylor", "PyTorch's rule"),

@@ -83,11 +83,16 @@ def found(*, powers=(), rounded=(), flat=(), kink=0.5, of_complex=1e-16, kinks=(
     ]
     steps = STEPS[(STEPS < 0.011) & (STEPS > 0.9e-12)]
     at_kink = Curve("central", "float64", steps, kink * np.maximum(1 - DELTA / steps, 0))
-    said = {"right": ("passes", 1), "of the other side": ("caught", 0)} | dict(kinks)
+    said = {"right": ("passes", 1), "slope of the other side of the kink": ("caught", 0)} | dict(
+        kinks
+    )
     asked = [
-        *(Kink(name, *said[name], 150) for name in ("right", "of the other side")),
+        *(
+            Kink(name, *said[name], 150)
+            for name in ("right", "slope of the other side of the kink")
+        ),
         Kink("right, and all biases are 0", "passes", 12, 150),
-        Kink("of the wrong sign, and all biases are 0", "undecided", 0, 150),
+        Kink("wrong sign, and all biases are 0", "undecided", 0, 150),
     ]
     judged = {
         bug: tuple(word(ok == "1", right=bug in RIGHT) for ok in oks)
@@ -124,7 +129,7 @@ def test_the_claims_hold_of_numbers_that_bear_them_out():
         (4, {"of_complex": 1e-9}),
         (4, {"kinks": {"right": ("rejected", 1)}}),
         (4, {"kinks": {"right": ("passes", 0)}}),
-        (4, {"kinks": {"of the other side": ("not seen", 0)}}),
+        (4, {"kinks": {"slope of the other side of the kink": ("not seen", 0)}}),
         *((5, {"verdicts": {bug: "1001"}}) for bug in VERDICTS),
         (6, {"apart": (6.0, 100.0)}),
         (6, {"apart": (1.0, 10.0)}),

@@ -28,7 +28,9 @@ class Case:
         text = textwrap.dedent(inspect.getsource(self.backward))
         old, new = self.errors[kind]
         if text.count(old) != 1:
-            raise ValueError(f"{old!r} stands {text.count(old)} times in {self.name}, must be once")
+            raise ValueError(
+                f"{old!r} occurs {text.count(old)} times in {self.name}, must occur once"
+            )
         space = dict(self.backward.__globals__)
         exec(text.replace(old, new), space)
         return space[self.backward.__name__]
