@@ -34,7 +34,7 @@ OWN = {"seeds": "loop", "training.state": "checkpoint"}  # whose tests are in th
 OTHERS = (  # the test files that use the mathematics
     "vae", "network", "linear", "bounds", "layers", "posterior", "likelihood", "params", "blocks",
     "optim", "gradcheck", "evaluate", "checkpoint", "loop", "files", "runs", "readme", "docs",
-    "package",
+    "package", "counts",
 )  # fmt: skip
 OTHERS_OF_TRAINING = (
     "output_bias", "team", "evaluate", "loop", "run", "recipe", "arrays", "binarize", "dataset",
