@@ -69,7 +69,7 @@ class Row:
         return f"{len(self.kinks)} at a kink: {listed(map(str, map(list, self.kinks)))}"
 
     def __str__(self) -> str:
-        where = "(a direction)" if self.index is None else entry_name("", self.index)
+        where = "(direction)" if self.index is None else entry_name("", self.index)
         error = f"{self.error:.1e}" if self.order is None else f"order {self.order:.2f}"
         return (
             f"{self.verdict:4}  {self.name + where:23} {self.analytic:+.8e} {self.numeric:+.8e} "

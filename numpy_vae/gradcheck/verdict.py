@@ -78,11 +78,12 @@ class Finding(NamedTuple):
         return distance / self.size if self.size else distance * math.inf
 
     @property
-    def badness(self) -> tuple[int, float]:
-        """Orders findings: by verdict, then by how far off they are."""
+    def badness(self) -> tuple[int, bool, float]:
+        """Orders findings: by verdict, wrong entries before directions, then by how far off."""
         distance = abs(self.numeric - self.v.slope)
         excess = distance / self.allowed if self.allowed else distance and math.inf
-        return VERDICTS.index(self.status), math.inf if math.isnan(excess) else excess
+        excess = math.inf if math.isnan(excess) else excess
+        return VERDICTS.index(self.status), self.v.index is not None and not self.ok, excess
 
 
 def compare(v: Line, numeric: float, size: float, allowed: float, *, kink: bool = False) -> Finding:
