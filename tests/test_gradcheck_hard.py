@@ -287,3 +287,21 @@ def test_what_rounding_allows_beyond_the_tolerance_is_said():
     x = np.array([0.5, 1.0])
     report = gradcheck(lambda x: 1e10 + np.sin(x).sum(), np.cos(x), x)
     assert report and "the rounding of f allows an error of" in str(report)
+
+
+@each_method
+def test_the_sum_of_a_normalised_layer_is_constant(method):
+    for seed in range(8):
+        x = np.random.default_rng(seed).standard_normal((8, 4))
+
+        def f(x):
+            c = x - x.mean(axis=0)
+            return (c / np.sqrt((c * c).mean(axis=0) + 1e-5)).sum()
+
+        c = x - x.mean(axis=0)
+        s = np.sqrt((c * c).mean(axis=0) + 1e-5)
+        n, one = c / s, np.ones_like(x)
+        right = (one - one.mean(axis=0) - n * (one * n).mean(axis=0)) / s
+        report = gradcheck(f, right, x, method=method)
+        assert report.ok, f"seed {seed}\n{report}"
+        assert not gradcheck(f, right + 1e-9, x, method=method)

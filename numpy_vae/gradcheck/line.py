@@ -179,7 +179,7 @@ class Line:
         values = np.array([self.at(float(t)) for t in ts])
         steps = np.diff(np.unique(values))
         if steps.size < 6:  # f moves in steps: they are its rounding
-            return float(steps.max(initial=0))
+            return float(steps.sum())
         share = (ts[1:-1] - ts[:-2]) / (ts[2:] - ts[:-2])
         above = values[1:-1] - (1 - share) * values[:-2] - share * values[2:]
         return 2 * float(np.sort(np.abs(above))[-3])

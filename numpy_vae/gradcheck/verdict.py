@@ -118,8 +118,8 @@ def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
     the complex step agrees with them                                   ok, zero, or wrong
     both are 0 beside the whole gradient                                zero
     wide steps read the slope to 1 %                                    wrong
-    the differences have no limit                                       undecided (NO_SLOPE)
     f does not move over wide steps, and g is as small                  zero
+    the differences have no limit                                       undecided (NO_SLOPE)
     g is within the error of the wide steps                             undecided (HIDDEN)
     it is not                                                           wrong
     """
@@ -140,11 +140,11 @@ def judge_hidden(d: Derivative, size: float, tolerance: float) -> Finding:
         return zero
     if readable:
         return seen
-    if not d.resolved:
-        return seen._replace(status=UNDECIDED, note=NO_SLOPE)
-    still = unseen and (wide.flat or wide.floor <= max(BLIND * wide.steep, least))
+    still = unseen and (wide.flat or (d.resolved and wide.floor <= max(BLIND * wide.steep, least)))
     if still and abs(v.slope) <= max(2 * wide.floor, least):
         return zero
+    if not d.resolved:
+        return seen._replace(status=UNDECIDED, note=NO_SLOPE)
     return seen._replace(status=UNDECIDED, note=HIDDEN) if seen.ok else seen
 
 
