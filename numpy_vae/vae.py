@@ -148,7 +148,7 @@ class VAE:
         return grads
 
     def backward_inputs(self, trace: Trace, dterms: Terms) -> tuple[Array | None, Array]:
-        """The gradients by x, None unless the likelihood is `differentiable_in_x`, and by eps."""
+        """Return dx, None unless the likelihood is `differentiable_in_x`, and deps."""
         grad = self._network.over(self._params.zeros_like())
         return self._network.backward_inputs(trace, _check_terms(trace, dterms), grad)
 

@@ -120,9 +120,9 @@ def look_closer(first: Derivative, tolerance: float) -> Derivative:
     return corner or first._replace(resolved=False)
 
 
-def central(v: Line, tolerance: float, step: float = STEP) -> Derivative:
+def central(v: Line, tolerance: float) -> Derivative:
     """Return the central difference along a line, after a closer look where it needs one."""
-    return closer(difference(v, step * v.scale), tolerance)
+    return closer(difference(v, STEP * v.scale), tolerance)
 
 
 class Limit(NamedTuple):
