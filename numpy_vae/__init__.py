@@ -9,6 +9,7 @@ from .optim import Adam, Average
 from .params import Params
 from .runs.progress import Progress
 from .runs.run import Run
+from .scaling import Scaling
 from .training.evaluate import evaluate_elbo, evaluate_likelihood
 from .training.loop import fit, train_epochs
 from .training.recipe import Recipe
@@ -17,7 +18,7 @@ from .vae import VAE
 
 __all__ = [
     "VAE", "Adam", "Average", "Bernoulli", "Best", "ContinuousBernoulli", "Dataset", "Gaussian",
-    "LearnedGaussian", "Likelihood", "Params", "Progress", "Recipe", "Run", "Trace",
+    "LearnedGaussian", "Likelihood", "Params", "Progress", "Recipe", "Run", "Scaling", "Trace",
     "evaluate_elbo", "evaluate_likelihood", "fit", "gradcheck", "gradcheck_layer", "load_array",
     "load_digits", "load_mnist", "split_validation", "to_float", "train_epochs",
 ]  # fmt: skip

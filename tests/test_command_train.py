@@ -405,7 +405,7 @@ def test_every_flag_reaches_what_it_sets(folder):
     assert (checkpoint.adam.lr, checkpoint.adam.t) == (0.003, 2 * 3)
     assert checkpoint.vae.settings == {
         "data_dim": 20, "hidden": (6, 5), "latent_dim": 3, "activation": "tanh",
-        "likelihood": Gaussian(0.4), "network_type": Network,
+        "likelihood": Gaussian(0.4), "network_type": Network, "scaling": None,
     }  # fmt: skip
     # And the command does what the library does when it is told the same.
     streams = spawn_streams(8)

@@ -10,7 +10,8 @@ import numpy_vae
 PACKAGE = Path(numpy_vae.__file__).parent
 ORDER = [
     "starting", "checks", "files", "seeds",
-    "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae",
+    "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "scaling",
+    "vae",
     "memory", "optim",
     "gradcheck.report", "gradcheck.nested", "gradcheck.line", "gradcheck.differences",
     "gradcheck.verdict", "gradcheck.taylor", "gradcheck.check", "gradcheck.layer",

@@ -181,7 +181,7 @@ def is_trained(row: Row, folder: Path) -> bool:
         return False
     config, args = json.loads((folder / "config.json").read_text()), settings_of(row)
     args.hidden = list(args.hidden)
-    free = {"data_dir", "image_shape", "batch_size", "variance", "threads"}
+    free = {"data_dir", "image_shape", "standardize", "batch_size", "variance", "threads"}
     for name in config.keys() & vars(args).keys() - free:
         if config[name] != getattr(args, name):
             raise ValueError(

@@ -11,15 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from ..checks import overflow_raises
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, split_validation
 from ..data.load import load_data
 from ..files import check_writable
 from ..likelihood import Gaussian, LearnedGaussian, Likelihood, make_likelihood
 from ..runs.directory import FILES, open_run
 from ..runs.owned import OwnFiles
 from ..runs.progress import complain
+from ..scaling import Scaling
 from ..training.state import State
 from ..vae import VAE
+
+# Likelihoods for which the columns of a table are standardised by default.
+STANDARDIZED = ("learned_gaussian", "diagonal_gaussian")
 
 
 class UsageError(Exception):
@@ -113,14 +117,30 @@ def load_moved_data(args: argparse.Namespace, state: State) -> Dataset | None:
 
 def make_model(
     args: argparse.Namespace, data_dim: int, hidden: Sequence[int], latent: int,
-    rng: np.random.Generator | int,
+    rng: np.random.Generator | int, scaling: Scaling | None = None,
 ) -> VAE:  # fmt: skip
     """Return a new model from the options, with these sizes by default."""
     return VAE(
         data_dim, hidden if args.hidden is None else args.hidden, args.latent or latent,
         args.activation or "relu", likelihood_of(args.likelihood or "bernoulli", args.variance),
-        rng=rng,
+        rng=rng, scaling=scaling,
     )  # fmt: skip
+
+
+def scaling_of(args: argparse.Namespace, data: Dataset, validation: int) -> Scaling | None:
+    """Return the scaling of --standardize, from the training rows without the validation set.
+
+    It is the default for a table with a learned variance.
+    """
+    name = args.likelihood or "bernoulli"
+    asked = args.standardize
+    if asked is None:
+        asked = name in STANDARDIZED and data.image_shape is None and data.train.dtype.kind == "f"
+    if not asked:
+        return None
+    if make_likelihood(name).support != (-np.inf, np.inf):
+        raise ValueError(f"--standardize applies to a gaussian --likelihood, not to {name}")
+    return Scaling.of(split_validation(data, validation).train)
 
 
 def likelihood_of(name: str, variance: float | None) -> Likelihood:

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data.load import load_data
 from ..runs.directory import open_run
 from ..runs.images import shape_images
 from ..runs.progress import Progress, complain
 from ..runs.run import Run
+from ..scaling import CONSTANT
 from ..seeds import spawn_streams
 from ..training.recipe import SETTINGS, Recipe
 from .arguments import (
@@ -26,7 +29,15 @@ from .arguments import (
     image_shape,
     path,
 )
-from .inputs import UsageError, check_drawing, load_moved_data, make_model, one_line, refusals
+from .inputs import (
+    UsageError,
+    check_drawing,
+    load_moved_data,
+    make_model,
+    one_line,
+    refusals,
+    scaling_of,
+)
 
 HIDDEN, LATENT = (400,), 20
 RESUMED_WITH = (
@@ -77,6 +88,12 @@ def add_arguments(commands: Subparsers) -> None:
         "square as D allows)",
     )  # fmt: skip
     add_data_dir(data)
+    data.add_argument(
+        "--standardize", action=argparse.BooleanOptionalAction, default=None,
+        help="subtract the mean of each column of the training rows, and divide by its standard "
+        "deviation; results stay in the units of the data (default: for tables with a learned "
+        "variance)",
+    )  # fmt: skip
     add_model_arguments(command, HIDDEN, LATENT)
     training = command.add_argument_group("training")
     for name in SETTINGS:
@@ -120,7 +137,10 @@ def begin(args: argparse.Namespace) -> Run:
         raise ValueError("--overwrite needs --out")
     recipe, seed = recipe_of(args), args.seed or 0
     data = shape_images(load_data(args.data or "digits", args.data_dir), args.image_shape)
-    vae = make_model(args, data.train.shape[1], HIDDEN, LATENT, spawn_streams(seed).initialisation)
+    vae = make_model(
+        args, data.train.shape[1], HIDDEN, LATENT, spawn_streams(seed).initialisation,
+        scaling_of(args, data, recipe.validation),
+    )  # fmt: skip
     return Run.begin(args.out, vae, data, recipe, seed=seed, overwrite=bool(args.overwrite))
 
 
@@ -143,6 +163,8 @@ def run(args: argparse.Namespace) -> int:
         run = begin(args) if args.resume is None else resume(args)
     progress = Progress(quiet=bool(args.quiet))
     progress.say(str(run))
+    if constant := constant_columns(run):
+        progress.say(f"constant, so not divided: {constant}")
     try:
         with progress.catch_interrupt():
             try:
@@ -166,6 +188,17 @@ def run(args: argparse.Namespace) -> int:
         if run.removed:
             progress.say(f"removed, since they show an older model: {', '.join(run.removed)}")
     return 130 if progress.interrupted or run.interrupted else 0
+
+
+def constant_columns(run: Run) -> str:
+    """Return the names of columns that have one value only, if they are standardised."""
+    scaling = run.vae.scaling
+    if scaling is None:
+        return ""
+    apart = np.abs(run.data.train[:1][0] - scaling.mean)
+    constant = np.flatnonzero((scaling.scale == 1) & (apart <= CONSTANT * np.abs(scaling.mean)))
+    names = [f"column {d + 1}" for d in constant]
+    return ", ".join(names[:9] + ["..."] * (len(names) > 9))
 
 
 def describe_standing(run: Run) -> str:

@@ -159,7 +159,7 @@ def function_of(vae: VAE, term: str, beta: float, bound: str = "elbo") -> Functi
             block[...] = arrays[name]
         trace = twin.forward(arrays["x"], arrays["eps"])
         if not arrays["x"].imag.any():  # what -log p(x | z) does to x need not be analytic
-            trace = replace(trace, x=arrays["x"].real)
+            trace = replace(trace, x=trace.x.real)
         terms = twin.terms(trace)
         if term == "objective":
             return BOUNDS[bound].forward(terms, beta)

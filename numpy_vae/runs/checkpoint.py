@@ -1,6 +1,7 @@
 """A whole run in one file.
 
-    settings, params         the model to use (`State.kept`), as `VAE.load` reads it
+    settings, params         the model to use (`State.kept`), as `VAE.load` reads it; for a table
+                             perhaps scaling.mean and scaling.scale
     trained, average, best   the parameter vectors of `State.vectors`, except the last: it is params
     adam.m, adam.v           Adam's moments, as the sums M and V of `optim`
     history                  (epochs, 11) the records; NaN: not evaluated
@@ -68,7 +69,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> State:
 
     model, arrays = read_model(path)  # once: a training process may replace the file
     try:
-        vae = VAE._build(model, arrays["params"])
+        vae = VAE.from_file(model, arrays)
         training = json.loads(str(arrays["training"]))
         if training["version"] not in (3, VERSION):
             raise ValueError(f"its version is {training['version']!r}, must be 3 or {VERSION}")

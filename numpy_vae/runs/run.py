@@ -120,6 +120,7 @@ class Run:
             "image_shape": shape, "training_images": len(data.train), "test_images": len(data.test),
             "data_dim": vae.data_dim, "hidden": vae.hidden, "latent": vae.latent_dim,
             "activation": vae.activation, "likelihood": vae.likelihood.name, "variance": variance,
+            "standardize": vae.scaling is not None,
             "parameters": vae.params.flat.size, **asdict(recipe), "seed": seed,
             "numpy_vae": __version__, "numpy": np.__version__, "python": platform.python_version(),
         }  # fmt: skip

@@ -61,7 +61,7 @@ def encode_images(
     mu = np.empty((len(images), vae.latent_dim), vae.params.dtype)
     logvar = np.empty_like(mu)
     for rows in chunks(images):
-        x = batch(images, rows, pixels=pixels, dtype=vae.params.dtype)
+        x = batch(images, rows, pixels=pixels, dtype=vae.input_dtype)
         mu[rows], logvar[rows] = vae.encode(x)
     return mu, logvar
 
@@ -106,7 +106,7 @@ def mean_elbo(
     keep_freed_memory()
     reconstruction = kl = 0.0
     for rows in chunks(images):
-        x = batch(images, rows, pixels=pixels if draw else None, dtype=vae.params.dtype)
+        x = batch(images, rows, pixels=pixels if draw else None, dtype=vae.input_dtype)
         eps = noise.standard_normal((len(x), vae.latent_dim))
         with overflow_raises():
             losses = vae.loss(vae.forward(x, eps))
@@ -176,7 +176,7 @@ def evaluate_likelihood(
     chunks = []
     for start in range(0, len(images), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)
-        x = batch(images, rows, pixels=pixels if draw else None, dtype=vae.params.dtype)
+        x = batch(images, rows, pixels=pixels if draw else None, dtype=vae.input_dtype)
         with overflow_raises():
             chunks.append(_evaluate_chunk(vae, x, samples, noise))
         if on_images is not None:

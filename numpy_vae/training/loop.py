@@ -72,6 +72,8 @@ def start_output_bias(vae: VAE, images: Images) -> None:
         mean = (total + (low + high) / 2) / (len(images) + 1)
     else:
         mean = total / len(images)
+    if vae.scaling is not None:
+        mean = vae.scaling.forward(mean)
     vae.params["output.b"][:] = vae.likelihood.link(mean)
 
 
@@ -228,7 +230,7 @@ def continue_training(
     draw = recipe.binarize == "dynamic"
     pixels = streams.pixels if draw else None
     evaluated = vae if average is None else vae.over(average.mean)
-    n, dtype = len(data.train), vae.params.dtype
+    n, dtype = len(data.train), vae.input_dtype
     batch_size = recipe.batch_size or min(BATCH_SIZE, n)
     batches = math.ceil(n / batch_size)
     team = Team(recipe.threads or suitable_threads(batch_size, samples))
@@ -247,7 +249,7 @@ def continue_training(
             for i, rows in enumerate(minibatches(n, batch_size, streams.order), start=1):
                 x = batch(data.train, rows, pixels=pixels, dtype=dtype)
                 lead = (samples, len(x)) if samples > 1 else (len(x),)
-                eps = streams.noise.standard_normal((*lead, vae.latent_dim), dtype)
+                eps = streams.noise.standard_normal((*lead, vae.latent_dim), vae.params.dtype)
                 elapsed = epoch - 1 + (i - 1) / batches  # epochs, with a fraction
                 beta_now = beta * min(1.0, elapsed / warmup) if warmup else beta
                 factor = factor_of(elapsed / epochs)

@@ -1038,10 +1038,10 @@ BUGS = (
         COMMON,
         plant(
             "vae",
-            'return VAE._build(settings, arrays["params"])',
+            'return VAE._build({**settings, "scaling": scaling}, arrays["params"])',
             'vae = VAE(**settings, dtype=arrays["params"].dtype)\n'
-            '            vae._params = Params(vae.params.shapes, flat=arrays["params"])\n'
-            "            return vae",
+            '        vae._params = Params(vae.params.shapes, flat=arrays["params"])\n'
+            "        return vae",
         ),
         "test_vae.py::test_save_and_load",
         PURITY,
