@@ -39,7 +39,7 @@ from harness import (
 )
 
 from numpy_vae import VAE, Adam, load_array
-from numpy_vae.data import Dataset, arrays
+from numpy_vae.data import Dataset, readers
 from numpy_vae.training.loop import train_epochs, train_step
 from numpy_vae.training.recipe import Recipe
 from numpy_vae.training.team import Team, suitable_threads
@@ -120,7 +120,7 @@ class Epoch:
                 part[:] = rng.integers(256, size=part.shape, dtype=np.uint8)
             images.flush()
             del images
-            arrays.MAPPED = 0  # bytes
+            readers.MAPPED = 0  # bytes
             self.data = load_array(path)
         else:
             pixels = rng.integers(256, size=(n, D), dtype=np.uint8)

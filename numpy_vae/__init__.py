@@ -1,7 +1,15 @@
 """numpy_vae: a variational autoencoder in NumPy, every gradient derived by hand and checked."""
 
 from . import starting  # noqa: F401  # isort: skip  # before NumPy
-from .data import Dataset, load_array, load_digits, load_mnist, split_validation, to_float
+from .data import (
+    Dataset,
+    dataset_from_array,
+    load_array,
+    load_digits,
+    load_mnist,
+    split_validation,
+    to_float,
+)
 from .gradcheck import gradcheck, gradcheck_layer
 from .likelihood import Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian, Likelihood
 from .network import Trace
@@ -19,6 +27,7 @@ from .vae import VAE
 __all__ = [
     "VAE", "Adam", "Average", "Bernoulli", "Best", "ContinuousBernoulli", "Dataset", "Gaussian",
     "LearnedGaussian", "Likelihood", "Params", "Progress", "Recipe", "Run", "Scaling", "Trace",
+    "dataset_from_array",
     "evaluate_elbo", "evaluate_likelihood", "fit", "gradcheck", "gradcheck_layer", "load_array",
     "load_digits", "load_mnist", "split_validation", "to_float", "train_epochs",
 ]  # fmt: skip

@@ -203,13 +203,16 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
 
 
 def read_arrays(
-    path: str | os.PathLike[str], *, packed: bool = True, mapped: float = math.inf
-) -> dict[str, NDArray[Any]]:
+    path: str | os.PathLike[str], *, packed: bool = True, mapped: float = math.inf,
+    skipped: list[str] | None = None,
+) -> dict[str, NDArray[Any]]:  # fmt: skip
     """Read a `.npy` file (one array, named ``""``) or a `.npz` file (arrays by name).
 
     ValueError for any other file, a damaged one, or one that changes while it is read. A compressed
     file may take a thousand times its size in memory; ``packed=False`` refuses those. A `.npy` file
     of ``mapped`` bytes or more in C order stays on disk: its array is a read-only `numpy.memmap`.
+    Pickled objects are refused; with a list ``skipped``, those beside other arrays of a `.npz` are
+    not read, and their names are appended to it.
     """
     import zipfile
 
@@ -224,7 +227,7 @@ def read_arrays(
             raise ValueError(f"{path}: neither a .npy nor a .npz file (it starts with {start!r})")
         try:
             if start.startswith(b"PK"):
-                arrays = _read_members(stream, before.st_size, packed=packed)
+                arrays = _read_members(stream, before.st_size, packed=packed, skipped=skipped)
             elif before.st_size >= mapped and _check_header(stream, before.st_size):
                 return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
             else:
@@ -249,7 +252,13 @@ def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
     return open(path, "rb")  # for a folder, an OSError that says so
 
 
-def _read_members(stream: IO[bytes], size: int, *, packed: bool) -> dict[str, NDArray[Any]]:
+class _ObjectsError(ValueError):
+    """An array holds pickled objects."""
+
+
+def _read_members(
+    stream: IO[bytes], size: int, *, packed: bool, skipped: list[str] | None
+) -> dict[str, NDArray[Any]]:
     """Read the arrays of an archive of `size` bytes by name."""
     import zipfile
 
@@ -270,7 +279,12 @@ def _read_members(stream: IO[bytes], size: int, *, packed: bool) -> dict[str, ND
                     f" compressed by method {info.compress_type}"
                 )
             with archive.open(info) as member:
-                arrays[name] = _read_array(member, info.file_size)
+                try:
+                    arrays[name] = _read_array(member, info.file_size)
+                except _ObjectsError:
+                    if skipped is None or len(members) == 1:
+                        raise
+                    skipped.append(name)
         return arrays
 
 
@@ -293,7 +307,7 @@ def _check_header(stream: IO[bytes], size: int) -> bool:
     else:
         raise ValueError(f"NPY format version {version}, must be (1, 0) or (2, 0)")
     if dtype.hasobject:
-        raise ValueError("it holds pickled objects, must hold numbers")
+        raise _ObjectsError("it holds pickled objects, must hold numbers")
     promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if min(shape, default=0) < 0 or promised != held:
         raise ValueError(f"its header promises {promised} bytes, but it holds {held}")

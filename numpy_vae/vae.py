@@ -179,17 +179,33 @@ class VAE:
 
     def decode(self, z: ArrayLike) -> Array:
         """Return the mean of p(x | z), (n, D) or (K, n, D), from z, (n, Z) or (K, n, Z)."""
-        h = self._network.decoder.forward(self._array("z", z, self.latent_dim))[-1]
-        mean = self.likelihood.mean(self._network.output.forward(h))
+        mean = self.likelihood.mean(self._logits(z))
         return mean if self.scaling is None else self.scaling.back(mean)
+
+    def draw(self, z: ArrayLike, rng: np.random.Generator | int | None = None) -> Array:
+        """Return a draw of x ~ p(x | z) for each z, shaped like the means of `decode`."""
+        x = self.likelihood.sample(self._logits(z), np.random.default_rng(rng))
+        return x if self.scaling is None else self.scaling.back(x)
+
+    def _logits(self, z: ArrayLike) -> Array:
+        h = self._network.decoder.forward(self._array("z", z, self.latent_dim))[-1]
+        return self._network.output.forward(h)
 
     def reconstruct(self, x: ArrayLike) -> Array:
         """Return the mean of p(x | z), (B, D), at the posterior mean z = mu(x)."""
         return self.decode(self.encode(x)[0])
 
-    def sample(self, n: int, rng: np.random.Generator | int | None = None) -> Array:
-        """Return the means of p(x | z), (n, D), for n draws of z from the prior N(0, I)."""
-        return self.decode(np.random.default_rng(rng).standard_normal((n, self.latent_dim)))
+    def sample(
+        self, n: int, rng: np.random.Generator | int | None = None, *, noise: bool = False
+    ) -> Array:
+        """Return the means of p(x | z), (n, D), for n draws of z from the prior N(0, I).
+
+        With `noise`, return draws of x ~ p(x | z) instead, which are distributed as the model's
+        p(x). Their spread is that of the data; the spread of means is smaller.
+        """
+        rng = np.random.default_rng(rng)
+        z = rng.standard_normal((n, self.latent_dim))
+        return self.draw(z, rng) if noise else self.decode(z)
 
     def _scaled(self, x: ArrayLike) -> ArrayLike:
         """Return x in the model's units."""

@@ -140,13 +140,13 @@ def test_the_figures_are_of_the_model_that_is_kept(shown):
     assert shown["kept_epoch"] == best.epoch >= 1
 
 
-def test_the_shape_of_an_image_is_the_one_asked_for_the_one_known_or_a_guess(folder, shown):
+def test_the_shape_of_an_image_is_the_one_asked_for_or_the_one_known(folder, shown):
     np.save("rows.npy", np.load("small.npy").reshape(60, 20))
     words = ["train", "--data", "rows.npy", "--hidden", "7", "--latent", "2", "--epochs", "1"]
     assert main([*words, "--out", "guess"]) == 0
     assert main([*words, "--image-shape", "10x2", "--out", "known"]) == 0
     for run, asked, shape in [
-        ("guess", [], (4, 5)),
+        ("guess", [], None),
         ("known", [], (10, 2)),
         ("guess", ["--image-shape", "2x10"], (2, 10)),
         ("known", ["--image-shape", "1x20"], (1, 20)),

@@ -22,7 +22,7 @@ from command_line import change_settings, listing, metrics_of, refusal, train
 from numpy_vae import Progress, starting
 from numpy_vae.__main__ import main
 from numpy_vae.checks import shorten
-from numpy_vae.data import arrays, mnist
+from numpy_vae.data import arrays, mnist, readers
 from numpy_vae.figures import of_a_run as figures
 from numpy_vae.runs import run as runs
 from numpy_vae.runs.directory import open_run
@@ -495,7 +495,7 @@ def test_moved_data_need_not_be_where_the_data_set_was(run, monkeypatch):
 
 @pytest.fixture
 def mapped(folder, monkeypatch):
-    monkeypatch.setattr(arrays, "MAPPED", 0)
+    monkeypatch.setattr(readers, "MAPPED", 0)
     return Path("small.npy")
 
 

@@ -47,7 +47,7 @@ try:
     sys.exit("there is room for the file")
 except MemoryError:
     pass
-arrays.MAPPED = 0
+readers.MAPPED = 0
 use(load_array(path))
 """
 

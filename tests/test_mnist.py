@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import http.server
 import io
-import math
 import os
 import shutil
 import struct
@@ -19,8 +18,10 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
+from numpy_vae.data import idx as idx_module
 from numpy_vae.data import load_mnist, mnist
-from numpy_vae.data.mnist import MNIST_FILES, cache_folder, read_idx
+from numpy_vae.data.idx import read_idx
+from numpy_vae.data.mnist import MNIST_FILES, cache_folder
 
 PLACE = Path(os.environ.get("NUMPY_VAE_DATA") or "nowhere")
 REAL = [PLACE] if (PLACE / "train-images-idx3-ubyte.gz").is_file() else []
@@ -106,8 +107,10 @@ BAD_IDX = {
     "trailing byte": (IDX + b"\0", "promises 60 bytes.*holds more"),
     "data cut, in gzip": (gzip.compress(IDX[:-1]), "promises 60 bytes.*holds 59"),
     "trailing byte, in gzip": (gzip.compress(IDX + b"\0"), "promises 60 bytes.*holds more"),
-    "floats": (b"\0\0\x0d\x03" + IDX[4:], "0x00000d03, must be.*0x00000803.*0x00000801"),
-    "two axes": (b"\0\0\x08\x02" + IDX[4:], "0x00000802, must be"),
+    "floats": (b"\0\0\x0d\x03" + IDX[4:], "promises 240 bytes.* holds 60"),
+    "two axes": (b"\0\0\x08\x02" + IDX[4:], "promises 20 bytes.* holds more"),
+    "five axes": (b"\0\0\x08\x05" + IDX[4:], "0x00000805, must be.*0x00000803.*0x00000801"),
+    "an unknown type": (b"\0\0\x0a\x03" + IDX[4:], "0x00000a03, must be"),
     "another kind of file": (b"\x89PNG\r\n\x1a\n", "0x89504e47, must be"),
     "gzip with a bad CRC": (PACKED[:-8] + b"\0\0\0\0" + PACKED[-4:], "damaged .CRC"),
     "gzip with a bad length": (PACKED[:-4] + b"\0\0\0\0", "damaged .Incorrect length"),
@@ -117,11 +120,10 @@ BAD_IDX = {
     "gzip that is no deflate": (PACKED[:10] + b"\7" + PACKED[11:], "damaged .Error -3"),
     "gzip of another method": (PACKED[:2] + b"\7" + PACKED[3:], "damaged .Unknown compression"),
     "gzip and then more": (PACKED + b"more", "damaged .Not a gzipped file"),
-    "no images": (header(0, 28, 28), r"holds \(0, 28, 28\), must be 1 or more"),
-    "no labels": (header(0), r"holds \(0,\), must be 1 or more"),
-    "no rows": (header(5, 0, 28), r"holds \(5, 0, 28\), must be 1 or more"),
-    "absurd sides": (header(1, 2**32 - 1, 1), "4294967295, 1.*must be.*1 to 65535"),
-    "a side too long": (header(1, 65536, 1) + bytes(65536), "65536, 1.*must be.*1 to 65535"),
+    "no images": (header(0, 28, 28), r"holds \(0, 28, 28\), must not be empty"),
+    "no labels": (header(0), r"holds \(0,\), must not be empty"),
+    "no rows": (header(5, 0, 28), r"holds \(5, 0, 28\), must not be empty"),
+    "absurd sides": (header(1, 2**32 - 1, 1), "promises 4294967295 bytes.* holds 0"),
     "petabytes": (header(2**32 - 1, 65535, 65535), "promises 18446181123756261375.* holds 0"),
     "petabytes, in gzip": (gzip.compress(header(2**32 - 1, 999, 999) + bytes(9)), "holds 9"),
 }
@@ -138,17 +140,22 @@ def test_read_idx_refuses(tmp_path, content, match):
 
 
 @pytest.mark.parametrize(
-    "shape", [(70_000,), (70_000, 1, 1), (1, 65535, 1), (1, 1, 65535)], ids=str
+    ("code", "dtype"), [(9, "i1"), (11, ">i2"), (12, ">i4"), (13, ">f4"), (14, ">f8")]
 )
-def test_only_the_sides_of_an_image_have_a_limit(tmp_path, shape):
-    (tmp_path / "file").write_bytes(header(*shape) + bytes(math.prod(shape)))
-    assert read_idx(tmp_path / "file").shape == shape
+def test_every_type_of_element_is_read(tmp_path, code, dtype):
+    array = np.arange(-12, 12).reshape(1, 2, 3, 4).astype(dtype)
+    (tmp_path / "file").write_bytes(
+        bytes([0, 0, code, 4]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+    )
+    found = read_idx(tmp_path / "file")
+    assert found.dtype == np.dtype(dtype).newbyteorder("=")
+    np.testing.assert_array_equal(found, array)
 
 
 def test_one_byte_more_than_promised_is_read():
     stream = io.BytesIO(header(5, 4, 3) + bytes(1000))
     with pytest.raises(ValueError, match="holds more"):
-        mnist._parse_idx(stream)
+        idx_module._parse(stream)
     assert stream.tell() == 16 + 60 + 1
 
 
@@ -161,7 +168,7 @@ def test_a_file_is_read_a_mebibyte_at_a_time():
             return super().read(size)
 
     n = 5 << 19
-    assert len(mnist._parse_idx(Stream(header(n) + bytes(n)))) == n
+    assert len(idx_module._parse(Stream(header(n) + bytes(n)))) == n
     assert asked == [4, 4, 1 << 20, 1 << 20, (1 << 19) + 1, 1]
 
 
@@ -206,15 +213,15 @@ def test_lookup_order(tmp_path, monkeypatch, held, n):
 
 
 @pytest.mark.parametrize("how", ["data_dir", "NUMPY_VAE_DATA"])
-@pytest.mark.parametrize("missing", [NAMES[3:], NAMES], ids=["one file", "all files"])
+@pytest.mark.parametrize("missing", [NAMES[2:3], NAMES], ids=["one file", "all files"])
 def test_a_folder_that_is_named_is_used_or_refused_by_name(tmp_path, monkeypatch, how, missing):
     put(cache_folder(), four(6))
     named = put(tmp_path / "named", {n: c for n, c in four(5).items() if n not in missing})
     (named / missing[0]).mkdir()  # a folder of that name is none of the files
     monkeypatch.setenv("NUMPY_VAE_DATA", str(named))
-    with pytest.raises(OSError, match=f"^{how} is .*, which has no {missing[0]}") as caught:
+    with pytest.raises(OSError, match=f"^{how} is .*, which has no {missing[0][:-3]}") as caught:
         load_mnist(named if how == "data_dir" else None)
-    check_error(caught, named, *missing)
+    check_error(caught, named)
 
 
 def test_a_missing_folder_in_the_environment_is_reported(tmp_path, monkeypatch):

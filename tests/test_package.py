@@ -16,9 +16,12 @@ ORDER = [
     "gradcheck.report", "gradcheck.nested", "gradcheck.line", "gradcheck.differences",
     "gradcheck.verdict", "gradcheck.taylor", "gradcheck.check", "gradcheck.layer",
     "gradcheck.model", "data.mapped", "data.dataset",
-    "data.mnist", "data.arrays", "data.digits", "data.binarize", "data.load",
+    "data.idx", "data.members", "data.text", "data.mat",
+    "data.pictures", "data.readers", "data.labels", "data.arrays",
+    "data.mnist", "data.digits", "data.binarize", "data.load",
     "training.team", "training.evaluate", "training.recipe", "training.state", "training.loop",
-    "figures.style", "figures.mosaics", "figures.plots", "figures.of_a_run", "figures.explorer",
+    "figures.style", "figures.mosaics", "figures.plots", "figures.tables", "figures.of_a_run",
+    "figures.explorer",
     "runs.owned", "runs.checkpoint", "runs.directory", "runs.images", "runs.run", "runs.progress",
     "study.report", "study.linear",
     "study.drawing", "study.pictures", "study.training", "study.tied",
@@ -115,7 +118,7 @@ def test_imports_run_downwards_and_form_no_cycle():
 
 
 def test_the_imports_of_a_module_are_seen():
-    assert {"data.load", "runs.run", "commands.inputs"} <= imports("commands.train")
+    assert {"scaling", "runs.run", "commands.inputs"} <= imports("commands.train")
     assert {"commands.train", "commands.inputs"} <= imports("__main__")
     assert imports("vae") >= {"posterior", "bounds", "params"}
 
@@ -124,7 +127,7 @@ def test_only_what_draws_imports_matplotlib_and_nothing_imports_an_autograd():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         # An experiment of the study is given its figure.
-        drawing = path.stem in ("style", "mosaics", "plots", "of_a_run", "drawing")
+        drawing = path.stem in ("style", "mosaics", "plots", "tables", "of_a_run", "drawing")
         named = "\n".join(
             ast.unparse(n) for n in at_run_time(path) if isinstance(n, ast.Import | ast.ImportFrom)
         )

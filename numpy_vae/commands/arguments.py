@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from ..blocks import MAX_WIDTH
 from ..checks import check_real, check_whole
+from ..data.arrays import Reading
 from ..layers import ACTIVATIONS
 from ..likelihood import LIKELIHOODS
 from ..runs.directory import MAX_SEED
@@ -65,15 +66,23 @@ def widths(text: str) -> tuple[int, ...]:
     return tuple(map(whole(1, MAX_WIDTH), text.split(",")))
 
 
-def image_shape(text: str) -> tuple[int, int]:
-    """Read a height and a width, such as "8x8"."""
+def image_shape(text: str) -> tuple[int, ...]:
+    """Read a height and a width, such as "8x8", or "8x8x3" for colour."""
+    sides = text.split("x")
     try:
-        height, width = map(whole(1, MAX_WIDTH), text.split("x"))
+        shape = tuple(map(whole(1, MAX_WIDTH), sides))
+        if len(shape) != 2 and shape[2:] != (3,):
+            raise ValueError
     except (ValueError, argparse.ArgumentTypeError):
         raise argparse.ArgumentTypeError(
-            f"{text!r} must be a height and a width in pixels, such as 28x28"
+            f"{text!r} must be a height and a width in pixels, such as 28x28 (28x28x3 in colour)"
         ) from None
-    return height, width
+    return shape
+
+
+def column(text: str) -> str | int:
+    """Read the name or the number of a column."""
+    return int(text) if text.removeprefix("-").isdecimal() else path(text)
 
 
 def path(text: str) -> str:
@@ -142,6 +151,31 @@ def add_data_dir(command: argparse._ActionsContainer) -> None:
         help="folder of the four MNIST files (default: $NUMPY_VAE_DATA, else a cache folder, which "
         "a download fills)",
     )  # fmt: skip
+
+
+def add_reading(group: argparse._ActionsContainer) -> None:
+    """Add the options that say how to read a file, which `reading_of` reads."""
+    group.add_argument("--key", metavar="NAME", help="the array of images in a .npz or .mat file")
+    group.add_argument("--label-key", metavar="NAME", help="the array of labels")
+    group.add_argument(
+        "--label-column", type=column, metavar="NAME|N",
+        help="the column of labels in a text table: its name, or its number from 0 (-1: the last)",
+    )  # fmt: skip
+    group.add_argument(
+        "--scale", type=real(0, 1e30, open_below=True), metavar="S",
+        help="values mean value / S (default: 255 for bytes in images, else 1)",
+    )  # fmt: skip
+    group.add_argument(
+        "--transpose", action="store_true", default=None,
+        help="the last axis counts the images, as in many .mat files",
+    )  # fmt: skip
+
+
+def reading_of(args: argparse.Namespace, image_shape: tuple[int, ...] | None = None) -> Reading:
+    """Return how to read the file of --data."""
+    return Reading(
+        args.key, args.label_key, args.label_column, args.scale, bool(args.transpose), image_shape
+    )
 
 
 def add_run(command: argparse.ArgumentParser) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..data.arrays import Part, read_images
+from ..data.arrays import Reading, read_images
 from ..data.binarize import binarize
 from ..data.dataset import Dataset
 from ..data.load import NAMED, load_data
+from ..data.mapped import Images
 from ..files import save_arrays
 from ..likelihood import check_values
 from ..params import Array
@@ -74,9 +75,10 @@ def run(args: argparse.Namespace) -> int:
         else:
             # The static draw is of the run's own images; others are drawn like dynamic ones.
             mode = "dynamic" if mode == "static" else mode
+            held = read_images(args.data, Reading(scale=Reading.of(state.settings).scale))
             parts = {
-                part: (binarize(Dataset(args.data, x, x), mode).test, labels)
-                for part, (x, labels) in read_images(args.data)[0].items()
+                part: (binarize(Dataset(args.data, x, x), mode).test, held.labels.get(part))
+                for part, x in held.parts.items()
             }
         for x, _ in parts.values():
             if x.shape[1] != vae.data_dim:
@@ -97,6 +99,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def parts_of(data: Dataset) -> dict[str, Part]:
+def parts_of(data: Dataset) -> dict[str, tuple[Images, Array | None]]:
     """Return the images and labels of a data set, by part."""
     return {"train": (data.train, data.train_labels), "test": (data.test, data.test_labels)}

@@ -93,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
             rows = np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(int)
             name, shown = data.name, subset(data.train, rows)
             labels = None if data.train_labels is None else data.train_labels[rows]
+            if labels is not None and data.label_names:
+                labels = np.array(data.label_names)[labels]
             pixels = state.streams.held_out()[1] if settings["binarize"] == "dynamic" else None
             with arithmetic_of(args.run):
                 mu, logvar = encode_images(vae, shown, pixels=pixels)
@@ -100,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
             kl = kls.mean(axis=0)
         page = explorer_page(
             vae, shape, name=name, mu=mu, kl=kl, labels=labels, value_range=value_range(shown),
-            dimensions=args.dims,
+            dimensions=args.dims, rows=np.asarray(shown), columns=settings.get("columns", ()),
         ).encode()  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     with own.write(out, state.model_id) as stream:

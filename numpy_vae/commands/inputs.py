@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checks import overflow_raises
+from ..data.arrays import FewLevelsWarning, Reading
 from ..data.dataset import Dataset, split_validation
 from ..data.load import load_data
 from ..files import check_writable
@@ -105,6 +107,16 @@ def check_not_read(out: Path, source: str) -> None:
         raise ValueError(f"--out {out} is the file with the images, must be another file")
 
 
+def load_training_data(args: argparse.Namespace, reading: Reading) -> Dataset:
+    """Return the data of --data; ValueError if few grey levels make them nearly black."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FewLevelsWarning)
+        try:
+            return load_data(args.data or "digits", args.data_dir, reading)
+        except FewLevelsWarning as warning:
+            raise ValueError(f"{args.data_dir or args.data}: {warning}") from None
+
+
 def load_moved_data(args: argparse.Namespace, state: State) -> Dataset | None:
     """Return the data of a run from --data or --data-dir, or None if neither is given."""
     if args.data is None and args.data_dir is None:
@@ -112,7 +124,7 @@ def load_moved_data(args: argparse.Namespace, state: State) -> Dataset | None:
     settings = state.settings
     name = args.data or settings["data"]
     own = settings["data_dir"] if name == settings["data"] else None
-    return load_data(name, args.data_dir or own)
+    return load_data(name, args.data_dir or own, Reading.of(settings))
 
 
 def make_model(
@@ -135,7 +147,7 @@ def scaling_of(args: argparse.Namespace, data: Dataset, validation: int) -> Scal
     name = args.likelihood or "bernoulli"
     asked = args.standardize
     if asked is None:
-        asked = name in STANDARDIZED and data.image_shape is None and data.train.dtype.kind == "f"
+        asked = name in STANDARDIZED and data.image_shape is None
     if not asked:
         return None
     if make_likelihood(name).support != (-np.inf, np.inf):

@@ -21,7 +21,8 @@ from .inputs import arithmetic_of, check_drawing, free_path, refusals, say_if_go
 MAX_SAMPLED, MAX_PICTURED = 1_000_000, 2_500
 
 SAMPLE = """\
-Draw z from the prior N(0, I) and decode it. The images are means of p(x|z).
+Draw z from the prior N(0, I) and decode it. The images are means of p(x|z), or with --draw draws
+from it.
 
   numpy-vae sample runs/digits-1                            64 images, as one picture
   numpy-vae sample runs/digits-1 -n 1000 --out new.npz      arrays: images and their z
@@ -35,6 +36,10 @@ def add_arguments(commands: Subparsers) -> None:
     command.add_argument(
         "-n", type=whole(1, MAX_SAMPLED), default=64, metavar="N",
         help="number of images (default: 64)",
+    )  # fmt: skip
+    command.add_argument(
+        "--draw", action="store_true",
+        help="draw x from p(x|z) in place of its mean (the picture of a table always does)",
     )  # fmt: skip
     add_out(command, f"FILE.npz|{'|'.join(FORMATS)}", "samples.png")
     add_image_shape(command)
@@ -55,18 +60,26 @@ def run(args: argparse.Namespace) -> int:
         state = open_run(own.folder)
         shape = shape_of(state, args.image_shape)
     vae = state.kept
-    z = np.random.default_rng(args.seed).standard_normal((args.n, vae.latent_dim))
+    rng = np.random.default_rng(args.seed)
+    z = rng.standard_normal((args.n, vae.latent_dim))
+    # The distribution of the columns of a table is that of draws.
+    draw = args.draw or (pictured and shape is None)
     with arithmetic_of(args.run):
-        images = np.concatenate([vae.decode(z[rows]) for rows in chunks(z)])
+        parts = [vae.draw(z[i], rng) if draw else vae.decode(z[i]) for i in chunks(z)]
+    images = np.concatenate(parts)
     out.parent.mkdir(parents=True, exist_ok=True)
     if pictured:
         from ..figures.of_a_run import save_samples
 
         write = partial(own.write, model=state.model_id)
-        save_samples(out, images, shape, name=name_of(state.settings), write=write)
+        save_samples(
+            out, images, shape, name=name_of(state.settings), write=write,
+            columns=state.settings.get("columns", ()), scaling=vae.scaling,
+        )  # fmt: skip
     else:
         with own.write(out, state.model_id) as stream:
-            save_arrays(stream, {"images": images.reshape(-1, *shape), "z": z.astype(images.dtype)})
+            shaped = images.reshape(-1, *(shape or (vae.data_dim,)))
+            save_arrays(stream, {"images": shaped, "z": z.astype(vae.params.dtype)})
     say_if_gone_on(state, own, out)
     say(f"written: {out}")
     return 0

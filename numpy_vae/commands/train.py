@@ -6,12 +6,12 @@ import argparse
 import math
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.load import load_data
 from ..runs.directory import open_run
 from ..runs.images import shape_images
 from ..runs.progress import Progress, complain
@@ -24,15 +24,18 @@ from .arguments import (
     add_command,
     add_data_dir,
     add_model_arguments,
+    add_reading,
     add_seed,
     add_setting,
     image_shape,
     path,
+    reading_of,
 )
 from .inputs import (
     UsageError,
     check_drawing,
     load_moved_data,
+    load_training_data,
     make_model,
     one_line,
     refusals,
@@ -76,17 +79,17 @@ def add_arguments(commands: Subparsers) -> None:
     command = add_command(commands, "train", run, summary, DESCRIPTION, RUN_DIRECTORY)
     data = command.add_argument_group("data")
     data.add_argument(
-        "--data", type=path, metavar="digits|mnist|FILE",
-        help="synthetic digits (default), real MNIST, or a .npy or .npz file: an array of shape "
-        "(N, D) or (N, height, width), uint8 or floats in the range of the likelihood; one array "
-        "is split, 5/6 for training and 1/6 for testing; an .npz may hold train and test "
-        "(train_labels, test_labels), or x_train and x_test (y_train, y_test)",
+        "--data", type=path, metavar="digits|mnist|FILE|FOLDER",
+        help="synthetic digits (default), real MNIST, a file (.npy, .npz, .csv, .tsv, .txt, .amat, "
+        ".mat or IDX) or a folder of PNG or JPEG pictures; one array is split, 5/6 for training "
+        "and 1/6 for testing; an .npz may hold the split, as x_train and x_test (y_train, y_test)",
     )  # fmt: skip
     data.add_argument(
         "--image-shape", type=image_shape, metavar="HxW",
-        help="height and width of the images of a FILE of shape (N, D), such as 8x8 (default: as "
-        "square as D allows)",
+        help="height and width of the images of a FILE of shape (N, D), such as 8x8, or 8x8x3 in "
+        "colour (default: as square as D allows, if they are images)",
     )  # fmt: skip
+    add_reading(data)
     add_data_dir(data)
     data.add_argument(
         "--standardize", action=argparse.BooleanOptionalAction, default=None,
@@ -124,19 +127,23 @@ def add_arguments(commands: Subparsers) -> None:
     output.add_argument("--quiet", action="store_true", default=None, help=quiet)
 
 
-def recipe_of(args: argparse.Namespace) -> Recipe:
-    """Return the recipe that the options ask for."""
+def recipe_of(args: argparse.Namespace, validation: int = 0) -> Recipe:
+    """Return the recipe that the options ask for; `validation` is the size of a file's own set."""
     given = {name: v for name in SETTINGS if (v := getattr(args, name)) is not None}
     binary = args.likelihood in (None, "bernoulli")
-    return Recipe(**{"binarize": "dynamic" if binary else "none"} | given)
+    defaults = {"binarize": "dynamic" if binary else "none", "validation": validation}
+    return Recipe(**defaults | given)
 
 
 def begin(args: argparse.Namespace) -> Run:
     """Return a new run."""
     if args.overwrite and args.out is None:
         raise ValueError("--overwrite needs --out")
-    recipe, seed = recipe_of(args), args.seed or 0
-    data = shape_images(load_data(args.data or "digits", args.data_dir), args.image_shape)
+    reading, seed = reading_of(args, args.image_shape), args.seed or 0
+    if args.likelihood == "poisson" and reading.scale is None:
+        reading = replace(reading, scale=1.0)  # counts
+    data = shape_images(load_training_data(args, reading), args.image_shape)
+    recipe = recipe_of(args, 0 if data.validation is None else len(data.validation))
     vae = make_model(
         args, data.train.shape[1], HIDDEN, LATENT, spawn_streams(seed).initialisation,
         scaling_of(args, data, recipe.validation),
@@ -162,6 +169,8 @@ def run(args: argparse.Namespace) -> int:
         check_drawing()
         run = begin(args) if args.resume is None else resume(args)
     progress = Progress(quiet=bool(args.quiet))
+    if run.data.summary:
+        progress.say(run.data.summary)
     progress.say(str(run))
     if constant := constant_columns(run):
         progress.say(f"constant, so not divided: {constant}")

@@ -34,9 +34,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..checks import check_choice, check_whole
 from ..seeds import static_pixels
-from .arrays import MAPPED
 from .dataset import Dataset
 from .mapped import Images, Rows, chunks, gather
+from .readers import MAPPED
 
 BINARIZE = ("none", "threshold", "static", "dynamic")
 

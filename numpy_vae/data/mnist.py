@@ -5,20 +5,24 @@ A download gets its name only if its size and SHA-256 match `MNIST_FILES`.
 
 from __future__ import annotations
 
-import io
-import math
 import os
+import re
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import atomic_write, open_file, remove_torn
+from ..files import atomic_write, remove_torn
+from .arrays import Reading, find_images, make_dataset
 from .dataset import Dataset
+from .idx import read_idx
+from .readers import Contents
 
-# gzip, hashlib, http and urllib take longer to import than the package: import where used.
+# hashlib, http and urllib take longer to import than the package: import where used.
 
 # Name: bytes and SHA-256. Training images and labels, test images and labels.
 MNIST_FILES = {
@@ -36,47 +40,69 @@ MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
 )
 MNIST_CRC = 0xE4CA5F57  # CRC-32 of the pixels of the test images, which identifies MNIST
-Bytes = NDArray[np.uint8]
+PARTS = ("x", "train"), ("y", "train"), ("x", "test"), ("y", "test")  # of `MNIST_FILES`
+# Such as t10k-images.idx3-ubyte.gz, emnist-letters-train-images-idx3-ubyte
+NAME = re.compile(r"(.*[-_.])?(train|t10k|test)[-_.](images|labels)[-_.]idx[1-4][-_.]\w+(\.gz)?")
 
 
-def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+def load_mnist(
+    data_dir: str | os.PathLike[str] | None = None, *, scale: float | None = None
+) -> Dataset:
     """Load MNIST from `data_dir`, else `$NUMPY_VAE_DATA`, else the cache, else the network.
 
     ``train`` is (60000, 784) and ``test`` (10000, 784), uint8, with labels 0 to 9.
 
-    A folder given by `data_dir` or `$NUMPY_VAE_DATA` must hold all four of `MNIST_FILES`, gzipped
-    or, without `.gz`, plain. They may be another data set of this format, such as Fashion-MNIST,
-    which is then named after the folder. OSError if the files are neither there nor downloadable,
-    ValueError if they are damaged.
+    A folder given by `data_dir` or `$NUMPY_VAE_DATA` must hold the IDX files of a training and a
+    test set, of MNIST or of any other data set, which is then named after the folder. They may be
+    gzipped or plain, have dots for hyphens, lie in subfolders (torchvision's ``MNIST/raw``, or one
+    for each file), and come without labels. The images of EMNIST lie on their side and are turned.
+    `scale` is that of `load_array`. OSError if the files are neither there nor downloadable,
+    ValueError if they are damaged, or if the folder holds several data sets.
     """
     given = os.environ.get("NUMPY_VAE_DATA") or None if data_dir is None else data_dir
     folder = cache_folder() if given is None else Path(given)
-    files = {} if folder is None else _find(folder)
-    missing = [name for name in MNIST_FILES if name not in files]
-    if missing and given is not None:
-        what = f"{'NUMPY_VAE_DATA' if data_dir is None else 'data_dir'} is {folder}"
-        if not Path(given).is_dir():
-            raise NotADirectoryError(f"{what}, must be an existing folder")
-        raise FileNotFoundError(
-            f"{what}, which has no {', '.join(missing)}, must hold all four MNIST files"
-        )
-    if missing:
-        files = _download(folder)
-    images, labels, test_images, test_labels = files.values()
-    train, y_train, image_shape = _read_pair(images, labels)
-    test, y_test, other = _read_pair(test_images, test_labels)
-    if other != image_shape:
-        raise ValueError(
-            f"{test_images}: images are {other}, must be {image_shape} like the training images"
-        )
+    if given is None:
+        named = {} if folder is None else _find_named(folder)
+        missing = [name for name in MNIST_FILES if name not in named]
+        named = _download(folder) if missing else named
+        files = dict(zip(PARTS, named.values(), strict=True))
+    else:
+        what = f"{'NUMPY_VAE_DATA' if data_dir is None else 'data_dir'} is {given}"
+        files = _find(Path(given), what)
+    arrays: dict[str, NDArray[Any]] = {}
+    for part in "train", "test":
+        images = read_idx(files["x", part])
+        if images.ndim != 3:
+            raise ValueError(f"{files['x', part]}: holds {images.shape}, must be images (N, H, W)")
+        if files["x", part].name.lower().startswith("emnist"):
+            images = np.ascontiguousarray(images.swapaxes(1, 2))
+        if part == "test" and images.shape[1:] != arrays["x_train"].shape[1:]:
+            raise ValueError(
+                f"{files['x', part]}: images are {images.shape[1:]}, must be"
+                f" {arrays['x_train'].shape[1:]} like the training images"
+            )
+        arrays[f"x_{part}"] = images
+        if ("y", part) in files:
+            labels = read_idx(files["y", part])
+            labels = labels[:, 0] if labels.ndim == 2 else labels  # QMNIST has more columns
+            if labels.shape != images.shape[:1]:
+                raise ValueError(
+                    f"{files['y', part]}: holds {labels.shape}, must be labels of the"
+                    f" {len(images)} images of {files['x', part].name}"
+                )
+            arrays[f"y_{part}"] = labels
+    try:
+        found = find_images(Contents(arrays), Reading(scale=scale))
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
     name = "mnist"
-    if given is not None and zlib.crc32(test.data) != MNIST_CRC:
+    if given is not None and zlib.crc32(found.parts["test"]) != MNIST_CRC:  # type: ignore[arg-type]
         name = Path(given).resolve().name or name  # "/" has none
     # Not $NUMPY_VAE_DATA, which is read again: it says where the files are on this machine.
     place = None if data_dir is None else os.path.abspath(data_dir)
-    return Dataset(
-        name, train, test, y_train, y_test, image_shape=image_shape, source="mnist", data_dir=place
-    )
+    turned = ("turned upright",) if files["x", "test"].name.lower().startswith("emnist") else ()
+    found = found._replace(words=(str(folder), *found.words, *turned))
+    return replace(make_dataset(found, name, "mnist"), data_dir=place)
 
 
 def cache_folder() -> Path | None:
@@ -92,13 +118,41 @@ def cache_folder() -> Path | None:
     return Path(base, "numpy_vae") if os.path.isabs(base) else None
 
 
-def _find(folder: Path) -> dict[str, Path]:
+def _find_named(folder: Path) -> dict[str, Path]:
     """Return the paths of the `MNIST_FILES` that are in a folder, by name, in their order."""
     found: dict[str, Path] = {}
     for name in MNIST_FILES:
         for path in folder / name.removesuffix(".gz"), folder / name:  # if both, the gzipped one
             if path.is_file():
                 found[name] = path
+    return found
+
+
+def _find(folder: Path, what: str) -> dict[tuple[str, str], Path]:
+    """Return the files of images and labels in a folder, by "x" or "y" and "train" or "test"."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{what}, must be an existing folder")
+    found: dict[tuple[str, str], Path] = {}
+    for path in sorted(p for depth in ("*", "*/*", "*/raw/*") for p in folder.glob(depth)):
+        match = NAME.fullmatch(path.name.lower())
+        if match is None or not path.is_file():
+            continue
+        role = "x" if match[3] == "images" else "y", "train" if match[2] == "train" else "test"
+        other = found.setdefault(role, path)  # of a plain and a gzipped file, the gzipped one
+        if other.name.lower().removesuffix(".gz") != path.name.lower().removesuffix(".gz") or (
+            other.parent != path.parent
+        ):
+            raise ValueError(
+                f"{what}, which holds {other.relative_to(folder)} and {path.relative_to(folder)},"
+                " must hold one data set: name its own folder"
+            )
+        found[role] = path
+    for part, name in ("train", "train-images-idx3-ubyte"), ("test", "t10k-images-idx3-ubyte"):
+        if ("x", part) not in found:
+            raise FileNotFoundError(
+                f"{what}, which has no {name}, must hold the images of a training and a test set"
+                " as IDX files"
+            )
     return found
 
 
@@ -118,7 +172,7 @@ def _download(folder: Path | None) -> dict[str, Path]:
             while pending:
                 _fetch(f"{mirror.rstrip('/')}/{pending[0]}", folder / pending[0])
                 del pending[0]
-            return _find(folder)
+            return _find_named(folder)
         except (OSError, HTTPException, ValueError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             failures.append(f"{mirror} failed at {pending[0]} ({reason})")
@@ -142,60 +196,3 @@ def _fetch(url: str, path: Path) -> None:
             raise ValueError(f"its size is {held}, must be {size} bytes")
         if digest.hexdigest() != sha256:
             raise ValueError(f"its SHA-256 is {digest.hexdigest()}, must be {sha256}")
-
-
-def _read_pair(images: Path, labels: Path) -> tuple[Bytes, Bytes, tuple[int, int]]:
-    """Return images (N, D), their labels (N,), and the shape of an image."""
-    x, y = read_idx(images), read_idx(labels)
-    if x.ndim != 3 or y.shape != x.shape[:1]:
-        raise ValueError(
-            f"{images} is {x.shape} and {labels.name} {y.shape}, must be images"
-            " (N, rows, columns) and as many labels (N,)"
-        )
-    _, rows, columns = x.shape
-    return x.reshape(len(x), -1), y, (rows, columns)
-
-
-def read_idx(path: str | os.PathLike[str]) -> Bytes:
-    """Read an IDX file of bytes, plain or gzipped: images (N, rows, columns) or labels (N,).
-
-    The content decides which, not the name. Memory grows with the size of the file, not with the
-    size in its header. ValueError if it is damaged, or neither images nor labels.
-    """
-    import gzip
-
-    with open_file(path) as raw:
-        gzipped = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        try:
-            return _parse_idx(gzip.GzipFile(fileobj=raw) if gzipped else raw)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path}: damaged ({error}), must be a complete gzip file") from None
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-
-
-def _parse_idx(stream: io.BufferedIOBase) -> Bytes:
-    magic = stream.read(4)
-    if not magic:
-        raise ValueError("empty, must be an IDX file")
-    axes = {b"\0\0\x08\x03": 3, b"\0\0\x08\x01": 1}.get(magic)
-    if axes is None:
-        raise ValueError(
-            f"starts with 0x{magic.hex()}, must be an IDX file of bytes:"
-            " 0x00000803 (images) or 0x00000801 (labels)"
-        )
-    header = stream.read(4 * axes)
-    if len(header) < 4 * axes:
-        raise ValueError(f"its header ends at byte {4 + len(header)}, must be {4 + 4 * axes}")
-    shape = tuple(np.frombuffer(header, ">u4").tolist())
-    if shape[0] == 0 or not all(0 < side < 65536 for side in shape[1:]):
-        raise ValueError(f"holds {shape}, must be 1 or more of 1 to 65535 rows and columns")
-    promised, data = math.prod(shape), bytearray()
-    # One byte more than promised detects excess data, and lets gzip compare its checksum.
-    while chunk := stream.read(min(promised + 1 - len(data), 1 << 20)):
-        data += chunk
-    if len(data) != promised:
-        held = len(data) if len(data) < promised else "more"
-        raise ValueError(f"its header promises {promised} bytes, {shape}, but it holds {held}")
-    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -2,6 +2,7 @@
 
     plots     the ``plot_`` functions, which draw on your Axes: curves, points and bars
     mosaics   those that show images side by side
+    tables    those of rows that are not images
     style     the colours and names that they share
     of_a_run  the figure files that `numpy-vae plot` writes
     explorer  an HTML page that decodes the z under the pointer

@@ -16,26 +16,33 @@ import json
 import math
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
 from ..checks import check_choice, check_real, check_whole
+from ..data.dataset import Shape, column_names
 from ..params import Array
 from ..training.evaluate import ACTIVE
 from ..vae import VAE
 
 LIMIT = 5_000_000  # bytes: the page is smaller
-MEANS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian")  # it can compute
+MEANS = (  # it can compute
+    "bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "diagonal_gaussian",
+    "poisson",
+)  # fmt: skip
+BARS = 24  # columns of a table; more are drawn as a line
 MAX_POINTS = 5000  # more would hide one another
 _COORDINATES = 500_000  # of all points: 1.3 MB of the page
 
 
 def explorer_page(
-    vae: VAE, image_shape: tuple[int, int], *, name: str, mu: Array | None = None,
+    vae: VAE, image_shape: Shape | None, *, name: str, mu: Array | None = None,
     kl: Array | None = None, labels: Array | None = None, value_range: tuple[float, float] = (0, 1),
-    dimensions: tuple[int, int] | None = None,
+    dimensions: tuple[int, int] | None = None, rows: Array | None = None,
+    columns: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """Return a self-contained HTML page of less than 5 MB that decodes the z under the pointer.
 
@@ -47,14 +54,20 @@ def explorer_page(
     are listed in descending order of `kl`, (Z,), in nats per image. `dimensions` are the columns of
     z, from 0, that are across and up at first (default: the two of the highest KL).
 
+    Without an image shape, a decoded row is shown as bars, or as a line if it has more than 24
+    columns, over the range of the `rows`, (N, D), of a table; `columns` are their names.
+
     ValueError if a shape or setting does not match the model, if the decoder is too large or not
     finite, or if the likelihood is not in `MEANS`.
     """
     check_choice("the likelihood to explore", vae.likelihood.name, MEANS)
     check_choice("the dtype of the model", vae.params.dtype.name, ("float32", "float64"))
-    height, width = (check_whole("a side of image_shape", n, 1, vae.data_dim) for n in image_shape)
-    if height * width != vae.data_dim:
-        raise ValueError(f"image_shape is {height} x {width}, must have {vae.data_dim} pixels")
+    if image_shape is not None:
+        for side in image_shape:
+            check_whole("a side of image_shape", side, 1, vae.data_dim)
+        if math.prod(image_shape) != vae.data_dim:
+            shape = " x ".join(map(str, image_shape))
+            raise ValueError(f"image_shape is {shape}, must have {vae.data_dim} pixels")
     low, high = (check_real("an end of value_range", v, -1e30, 1e30, open_below=False)
                  for v in value_range)  # fmt: skip
     if low >= high:
@@ -72,7 +85,10 @@ def explorer_page(
     data = {
         "likelihood": vae.likelihood.name, "activation": vae.activation,
         "sizes": [vae.latent_dim, *reversed(vae.hidden), vae.data_dim],
-        "imageShape": [height, width], "valueRange": [low, high],
+        "imageShape": image_shape, "valueRange": [low, high],
+        "table": None if image_shape is not None else _table(vae, rows, columns),
+        "scaling": None if vae.scaling is None else
+                   {k: getattr(vae.scaling, k).tolist() for k in ("mean", "scale")},
         "order": order, "variance": variance, "active": ACTIVE,
         "dimensions": _plane(dimensions, order), "points": points,
     }  # fmt: skip
@@ -89,6 +105,18 @@ def explorer_page(
         f"the page would have {size:,} bytes, must have less than {LIMIT:,}: the decoder's "
         f"{weights.size:,} weights are too many, even as float16"
     )
+
+
+def _table(vae: VAE, rows: Array | None, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the names and the ranges of the columns of a table."""
+    if rows is None or rows.ndim != 2 or rows.shape[1] != vae.data_dim:
+        raise ValueError(f"rows must be (N, {vae.data_dim}) where image_shape is None")
+    low, high = (np.asarray(end, np.float64) for end in (rows.min(axis=0), rows.max(axis=0)))
+    if vae.scaling is None and len(low) > BARS:  # in one unit, as a spectrum
+        low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
+    high = np.where(high > low, high, low + 1)
+    names = column_names(columns, vae.data_dim)
+    return {"names": [_text(n) for n in names], "low": low.tolist(), "high": high.tolist()}
 
 
 def _plane(dimensions: tuple[int, int] | None, order: list[int]) -> list[int]:

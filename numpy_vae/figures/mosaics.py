@@ -3,7 +3,7 @@
 Letters of this module: N images, one per row; D = height * width pixels; Z latent dimensions.
 Arguments that several functions share:
 
-    image_shape    (height, width) of an image, in pixels
+    image_shape    (height, width) of an image, in pixels; in colour (height, width, 3)
     value_range    the values shown as black and white; values outside are clipped
     decode         a function from z, shape (n, Z), to images, shape (n, D)
 """
@@ -18,13 +18,14 @@ from typing import TypeAlias
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike
 
 from ..params import Array
 from .style import COLOURS, axes_or_new, signed, z_name
 
 Decode: TypeAlias = Callable[[Array], ArrayLike]
-Shape: TypeAlias = tuple[int, int]
+Shape: TypeAlias = tuple[int, ...]
 Range: TypeAlias = tuple[float, float]
 
 GAP = "#d9e2ec"  # between images: bluish, to differ from any grey pixel
@@ -33,49 +34,58 @@ REACH = 3  # of the traversals, in standard deviations of the prior
 
 
 def _tiles(images: ArrayLike, grid: Shape, image_shape: Shape, value_range: Range) -> Array:
-    """Return images (N, D), clipped, as (N, H, W), for a picture of `grid` rows and columns.
+    """Return images (N, D), clipped, as (N, H, W[, 3]), for a picture of `grid` rows and columns.
 
     If a side of the picture would exceed `MOST` pixels, blocks of pixels are averaged, which bounds
     its memory. Small images are enlarged by a whole number, so that a gap of one pixel is thin. A
     single row of pixels (D is prime) becomes a bar code.
     """
-    block = math.ceil(max(np.multiply(grid, image_shape)) / MOST)
+    block = math.ceil(max(np.multiply(grid, image_shape[:2])) / MOST)
     tiles = [_shrink(np.clip(x, *value_range), image_shape, block) for x in np.asarray(images)]
     x = np.stack(tiles)
     if image_shape[0] == 1:
         x = x.repeat(min(40, math.ceil(x.shape[2] / 4)), axis=1)
-    zoom = math.ceil(20 / max(x.shape[1:]))
+    zoom = math.ceil(20 / max(x.shape[1:3]))
     return x.repeat(zoom, axis=1).repeat(zoom, axis=2)
 
 
 def _shrink(x: Array, image_shape: Shape, block: int) -> Array:
-    """Average an image (D,) over blocks, as (H, W); a side no longer than a block stays as is."""
+    """Average an image (D,) over blocks, as (H, W[, 3]); a side no longer than a block stays."""
     image = x.astype(np.float64).reshape(image_shape)
-    for axis, side in enumerate(image_shape):
+    for axis, side in enumerate(image_shape[:2]):
         if 1 < block < side:
             starts = np.arange(0, side, block)  # the last block may be smaller
             sizes = np.diff(starts, append=side)
-            image = np.add.reduceat(image, starts, axis) / np.expand_dims(sizes, 1 - axis)
+            sums = np.add.reduceat(image, starts, axis)
+            image = sums / sizes.reshape([-1 if i == axis else 1 for i in range(image.ndim)])
     return image
 
 
 def _gap(tiles: Array) -> int:
-    return min(20, math.ceil(max(tiles.shape[1:]) / 40))
+    return min(20, math.ceil(max(tiles.shape[1:3]) / 40))
+
+
+def _blank(tiles: Array, height: int, width: int) -> Array:
+    """Return blank tiles of another size."""
+    return np.full((len(tiles), height, width, *tiles.shape[3:]), np.nan)
 
 
 def _mosaic(tiles: Array, columns: int, gap: int) -> Array:
-    """Return tiles (N, H, W) side by side, row by row, as one picture; NaN is blank."""
-    n, height, width = tiles.shape
+    """Return tiles (N, H, W[, 3]) side by side, row by row, as one picture; NaN is blank."""
+    n, height, width, *colour = tiles.shape
     rows = math.ceil(n / columns)
-    cells = np.full((rows * columns, height + gap, width + gap), np.nan)
+    cells = np.full((rows * columns, height + gap, width + gap, *colour), np.nan)
     cells[:n, :height, :width] = tiles
-    cells = cells.reshape(rows, columns, height + gap, width + gap).swapaxes(1, 2)
-    picture = cells.reshape(rows * (height + gap), columns * (width + gap))
+    cells = cells.reshape(rows, columns, height + gap, width + gap, *colour).swapaxes(1, 2)
+    picture = cells.reshape(rows * (height + gap), columns * (width + gap), *colour)
     return picture[: len(picture) - gap, : picture.shape[1] - gap]
 
 
 def _show(picture: Array, ax: Axes | None, value_range: Range) -> Axes:
     ax, (low, high) = axes_or_new(ax), value_range
+    if picture.ndim == 3:
+        picture = (picture - low) / (high - low)
+        picture = np.where(np.isnan(picture), to_rgb(GAP), picture)
     # The stage "data" enlarges before it colours: the same pixels in less memory.
     ax.imshow(
         picture, cmap=colormaps["gray"].with_extremes(bad=GAP), vmin=low, vmax=high,
@@ -105,11 +115,11 @@ def plot_reconstructions(
     Wide images have fewer per row. `originals` and `reconstructions` are both (N, D).
     """
     both = [_tiles(x, (6, 12), image_shape, value_range) for x in (originals, reconstructions)]
-    n, height, width = both[0].shape
+    n, height, width = both[0].shape[:3]
     columns = max(1, min(n, 12, 12 * height // width))
     above, below = (tiles[: 3 * columns] for tiles in both)
     gap = _gap(above)
-    between = np.full((len(above), gap, width), np.nan)
+    between = _blank(above, gap, width)
     pairs = np.concatenate([above, between, below, between, between], axis=1)
     ax = _show(_mosaic(pairs, columns, gap)[: -2 * gap], ax, value_range)
     tops = np.arange(math.ceil(len(pairs) / columns)) * (pairs.shape[1] + gap)
@@ -139,7 +149,7 @@ def plot_interpolations(
     width, gap = images.shape[2], _gap(images)
     apart = max(math.ceil(width / 3), 3 * gap)
     between = _mosaic(images, steps, gap)
-    blank = np.full((len(between), apart), np.nan)
+    blank = np.full((len(between), apart, *between.shape[2:]), np.nan)
     columns = [_mosaic(left, 1, gap), blank, between, blank, _mosaic(right, 1, gap)]
     ax = _show(np.concatenate(columns, axis=1), ax, value_range)
     first = width + apart + (width - 1) / 2  # the middle of the first decoded image
@@ -170,9 +180,9 @@ def plot_traversals(
     z = np.tile(mu, (len(rows), columns, 1))  # (R, columns, Z)
     z[rows, :, dimensions] = np.linspace(-REACH, REACH, columns)
     tiles = _tiles(decode(z.reshape(-1, len(mu))), z.shape[:2], image_shape, value_range)
-    n, height, width = tiles.shape
+    height, width = tiles.shape[1:3]
     gap, room = _gap(tiles), math.ceil(max(height, width) / 7)  # below each, for the mark
-    tiles = np.concatenate([tiles, np.full((n, room, width), np.nan)], axis=1)
+    tiles = np.concatenate([tiles, _blank(tiles, room, width)], axis=1)
     ax = _show(_mosaic(tiles, columns, gap), ax, value_range)
 
     ends = (width - 1) / 2, (columns - 1) * (width + gap) + (width - 1) / 2
@@ -206,7 +216,7 @@ def plot_manifold(
     images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]))
     picture = _mosaic(_tiles(images, (side, side), image_shape, value_range), side, 0)
     ax = _show(picture, ax, value_range)
-    height, width = picture.shape
+    height, width = picture.shape[:2]
     ticks = range(-2, 3)
     names = [*map(signed, ticks)]
     ax.set_xticks([prior.cdf(z) * width - 0.5 for z in ticks], names)

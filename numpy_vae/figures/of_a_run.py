@@ -20,17 +20,19 @@ from matplotlib.font_manager import findfont, get_font
 from .. import posterior
 from ..checks import check_choice
 from ..data.binarize import to_float
-from ..data.dataset import Dataset, guess_image_shape, value_range
+from ..data.dataset import Dataset, Shape, guess_image_shape, value_range
 from ..data.mapped import Images
 from ..files import atomic_write
 from ..params import Array
+from ..scaling import Scaling
 from ..training.evaluate import encode_images
 from ..training.state import Record
 from ..vae import VAE
-from . import FORMATS, plots
+from . import FORMATS, plots, tables
 
 Write: TypeAlias = Callable[[Path], AbstractContextManager[IO[bytes]]]  # opens a file
 Draw: TypeAlias = Callable[[Figure], object]
+Row: TypeAlias = tuple[str, str, object, tuple[float, float], Draw]  # of the table of figures
 
 DPI = 150  # dots per inch
 WIDEST = 1130  # dots of a picture's longer side; up to twice that if it has as many pixels
@@ -64,12 +66,14 @@ def save_figures(
     averaged over the images. A PNG file has 150 dots per inch; the other `FORMATS` are vectors.
 
     `x`, (B, D), are the first B >= 1 test images as the model sees them: floats, or uint8 for
-    value / 255. `data` gives the name in the titles, the image shape, the labels and the factors.
-    `rng` draws the samples. `kept_epoch`, the best epoch if one was chosen, is the one whose
-    parameters `vae` has; the training curves mark it.
+    value / 255. Rows that are not images are drawn as in `tables`. `data` gives the name in the
+    titles, the image shape, the names of columns, the labels and the factors. `rng` draws the
+    samples. `kept_epoch`, the best epoch if one was chosen, is the one whose parameters `vae` has;
+    the training curves mark it.
     """
     check_choice("format", format, FORMATS)
-    n, latent_dim, dtype = len(x), vae.latent_dim, vae.params.dtype
+    n, latent_dim, dtype = len(x), vae.latent_dim, vae.input_dtype
+    is_table = data.image_shape is None and x.dtype != np.uint8
     shape = data.image_shape or guess_image_shape(vae.data_dim)
     values = value_range(x)
     labels = None if data.test_labels is None else data.test_labels[:n]
@@ -80,14 +84,14 @@ def save_figures(
     active = [int(j) for j in np.argsort(-kl, kind="stable")[:MOST]]
     dimensions = min(active[:2]), max(active[:2])
     shown = to_float(x[:36], dtype)
-    side = min(20, max(2, WIDEST // max(shape)))
+    side = min(20, max(2, WIDEST // max(shape[:2])))
     most, steps = _grid(shape, 8, (9, 5, 3))
     pairs = _pairs(labels, n, most)
     rows, columns = _grid(shape, MOST, (13, 7, 3))
     plane = "latent plane" if latent_dim == 2 else "two dimensions of the highest KL"
     kl_size = min(6.5, max(4.5, 2.5 + 0.2 * latent_dim)), 3.6
     factors_size = 2.7 + 0.45 * max(4, len(active)), 4.0
-    table: list[tuple[str, str, object, tuple[float, float], Draw]] = [
+    table: list[Row] = [
         # name, title, condition, size in inches, drawing
         ("training", "Training", history, (10, 3.4), lambda f: _terms(f, history, kept_epoch)),
         ("reconstructions", "Test images and their reconstructions", True, SIZE,
@@ -112,6 +116,11 @@ def save_figures(
         ("latent_factors", "Test images in the latent plane, coloured by factor",
          factors and latent_dim == 2, (11, 5.2), lambda f: _latent_factors(f, mu, factors)),
     ]  # fmt: skip
+    if is_table:
+        values = 0.0, 1.0
+        table = [row for row in table if row[0] in ("training", "latent", "kl")]
+        few = min(2000, max(50, 2**21 // vae.data_dim))  # rows, to bound the memory
+        table += _of_table(vae, data, to_float(x[:few], dtype), mu[0], active, rng)
     name, paths = _name_range(data.name, values), []
     for stem, title, possible, size, draw in table:
         if possible:
@@ -120,21 +129,46 @@ def save_figures(
     return paths
 
 
+def _of_table(
+    vae: VAE, data: Dataset, x: Array, mu: Array, dimensions: Sequence[int],
+    rng: np.random.Generator | int | None,
+) -> list[Row]:  # fmt: skip
+    """Return the figures of a table in place of pictures; x, (B, D), are test rows."""
+    size, names, scaling = tables.table_size(vae.data_dim), data.columns, vae.scaling
+    drawn = vae.sample(max(50, len(x)), rng, noise=True)
+    return [
+        ("reconstructions", "Test rows and their reconstructions", True, size,
+         lambda f: tables.draw_reconstructions(f, x, vae.reconstruct(x), names, scaling)),
+        ("samples", "Columns of test rows and of draws from the model", True, size,
+         lambda f: tables.draw_samples(f, drawn, x, names, scaling)),
+        ("traversals", "Latent traversals of a test row", True, size,
+         lambda f: tables.draw_traversals(f, vae.decode, mu, dimensions, names, scaling)),
+    ]  # fmt: skip
+
+
 def save_samples(
-    path: str | os.PathLike[str], images: Array, image_shape: tuple[int, int], *, name: str,
-    write: Write = atomic_write,
+    path: str | os.PathLike[str], images: Array, image_shape: Shape | None, *, name: str,
+    columns: Sequence[str] = (), scaling: Scaling | None = None, write: Write = atomic_write,
 ) -> None:  # fmt: skip
     """Write images (N, D) as one square picture, with `name` in its title.
 
     The suffix of `path`, one of `FORMATS`, is the format. If values lie outside [0, 1], black is
-    the least and white the greatest.
+    the least and white the greatest. Without an image shape, draw the distribution of each column.
     """
     path = Path(path)
     check_choice("format", path.suffix.removeprefix("."), FORMATS)
+    if image_shape is None:
+        _write(
+            path, "Samples from the prior", _name_range(name, (0, 1)),
+            lambda f: tables.draw_samples(f, images, None, columns, scaling), write,
+            tables.table_size(images.shape[1]),
+        )  # fmt: skip
+        return
+    shape = image_shape
     values = value_range(images)
     _write(
         path, "Samples from the prior", _name_range(name, values),
-        lambda f: plots.plot_samples(images, image_shape, f.subplots(), values), write,
+        lambda f: plots.plot_samples(images, shape, f.subplots(), values), write,
     )  # fmt: skip
 
 
@@ -178,9 +212,9 @@ def _factors(data: Dataset, n: int) -> dict[str, Array]:
     return {f: table[f] for f in table.dtype.names or () if table[f].dtype.kind == "f"}
 
 
-def _grid(shape: tuple[int, int], rows: int, columns: tuple[int, ...]) -> tuple[int, int]:
+def _grid(shape: Shape, rows: int, columns: tuple[int, ...]) -> tuple[int, int]:
     """Return how many rows and columns of images fit into a figure, up to the given numbers."""
-    height, width = shape
+    height, width = shape[:2]
     across = next((n for n in columns if n * width <= 2 * WIDEST), columns[-1])
     down = min(2 * WIDEST, 2 * across * width) // height  # at most twice as high as wide
     return max(1, min(rows, down)), across

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import check_choice, check_whole, shorten
+from ..data.arrays import Reading
 from ..files import CHECKPOINT, TEMPORARY, check_writable, lock, remove_torn, unlock
 from ..training.recipe import MAX_EPOCHS, Recipe
 from ..training.state import Record, State
@@ -178,8 +179,9 @@ def _check_settings(state: State) -> None:
     if settings["image_shape"] is not None:
         for side in settings["image_shape"]:
             check_whole("a side of image_shape", side, 1, state.vae.data_dim)
-        if len(settings["image_shape"]) != 2:
+        if len(settings["image_shape"]) not in (2, 3):
             raise ValueError(f"image_shape is {settings['image_shape']}, must have two sides")
+    Reading.of(settings)
 
 
 def json_text(content: Mapping[str, Any]) -> str:

@@ -12,8 +12,9 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 
+from ..data.arrays import Reading
 from ..data.binarize import black_or_white
-from ..data.dataset import Dataset, fingerprint, guess_image_shape
+from ..data.dataset import Dataset, Shape, fingerprint, guess_image_shape
 from ..data.load import NAMED, load_data
 from ..data.mapped import subset
 from ..training.loop import prepare
@@ -26,7 +27,7 @@ WriteFile: TypeAlias = Callable[..., AbstractContextManager[IO[bytes]]]
 
 
 def find_data(
-    state: State, data: Dataset | None = None, image_shape: tuple[int, int] | None = None
+    state: State, data: Dataset | None = None, image_shape: Shape | None = None
 ) -> Dataset:
     """Return the training data of a run: `data`, or what its settings name, prepared for training.
 
@@ -43,7 +44,8 @@ def find_data(
         where = "which does not exist: if it has moved, pass --data FILE (Run.resume(folder, data))"
         raise ValueError(f"the run was trained on {name}, {where}")
     given = name if data is None else data.source or data.name
-    data = load_data(name, settings["data_dir"]) if data is None else data
+    if data is None:
+        data = load_data(name, settings["data_dir"], Reading.of(settings))
     if fingerprint(data) != settings["fingerprint"]:
         raise ValueError(
             f"{given} does not hold the images that the run was trained on, those of "
@@ -53,7 +55,7 @@ def find_data(
     return prepare(state.vae, data, Recipe.of(settings))
 
 
-def shape_images(data: Dataset, asked: tuple[int, int] | None) -> Dataset:
+def shape_images(data: Dataset, asked: Shape | None) -> Dataset:
     """Return the data with images of the shape `asked` for, if any."""
     own = data.image_shape
     if asked is not None and check_image_shape(asked, data.train.shape[1]) != (own or asked):
@@ -64,19 +66,20 @@ def shape_images(data: Dataset, asked: tuple[int, int] | None) -> Dataset:
     return data if asked is None else replace(data, image_shape=asked)
 
 
-def format_shape(image_shape: tuple[int, int] | None) -> str:
+def format_shape(image_shape: Shape | None) -> str:
     """Return a shape as text, such as 8x8."""
     return "x".join(map(str, image_shape or ()))
 
 
-def check_image_shape(image_shape: tuple[int, int], data_dim: int) -> tuple[int, int]:
-    """Return the shape; ValueError if it does not have the pixels of an image."""
-    if len(image_shape) != 2 or math.prod(image_shape) != data_dim:
+def check_image_shape(image_shape: Shape, data_dim: int) -> Shape:
+    """Return the shape; ValueError if it does not have the values of an image."""
+    sides = tuple(map(int, image_shape))
+    if (len(sides) != 2 and (len(sides) != 3 or sides[2] != 3)) or math.prod(sides) != data_dim:
         raise ValueError(
-            f"the image shape is {format_shape(image_shape)}, {math.prod(image_shape)} pixels, "
-            f"must be a height and a width with the {data_dim} pixels of an image"
+            f"the image shape is {format_shape(sides)}, {math.prod(sides)} pixels, must be a "
+            f"height and a width (x3 in colour) with the {data_dim} pixels of an image"
         )
-    return int(image_shape[0]), int(image_shape[1])
+    return sides
 
 
 def name_of(settings: Mapping[str, Any]) -> str:
@@ -84,12 +87,14 @@ def name_of(settings: Mapping[str, Any]) -> str:
     return str(settings.get("name") or Path(settings["data"]).stem)
 
 
-def shape_of(state: State, asked: tuple[int, int] | None) -> tuple[int, int]:
-    """Return the shape of a run's images: the one asked for, its own, or a guess."""
+def shape_of(state: State, asked: Shape | None) -> Shape | None:
+    """Return the shape of a run's images: the one asked for, or its own; None for a table."""
     data_dim, own = state.vae.data_dim, state.settings["image_shape"]
     if asked is not None:
         return check_image_shape(asked, data_dim)
-    return guess_image_shape(data_dim) if own is None else check_image_shape(tuple(own), data_dim)
+    if own is None:  # older runs say so of images, too
+        return None if "reading" in state.settings else guess_image_shape(data_dim)
+    return check_image_shape(tuple(own), data_dim)
 
 
 def draw_figures(

@@ -28,7 +28,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..checks import check_whole
-from ..data.dataset import Dataset, fingerprint
+from ..data.dataset import Dataset, fingerprint, guess_image_shape
 from ..data.load import NAMED
 from ..files import CHECKPOINT
 from ..training.evaluate import mean_elbo
@@ -87,7 +87,8 @@ class Run:
         vae : VAE
             Trained in place. After an exception use `run.vae`: the last whole epoch.
         data : Dataset
-            Without a validation set: the recipe says how many images to set aside.
+            The validation set of a file is used; otherwise the recipe says how many images to set
+            aside.
         seed : int
             Of everything random in training. The initial weights are those of `vae`, which the
             command builds with ``rng=spawn_streams(seed).initialisation``.
@@ -102,12 +103,16 @@ class Run:
         from .. import __version__  # undefined while the package is being imported
 
         seed = check_whole("seed", seed, 0, MAX_SEED)
-        if data.validation is not None:
+        if data.set_aside:
             raise ValueError("data has a validation set, must have none: the recipe sets it aside")
+        if data.validation is not None:  # of the file
+            recipe = replace(recipe, validation=recipe.validation or len(data.validation))
         seen = fingerprint(data)
         shape = data.image_shape
         if shape is not None:
             shape = check_image_shape(shape, vae.data_dim)
+        elif data.train.dtype == np.uint8:  # an array of your own; tables are floats
+            shape = guess_image_shape(vae.data_dim)
         data = prepare(vae, data, recipe)
         batch_size = recipe.batch_size or min(BATCH_SIZE, len(data.train))
         threads = recipe.threads or suitable_threads(batch_size, recipe.samples)
@@ -120,7 +125,8 @@ class Run:
             "image_shape": shape, "training_images": len(data.train), "test_images": len(data.test),
             "data_dim": vae.data_dim, "hidden": vae.hidden, "latent": vae.latent_dim,
             "activation": vae.activation, "likelihood": vae.likelihood.name, "variance": variance,
-            "standardize": vae.scaling is not None,
+            "standardize": vae.scaling is not None, "reading": dict(data.reading),
+            "columns": data.columns, "label_names": data.label_names,
             "parameters": vae.params.flat.size, **asdict(recipe), "seed": seed,
             "numpy_vae": __version__, "numpy": np.__version__, "python": platform.python_version(),
         }  # fmt: skip

@@ -138,7 +138,7 @@ class Found(NamedTuple):
     head: Array  # (H, 2Z) the one head, trained in float64
     readings: dict[str, Elbo]  # on test images, by how the outputs of that head are read
     pictures: dict[str, Array]  # (n, D) images, and their reconstructions by the same
-    image_shape: tuple[int, int]
+    image_shape: tuple[int, ...]
 
 
 def take_step(vae: VAE, adam: Adam, trace: Trace, limit: float | None) -> None:

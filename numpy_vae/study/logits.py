@@ -131,7 +131,7 @@ class Found(NamedTuple):
     densities: list[Density]
     models: list[Trained]
     images: Array  # (SHOWN, D)
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
 
     def model(self, name: str) -> Trained:
         """The model of this name."""
@@ -222,7 +222,7 @@ def train(name: str, vae: VAE, data: Dataset, epochs: int, size: int, seed: int)
     return Trained(name, variance_of(vae), test, active, error, sharpness, again[:SHOWN])
 
 
-def roughness(images: Array, shape: tuple[int, int]) -> float:
+def roughness(images: Array, shape: tuple[int, ...]) -> float:
     """Mean squared difference of neighbouring pixels, down and across."""
     tiles = images.reshape(-1, *shape)
     return float(sum(np.square(np.diff(tiles, axis=axis)).mean() for axis in (1, 2)))

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.dataset import Dataset, guess_image_shape
+from ..data.dataset import Dataset, Shape, guess_image_shape
 from ..params import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def shape_of(data: Dataset) -> tuple[int, int]:
+def shape_of(data: Dataset) -> Shape:
     """Height and width of an image, guessed where the data do not say."""
     return data.image_shape or guess_image_shape(data.train.shape[1])
 
 
-def draw_rows(ax: Axes, rows: Mapping[str, Array], shape: tuple[int, int]) -> None:
+def draw_rows(ax: Axes, rows: Mapping[str, Array], shape: Shape) -> None:
     """Show the images of each row, (n, D) with values in [0, 1], beside its name."""
     height = shape[0]
     strips = [np.hstack([*images.reshape(-1, *shape)]) for images in rows.values()]

@@ -122,7 +122,7 @@ class Found(NamedTuple):
     runs: list[Run]  # by beta
     walks: list[Walk]  # Adam, gradient descent
     images: Array  # (SHOWN, D)
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
 
     def at(self, beta: float) -> Run:
         """The run with this beta."""

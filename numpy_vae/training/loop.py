@@ -174,13 +174,7 @@ def prepare(vae: VAE, data: Dataset, recipe: Recipe) -> Dataset:
         check_values(vae.likelihood, images, f"the {what} images")
     # In this order, so that a training image has the same draw whatever is set aside.
     data = binarize(data, recipe.binarize)
-    if data.validation is None:
-        data = split_validation(data, recipe.validation)
-    elif recipe.validation not in (0, len(data.validation)):
-        raise ValueError(
-            f"validation is {recipe.validation}, must be {len(data.validation)}: the data already "
-            "have a validation set"
-        )
+    data = split_validation(data, recipe.validation)
     if recipe.batch_size is not None:
         check_whole("batch_size", recipe.batch_size, 1, len(data.train))
     return data
