@@ -11,7 +11,15 @@ from .data import (
     to_float,
 )
 from .gradcheck import gradcheck, gradcheck_layer
-from .likelihood import Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian, Likelihood
+from .likelihood import (
+    Bernoulli,
+    ContinuousBernoulli,
+    DiagonalGaussian,
+    Gaussian,
+    LearnedGaussian,
+    Likelihood,
+    Poisson,
+)
 from .network import Trace
 from .optim import Adam, Average
 from .params import Params
@@ -25,10 +33,10 @@ from .training.state import Best
 from .vae import VAE
 
 __all__ = [
-    "VAE", "Adam", "Average", "Bernoulli", "Best", "ContinuousBernoulli", "Dataset", "Gaussian",
-    "LearnedGaussian", "Likelihood", "Params", "Progress", "Recipe", "Run", "Scaling", "Trace",
-    "dataset_from_array",
-    "evaluate_elbo", "evaluate_likelihood", "fit", "gradcheck", "gradcheck_layer", "load_array",
-    "load_digits", "load_mnist", "split_validation", "to_float", "train_epochs",
+    "VAE", "Adam", "Average", "Bernoulli", "Best", "ContinuousBernoulli", "Dataset",
+    "DiagonalGaussian", "Gaussian", "LearnedGaussian", "Likelihood", "Params", "Poisson",
+    "Progress", "Recipe", "Run", "Scaling", "Trace", "dataset_from_array", "evaluate_elbo",
+    "evaluate_likelihood", "fit", "gradcheck", "gradcheck_layer", "load_array", "load_digits",
+    "load_mnist", "split_validation", "to_float", "train_epochs",
 ]  # fmt: skip
 __version__ = "0.1.0"

@@ -14,11 +14,25 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from . import __version__, starting
-from .commands import encode, evaluate, explore, gradcheck, plot, sample, study, train
+from .commands import (
+    decode,
+    encode,
+    evaluate,
+    explore,
+    gradcheck,
+    plot,
+    reconstruct,
+    sample,
+    score,
+    study,
+    train,
+)
 from .commands.inputs import UsageError, one_line
 from .runs.progress import complain, say_result
 
-COMMANDS = (train, evaluate, plot, sample, encode, explore, gradcheck, study)
+COMMANDS = (
+    train, evaluate, score, plot, sample, encode, decode, reconstruct, explore, gradcheck, study,
+)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:

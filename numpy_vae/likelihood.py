@@ -50,6 +50,22 @@ Its mean over images is zero if and only if v is the mean of (x - l)² over pixe
 under the ELBO the best v of any decoder is its mean squared error (under the importance-weighted
 bound, the weighted one), and there is no weight to choose between the two terms.
 
+**Diagonal Gaussian**: the same with a variance v_d = e^(s_d) for each column, so s is (D,):
+
+    -log p(x|z) = Σ_d ((x_d - l_d)² / v_d + log(2π v_d)) / 2
+    ∂/∂s_d = (1 - (x_d - l_d)² / v_d) / 2
+
+It suits tables, whose columns differ in what can be predicted of them. The density has no largest
+value: as a column's residuals go to 0, so does v_d, and log p(x) grows without bound. So a column
+that is constant, or a function of others, adds as much as training lets it.
+
+**Poisson**, for counts x = 0, 1, 2, ...; l is the logarithm of the rate, λ = eˡ > 0:
+
+    -log p(x|z) = -Σ_d log(λ^x e^-λ / x!) = Σ_d [eˡ - x l + log x!]
+    ∂/∂l = eˡ - x                                           the mean E[x|z] is λ = eˡ
+
+The sum is over whole numbers, so there is no derivative with respect to x.
+
 To add a likelihood, derive a frozen dataclass from `Likelihood` and hand an instance to
 `VAE(likelihood=...)`: docs/likelihoods.md does it in 30 lines, with the check of its gradient.
 
@@ -90,6 +106,7 @@ class Likelihood(ABC):
     support: ClassVar[tuple[float, float]]  # the smallest and the largest valid x
     # False if x is a count or a class label: `nll` has no derivative with respect to it.
     differentiable_in_x: ClassVar[bool] = True
+    whole: ClassVar[bool] = False  # True if x must be whole numbers
 
     @abstractmethod
     def nll(self, x: Array, l: Array) -> Array:
@@ -126,6 +143,10 @@ class Likelihood(ABC):
                 below = self.mean(l) < mean
             low, high = np.where(below, l, low), np.where(below, high, l)
         return l
+
+    def for_width(self, d: int) -> Self:
+        """The same likelihood for x of D values; those with a parameter for each set its size."""
+        return self
 
     def parameters(self) -> dict[str, Array]:
         """The array fields, by block name."""
@@ -279,7 +300,8 @@ class Gaussian(Likelihood):
 class LearnedGaussian(Likelihood):
     """Independent pixels, x ~ N(l, v) with one variance v = exp(logvar), learned with the weights.
 
-    `logvar` is the initial log v; in a model, it is the block ``likelihood.logvar``.
+    `logvar` is the initial log v; in a model, it is the block ``likelihood.logvar``. At its default
+    it is a placeholder: training starts at the variance of the data (`training.loop`).
     """
 
     logvar: Array = field(default_factory=lambda: np.log([0.1]))  # (1,)
@@ -324,9 +346,75 @@ class LearnedGaussian(Likelihood):
         return mean
 
 
+@dataclass(frozen=True, eq=False)
+class DiagonalGaussian(LearnedGaussian):
+    """Independent columns, x_d ~ N(l_d, v_d) with v_d = exp(logvar_d), learned with the weights.
+
+    `logvar` is (D,), or (1,) for the same initial value in all columns, and else as in
+    `LearnedGaussian`.
+    """
+
+    name: ClassVar[str] = "diagonal_gaussian"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.logvar, np.ndarray) or self.logvar.ndim != 1:
+            raise ValueError(f"logvar is {self.logvar!r}, must be an array of shape (D,)")
+
+    def for_width(self, d: int) -> Self:
+        """The same with a log-variance for each of D columns."""
+        if len(self.logvar) not in (1, d):
+            raise ValueError(f"logvar has shape {self.logvar.shape}, must be ({d},)")
+        return replace(self, logvar=np.broadcast_to(self.logvar, d).copy())
+
+    def nll(self, x: Array, l: Array) -> Array:
+        """Σ_d ((x_d - l_d)² / v_d + log(2π v_d)) / 2."""
+        squares = (x - l) * (x - l) * np.exp(-self.logvar)
+        return (squares + (math.log(2 * math.pi) + self.logvar)).sum(axis=-1) / 2
+
+    def nll_backward_params(self, x: Array, l: Array, dnll: Array, grad: Self) -> None:
+        """dlogvar_d = Σ_b dnll (1 - (x_d - l_d)² / v_d) / 2, assigned to `grad`."""
+        of_each = dnll[..., np.newaxis] * (1 - (x - l) * (x - l) * np.exp(-self.logvar))
+        grad.logvar[:] = of_each.sum(axis=tuple(range(of_each.ndim - 1))) / 2
+
+
+@dataclass(frozen=True)
+class Poisson(Likelihood):
+    """Independent counts x = 0, 1, 2, ... of rate e^l."""
+
+    name: ClassVar[str] = "poisson"
+    support: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    differentiable_in_x: ClassVar[bool] = False
+    whole: ClassVar[bool] = True
+
+    def nll(self, x: Array, l: Array) -> Array:
+        """Σ_d [e^l - x l + log x!]."""
+        from scipy.special import gammaln  # slow to import
+
+        return (np.exp(l) - x * l + gammaln(x.real + 1)).sum(axis=-1)
+
+    def nll_backward(self, x: Array, l: Array, dnll: Array) -> Array:
+        """dl = dnll (e^l - x)."""
+        return dnll[..., np.newaxis] * (np.exp(l) - x)
+
+    def mean(self, l: Array) -> Array:
+        """The rate e^l."""
+        return np.exp(l)
+
+    def sample(self, l: Array, rng: np.random.Generator) -> Array:
+        """A count of rate e^l, in the dtype of l."""
+        return rng.poisson(np.exp(l)).astype(l.dtype)
+
+    def link(self, mean: Array) -> Array:
+        """log(mean)."""
+        return np.log(mean)
+
+
 LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
-    kind.name: kind for kind in (Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian)
-}
+    kind.name: kind
+    for kind in (
+        Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian, DiagonalGaussian, Poisson,
+    )
+}  # fmt: skip
 
 
 def make_likelihood(kind: str | Mapping[str, Any] | Likelihood) -> Likelihood:
@@ -347,6 +435,14 @@ def check_values(likelihood: Likelihood, images: Images, what: str) -> None:
 
     uint8 pixels mean value / 255, so they are always within [0, 1].
     """
+    if likelihood.whole:
+        for start in range(0, len(images), 500):
+            x = images[start : start + 500]
+            if (x % 255 != 0 if x.dtype == np.uint8 else x != np.rint(x)).any():
+                raise ValueError(
+                    f"{what} are not whole numbers, must be counts for the {likelihood.name}"
+                    " likelihood (bytes mean value / 255: scale=1 reads them as they are)"
+                )
     if images.dtype == np.uint8:
         return
     low, high = likelihood.support

@@ -69,6 +69,7 @@ class VAE:
             raise ValueError(f"hidden is {hidden!r}, must be a sequence of widths, such as (400,)")
         hidden, likelihood = tuple(hidden), make_likelihood(likelihood)
         shapes = block_shapes(data_dim, hidden, latent_dim)
+        likelihood = likelihood.for_width(int(data_dim))
         shapes |= {block: value.shape for block, value in likelihood.parameters().items()}
         self.data_dim, self.latent_dim = int(data_dim), int(latent_dim)
         self.hidden = tuple(map(int, hidden))

@@ -107,7 +107,7 @@ def test_the_images_are_encoded_as_the_model_was_trained_on_them(folder, mode):
     [
         (["none"], "none is not a run directory: it has no checkpoint.npz"),
         (["run", "--data", "gone.npy"], "gone.npy: No such file or directory"),
-        (["run", "--data", "wide.npy"], "the images have 30 pixels, must have 20"),
+        (["run", "--data", "wide.npy"], "--data wide.npy has 30 values in a row, must have 20"),
         (["run", "--data", "high.npy"], "--data high.npy"),
         (["run", "--data", "odd.npz"], "odd.npz: holds 'a' (1,) int64, 'b' (1,) int64"),
         (["run", "--data", "text.npy"], "text.npy: cannot be read (it starts with b'"),

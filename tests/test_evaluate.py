@@ -10,13 +10,16 @@ import pytest
 from scipy import special, stats
 
 from numpy_vae import VAE
+from numpy_vae.bounds import log_weights
 from numpy_vae.data import batch, mapped
 from numpy_vae.data.mapped import ROWS_AT_ONCE
 from numpy_vae.likelihood import Gaussian
+from numpy_vae.seeds import spawn_streams
 from numpy_vae.training import evaluate
 from numpy_vae.training.evaluate import (
     ACTIVE,
     Evaluation,
+    bits_per_dimension,
     encode_images,
     evaluate_elbo,
     evaluate_likelihood,
@@ -413,6 +416,7 @@ def test_the_summary_of_numbers_by_hand():
         np.array([80.0, 81.0, 82.0]),
         np.array([[10.0, 2.0], [12.0, 4.0], [14.0, 0.0]]),
         np.array([[0.0, 1.0], [1.0, 1.1], [2.0, 1.0]]),
+        np.zeros(3),
     )
     assert result.summary() == {
         "log_likelihood": -94.0,
@@ -437,7 +441,9 @@ def test_of_one_image_no_standard_error_is_known(vae):
 
 def two_images(mus=((0.0, 1.0), (0.0, 2.0))):
     """Return the evaluation of two images, with these posterior means."""
-    return Evaluation(1, np.array([-9.0, -7.0]), np.ones(2), np.ones((2, 2)), np.array(mus))
+    return Evaluation(
+        1, np.array([-9.0, -7.0]), np.ones(2), np.ones((2, 2)), np.array(mus), np.zeros(2)
+    )
 
 
 def test_two_images_are_enough_for_a_standard_error_and_for_active_dimensions():
@@ -485,7 +491,7 @@ def test_means_over_images_are_taken_in_float64(vae, rng):
 
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["log_likelihood", "reconstruction", "kl"])
 def test_any_term_alone_makes_a_log_likelihood_that_is_not_finite(vae, monkeypatch, place):
-    parts = np.zeros(2), np.zeros(2), np.zeros((2, 3)), np.zeros((2, 3))
+    parts = np.zeros(2), np.zeros(2), np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2)
     parts[place].flat[1] = np.nan
     monkeypatch.setattr(evaluate, "_evaluate_chunk", lambda *args: parts)
     with pytest.raises(FloatingPointError, match="the log-likelihood is not finite"):
@@ -539,3 +545,48 @@ def test_the_log_likelihood_writes_to_nothing(vae, rng):
     evaluate_likelihood(vae, images, samples=5, rng=0)
     np.testing.assert_array_equal(images, kept)
     np.testing.assert_array_equal(vae.params.flat, before)
+
+
+@pytest.mark.mathematics
+def test_the_error_of_each_estimate_is_that_of_the_mean_weight(rng):
+    vae, x = VAE(5, (), 2, rng=0, dtype=np.float64), rng.integers(0, 2, (3, 5)) * 1.0
+    vae.params.flat[:] = rng.standard_normal(vae.params.flat.size)
+    found = evaluate_likelihood(vae, x, samples=12, rng=4, same_noise=True)
+    noise, _ = spawn_streams(4).held_out()
+    draws = [noise.standard_normal((k, 1, 2), np.float32) for k in (5, 5, 2)]
+    eps = np.broadcast_to(np.concatenate(draws), (12, 3, 2))
+    w = np.exp(log_weights(vae.terms(vae.forward(x, eps))))
+    np.testing.assert_allclose(found.log_likelihoods, np.log(w.mean(axis=0)), rtol=1e-12)
+    ses = w.std(axis=0, ddof=1) / np.sqrt(12) / w.mean(axis=0)
+    np.testing.assert_allclose(found.log_likelihood_ses, ses, rtol=1e-9)
+    assert np.isnan(evaluate_likelihood(vae, x, samples=1).log_likelihood_ses).all()
+
+
+def test_with_the_same_noise_an_image_does_not_see_the_others(rng, monkeypatch):
+    monkeypatch.setattr(evaluate, "IMAGES_AT_ONCE", 3)
+    vae, x = VAE(5, (4,), 2, rng=0, dtype=np.float64), rng.random((8, 5))
+    every, some = (
+        evaluate_likelihood(vae, part, samples=7, rng=1, same_noise=True).log_likelihoods
+        for part in (x, x[4:6])
+    )
+    np.testing.assert_allclose(every[4:6], some, rtol=1e-12)
+    other = evaluate_likelihood(vae, x[4:6], samples=7, rng=1).log_likelihoods
+    assert abs(other - some).max() > 1e-6
+
+
+@pytest.mark.mathematics
+def test_bits_per_dimension_are_those_of_a_probability_of_bytes():
+    # Of all 256 bytes, the probabilities that the bits stand for add up to 1, as a Riemann sum.
+    every = np.arange(256, dtype=np.uint8)[:, None]
+    vae = VAE(1, (), 1, likelihood=Gaussian(0.005), rng=0)
+    log_p = stats.norm(0.5, np.sqrt(0.005)).logpdf(every[:, 0] / 255)
+    bits = bits_per_dimension(log_p, vae, every)
+    assert (2.0**-bits).sum() == pytest.approx(1, abs=1e-6)
+    assert bits_per_dimension(log_p, vae, every / 255) is None  # floats: in which steps?
+    counts = VAE(2, (), 1, likelihood="poisson")
+    assert bits_per_dimension(np.log([0.25]), counts, np.zeros((1, 2)))[0] == 1
+    pixels, grey = np.array([[0, 255]], np.uint8), np.array([[0, 7]], np.uint8)
+    model = VAE(2, (), 1)
+    assert bits_per_dimension(np.log([0.25]), model, pixels)[0] == 1
+    assert bits_per_dimension(np.log([0.25]), model, grey, draw=True)[0] == 1
+    assert bits_per_dimension(np.log([0.25]), model, grey) is None  # a cross-entropy

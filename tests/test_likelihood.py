@@ -14,9 +14,11 @@ from numpy_vae.likelihood import (
     LIKELIHOODS,
     Bernoulli,
     ContinuousBernoulli,
+    DiagonalGaussian,
     Gaussian,
     LearnedGaussian,
     Likelihood,
+    Poisson,
     check_values,
     langevin,
     log_integral,
@@ -31,6 +33,7 @@ KINDS = [
     Gaussian(2.5),
     LearnedGaussian(),
     LearnedGaussian(np.log([2.5])),
+    DiagonalGaussian(np.linspace(-2, 1, D)),
 ]
 METHODS = ["central", "complex", "taylor"]
 each_likelihood = pytest.mark.parametrize("likelihood", KINDS, ids=repr)
@@ -93,6 +96,61 @@ def test_gaussian_is_scipys_with_every_constant(rng, variance):
     np.testing.assert_allclose(Gaussian(variance).nll(x, l), expected, rtol=1e-12)
 
 
+@pytest.mark.mathematics
+def test_the_diagonal_gaussian_is_scipys(rng):
+    x, l, logvar = (
+        rng.standard_normal((B, D)),
+        rng.standard_normal((K, B, D)),
+        np.linspace(-3, 2, D),
+    )
+    expected = -stats.norm.logpdf(x, l, np.exp(logvar / 2)).sum(axis=-1)
+    np.testing.assert_allclose(DiagonalGaussian(logvar).nll(x, l), expected, rtol=1e-12)
+    same = np.full(D, -0.7)
+    one = LearnedGaussian(np.array([-0.7])).nll(x, l)
+    np.testing.assert_allclose(DiagonalGaussian(same).nll(x, l), one, rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.gradient
+def test_the_gradient_of_poisson(rng, method):
+    x, l, dnll = rng.poisson(3.0, (B, D)) * 1.0, rng.standard_normal((K, B, D)), rng.random((K, B))
+    dl = Poisson().nll_backward(x, l, dnll)
+    f = lambda a: (Poisson().nll(x, a["l"]) * dnll).sum()  # noqa: E731
+    assert gradcheck(f, {"l": dl}, {"l": l}, method=method).ok
+
+
+@each_dtype
+@pytest.mark.mathematics
+def test_poisson_is_scipys_and_so_are_its_draws(rng, dtype):
+    x, l = rng.poisson(3.0, (B, D)).astype(dtype), rng.standard_normal((K, B, D)).astype(dtype)
+    expected = -stats.poisson.logpmf(x, np.exp(l.astype(float))).sum(axis=-1)
+    found = Poisson().nll(x, l)
+    np.testing.assert_allclose(found, expected, rtol=1e-12 if dtype == np.float64 else 1e-5)
+    assert found.dtype == Poisson().nll_backward(x, l, found).dtype == dtype
+    draws = Poisson().sample(np.full((20_000, 2), [-1, 2], dtype), rng)
+    assert draws.dtype == dtype and (draws == np.rint(draws)).all()
+    np.testing.assert_allclose(draws.mean(axis=0), np.exp([-1, 2]), rtol=0.05)
+    np.testing.assert_allclose(draws.var(axis=0), np.exp([-1, 2]), rtol=0.05)
+
+
+def test_counts_are_whole_numbers_from_0():
+    for x in np.array([[0.0, 7.0]]), np.array([[0, 255]], np.uint8):
+        check_values(Poisson(), x, "x")
+    for x in np.array([[0.5]]), np.array([[7]], np.uint8):
+        with pytest.raises(ValueError, match=r"^x are not whole numbers, must be counts .*scale=1"):
+            check_values(Poisson(), x, "x")
+    with pytest.raises(ValueError, match=r"must be within \[0, inf\]"):
+        check_values(Poisson(), np.array([[-1.0]]), "x")
+
+
+def test_a_variance_for_each_column_has_as_many():
+    assert DiagonalGaussian(np.log([0.5])).for_width(3).logvar.shape == (3,)
+    with pytest.raises(ValueError, match=r"^logvar has shape \(2,\), must be \(3,\)"):
+        VAE(3, likelihood=DiagonalGaussian(np.zeros(2)))
+    with pytest.raises(ValueError, match=r"must be an array of shape \(D,\)"):
+        DiagonalGaussian(0.5)
+
+
 @pytest.mark.parametrize("l", [1e-3, 0.5, 1.0, 3.0, 40.0])
 @pytest.mark.mathematics
 def test_continuous_bernoulli_is_scipys_truncated_exponential(rng, l):
@@ -136,8 +194,8 @@ def test_extreme_logits_are_exact_in_value_and_gradient(dtype):
 
 
 def variance_of(likelihood):
-    if likelihood.name == "learned_gaussian":
-        return np.exp(likelihood.logvar[0])
+    if isinstance(likelihood, LearnedGaussian):
+        return np.exp(likelihood.logvar)
     return likelihood.variance
 
 
@@ -155,7 +213,9 @@ def test_samples_have_the_mean_and_the_dtype(likelihood):
         slope = (likelihood.mean(l + 0.01) - likelihood.mean(l - 0.01)) / 0.02
         np.testing.assert_allclose(draws.var(axis=0), slope, rtol=0.05)
     else:
-        np.testing.assert_allclose(draws.var(axis=0), variance_of(likelihood), rtol=0.05)
+        np.testing.assert_allclose(
+            draws.var(axis=0), np.broadcast_to(variance_of(likelihood), D), rtol=0.05
+        )
 
 
 @pytest.mark.purity
@@ -212,11 +272,11 @@ def test_a_likelihood_is_made_from_name_settings_or_itself():
     assert make_likelihood("continuous_bernoulli") == ContinuousBernoulli()
     np.testing.assert_array_equal(make_likelihood("learned_gaussian").logvar, np.log([0.1]))
     message = (
-        "^likelihood is 'poisson', must be one of bernoulli, continuous_bernoulli, gaussian, "
-        "learned_gaussian$"
+        "^likelihood is 'laplace', must be one of bernoulli, continuous_bernoulli, gaussian, "
+        "learned_gaussian, diagonal_gaussian, poisson$"
     )
     with pytest.raises(ValueError, match=message):
-        make_likelihood("poisson")
+        make_likelihood("laplace")
     with pytest.raises(ValueError, match=r"^likelihood is None, must be one of bernoulli, "):
         make_likelihood({"variance": 0.5})
     with pytest.raises(ValueError, match=r"is 3, must be a name or a Likelihood: Gaussian\(0.1\)$"):
@@ -525,7 +585,7 @@ def test_adam_finds_the_best_variance_of_a_decoder_that_is_held_fixed(rng):
 
 
 @dataclass(frozen=True, eq=False)
-class Poisson(Likelihood):
+class Rates(Likelihood):
     """Counts of the rate e^(l + bias), with a bias to be learned for each pixel."""
 
     unit: float = 1.0
@@ -555,13 +615,13 @@ class Poisson(Likelihood):
 @pytest.mark.parametrize("method", ["central", "taylor"])
 @pytest.mark.gradient
 def test_gradients_of_the_readers_own(rng, method):
-    likelihood = Poisson(bias=rng.standard_normal(D))
+    likelihood = Rates(bias=rng.standard_normal(D))
     x, l = rng.integers(0, 5, (B, D)).astype(float), rng.standard_normal((K, B, D))
     check_gradients(likelihood, x, l, rng.standard_normal((K, B)), method)
 
 
 def test_fields_that_are_arrays_are_parameters_and_the_others_are_settings():
-    likelihood, block = Poisson(2.0), np.ones(D)
+    likelihood, block = Rates(2.0), np.ones(D)
     assert list(likelihood.parameters()) == ["likelihood.bias"]
     assert likelihood.parameters()["likelihood.bias"] is likelihood.bias
     assert likelihood.settings() == {"name": "poisson", "unit": 2.0}
@@ -588,9 +648,9 @@ def test_the_link_undoes_the_mean(likelihood):
 def test_the_link_of_the_readers_own_is_found_by_bisection():
     # e^l overflows on the way, which must not warn.
     means = np.array([[1e-3, 0.5, 1, 4, 1000, 1e5, 1e-9]])
-    np.testing.assert_allclose(Poisson().link(means), np.log(means), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(Rates().link(means), np.log(means), rtol=0, atol=1e-9)
     large = np.full((1, D), 1e300)  # e^750 is tried for it
-    np.testing.assert_allclose(Poisson().link(large), np.log(large), rtol=1e-9)
+    np.testing.assert_allclose(Rates().link(large), np.log(large), rtol=1e-9)
 
 
 @pytest.mark.mathematics

@@ -8,14 +8,20 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from numpy_vae import VAE, Adam, fit, load_digits, train_epochs
+from numpy_vae import VAE, Adam, Scaling, fit, load_digits, train_epochs
 from numpy_vae.bounds import Terms
 from numpy_vae.data import Dataset, binarize, split_validation
 from numpy_vae.optim import Average
 from numpy_vae.seeds import spawn_streams
 from numpy_vae.training import loop as train_module
 from numpy_vae.training.evaluate import Elbo, evaluate_elbo, mean_elbo
-from numpy_vae.training.loop import BatchSums, continue_training, start_training, train_step
+from numpy_vae.training.loop import (
+    BatchSums,
+    continue_training,
+    start_training,
+    start_variance,
+    train_step,
+)
 from numpy_vae.training.recipe import SETTINGS, Recipe
 from numpy_vae.training.state import Best, Record, Step
 from numpy_vae.training.team import Team
@@ -861,3 +867,23 @@ def test_a_best_epoch_and_patience_need_a_validation_set(digits):
         fit(vae, data, epochs=1, validation=99)
     with pytest.raises(ValueError, match=r"^patience is 0, must be a whole number from 1 to"):
         fit(vae, data, epochs=1, patience=0, best=Best(vae.params))
+
+
+@pytest.mark.mathematics
+@pytest.mark.parametrize("kind", ["learned_gaussian", "diagonal_gaussian"])
+def test_learned_variances_start_at_those_of_the_data(rng, kind):
+    x = 5 + rng.standard_normal((60, 3)) * [0.1, 3, 0]  # the last column is constant
+    vae = VAE(3, (), 2, likelihood=kind, dtype=np.float64, rng=0)
+    start_variance(vae, x)
+    expected = x.var(axis=0)
+    found = np.exp(vae.params["likelihood.logvar"])
+    if kind == "learned_gaussian":
+        np.testing.assert_allclose(found, expected.mean())
+    else:
+        np.testing.assert_allclose(found, [*expected[:2], 0.1])
+    # One that was trained, or chosen, stays.
+    start_variance(vae, 9 * x)
+    np.testing.assert_allclose(np.exp(vae.params["likelihood.logvar"])[:2], found[:2])
+    scaled = VAE(3, (), 2, likelihood=kind, rng=0, scaling=Scaling.of(x))
+    fit(scaled, Dataset("x", x[:50], x[50:]), epochs=1, lr=1e-9)
+    np.testing.assert_allclose(scaled.params["likelihood.logvar"][0], 0, atol=0.6)

@@ -11,7 +11,6 @@ from command_line import metrics_of, refusal, train
 
 from numpy_vae import VAE, evaluate_elbo, evaluate_likelihood, fit, load_array
 from numpy_vae.__main__ import main
-from numpy_vae.commands.evaluate import is_binary
 from numpy_vae.data import (
     Dataset,
     batch,
@@ -28,6 +27,7 @@ from numpy_vae.data import (
 from numpy_vae.data.mapped import Rows, subset
 from numpy_vae.data.readers import MAPPED
 from numpy_vae.runs.checkpoint import load_checkpoint
+from numpy_vae.training.evaluate import is_binary
 from numpy_vae.training.loop import start_output_bias
 
 GREY = np.random.default_rng(1).integers(0, 256, (61, 5, 7), np.uint8)  # an odd number of pixels
@@ -381,9 +381,9 @@ def test_only_the_images_that_are_evaluated_are_read(folder, monkeypatch, capsys
 @pytest.mark.parametrize("x", [GREY // 128 * 255, (GREY > 127).astype(np.float32)])
 def test_one_grey_pixel_in_the_last_chunk_makes_a_cross_entropy(x):
     x = x.reshape(61, 35)
-    assert is_binary(x, {"binarize": "none"})
+    assert is_binary(x)
     x[60, 34] = 0.5 if x.dtype == np.float32 else 1
-    assert not is_binary(x, {"binarize": "none"}) and is_binary(x, {"binarize": "dynamic"})
+    assert not is_binary(x)
 
 
 def test_a_cut_file_is_a_usage_error(folder, monkeypatch, capsys):

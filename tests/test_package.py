@@ -30,6 +30,7 @@ ORDER = [
     "study.slips", "study.exercise",
     "commands.arguments", "commands.inputs",
     "commands.plot", "commands.train", "commands.evaluate", "commands.sample", "commands.encode",
+    "commands.score", "commands.reconstruct", "commands.decode",
     "commands.explore", "commands.gradcheck", "commands.study", "__main__",
 ]  # fmt: skip
 

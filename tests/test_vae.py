@@ -330,7 +330,7 @@ def test_one_dtype_from_end_to_end(rng, dtype, likelihood):
         weights = bound.backward(vae.terms(trace), 0.5)
         arrays += [d for d in weights if d is not None]
         arrays += [*vae.terms_backward(trace, weights).values()]
-        arrays += vae.backward_inputs(trace, weights)
+        arrays += [d for d in vae.backward_inputs(trace, weights) if d is not None]
     arrays += [*vae.encode(trace.x), vae.reconstruct(trace.x)]
     for array in arrays:
         for part in array if isinstance(array, tuple) else [array]:

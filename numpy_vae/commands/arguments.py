@@ -110,14 +110,16 @@ def add_model_arguments(
         "--activation", choices=tuple(ACTIVATIONS), help="of the hidden layers (default: relu)"
     )
     model.add_argument(
-        "--likelihood", choices=tuple(LIKELIHOODS),
+        "--likelihood", choices=tuple(LIKELIHOODS), metavar="NAME",
         help="p(x|z) of a pixel: bernoulli for binary pixels (default), continuous_bernoulli for "
         "greys in [0, 1] (learns much faster with --output-bias data), gaussian for any value, "
-        "learned_gaussian with a learned variance",
+        "learned_gaussian with a learned variance, diagonal_gaussian with one for each column, "
+        "poisson for counts",
     )  # fmt: skip
     model.add_argument(
         "--variance", type=real(1e-6, 1e6, open_below=False), metavar="V",
-        help="variance of gaussian, initial variance of learned_gaussian (default: 0.1)",
+        help="variance of gaussian (default: 0.1), initial variance of the learned ones (default: "
+        "that of the training data)",
     )  # fmt: skip
     return model
 
@@ -190,6 +192,14 @@ def add_moved_data(command: argparse.ArgumentParser) -> None:
         help="the file that the run was trained on, if it has moved",
     )  # fmt: skip
     add_data_dir(command)
+
+
+def add_new_data(command: argparse.ArgumentParser, help: str) -> None:
+    """Add the options that name data for a trained model, which `load_new` reads."""
+    data = command.add_argument_group("data")
+    data.add_argument("--data", type=path, metavar="digits|mnist|FILE|FOLDER", help=help)
+    add_data_dir(data)
+    add_reading(data)
 
 
 def add_image_shape(command: argparse.ArgumentParser) -> None:

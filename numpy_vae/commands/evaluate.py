@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_whole
-from ..data.mapped import Images, chunks, subset
+from ..data.mapped import subset
 from ..likelihood import check_values
 from ..runs.directory import open_run
-from ..runs.images import find_data, name_of
+from ..runs.images import name_of
 from ..runs.progress import Progress, duration, say_result
 from ..seeds import spawn_streams
-from ..training.evaluate import ACTIVE, MAX_IMPORTANCE_SAMPLES, evaluate_likelihood
-from .arguments import Subparsers, add_command, add_moved_data, add_run, add_seed, whole
-from .inputs import arithmetic_of, load_moved_data, refusals
+from ..training.evaluate import (
+    ACTIVE,
+    MAX_IMPORTANCE_SAMPLES,
+    evaluate_likelihood,
+    is_binary,
+)
+from .arguments import Subparsers, add_command, add_new_data, add_run, add_seed, whole
+from .inputs import arithmetic_of, find_own, load_new, refusals
 
 EVALUATE = """\
 Evaluate the model of a run on held-out images: log p(x) by importance sampling, with its standard
@@ -30,6 +35,7 @@ the number of active ones. In nats per image; for log p(x) and the ELBO, higher 
 
   numpy-vae evaluate runs/mnist-1                     5000 samples per test image
   numpy-vae evaluate runs/mnist-1 --images 1000       a random 1000 of the test images
+  numpy-vae evaluate runs/mnist-1 --data new.npy      all images of another file
   numpy-vae evaluate runs/mnist-1 --json              one JSON object on standard output
 
 The pixels of --binarize dynamic are drawn once, from the seed: runs evaluated with the same seed
@@ -55,7 +61,7 @@ def add_arguments(commands: Subparsers) -> None:
         "--on", choices=("test", "validation"), default="test",
         help="the test set (default), or the images that train --validation set aside",
     )  # fmt: skip
-    add_moved_data(command)
+    add_new_data(command, "evaluate all rows of other data (default: the held-out images)")
     add_seed(command, "seed of z, of --images, and of the pixels of --binarize dynamic")
     command.add_argument("--json", action="store_true", help="print only one JSON object")
 
@@ -66,10 +72,17 @@ def run(args: argparse.Namespace) -> int:
         state = open_run(Path(args.run))
         settings, vae = state.settings, state.kept
         name = args.data or settings["data"] or name_of(settings)
-        data = find_data(state, load_moved_data(args, state))
-        images = data.test if args.on == "test" else data.validation
-        if images is None:
-            raise ValueError(f"--on validation: {args.run} was trained without --validation")
+        data, draw = find_own(args, state), settings["binarize"] == "dynamic"
+        if data is None:
+            new = load_new(args, state)
+            images, on, draw = new.all_rows(), "new", new.draw
+            if args.on == "validation":
+                raise ValueError("--on validation applies to the images of the run, not to others")
+        else:
+            held_out = data.test if args.on == "test" else data.validation
+            if held_out is None:
+                raise ValueError(f"--on validation: {args.run} was trained without --validation")
+            images, on = held_out, args.on
         count = args.images or len(images)
         check_whole("--images", count, 1, len(images))
         order = spawn_streams(args.seed).order.permutation(len(images))
@@ -77,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
         check_values(vae.likelihood, images, f"--data {name}")
     if not args.json:
         say_result(
-            f"{args.run}: {data.name}, binarize {settings['binarize']}; {vae}; "
-            f"{count} {args.on} images, {args.samples} samples, seed {args.seed}"
+            f"{args.run}: {name if data is None else data.name}, binarize {settings['binarize']}; "
+            f"{vae}; {count} {on} images, {args.samples} samples, seed {args.seed}"
         )
     progress = Progress()
     start = time.perf_counter()
@@ -90,27 +103,19 @@ def run(args: argparse.Namespace) -> int:
     try:
         with arithmetic_of(args.run):
             found = evaluate_likelihood(
-                vae, images, samples=args.samples, draw=settings["binarize"] == "dynamic",
+                vae, images, samples=args.samples, draw=draw,
                 rng=args.seed, on_images=show,
             )  # fmt: skip
     finally:
         progress.clear()
     result = found.summary() | {
-        "units": "nats per image", "data": name, "on": args.on, "binarize": settings["binarize"],
+        "units": "nats per image", "data": name, "on": on, "binarize": settings["binarize"],
         "likelihood": vae.likelihood.name, "seed": args.seed,
-        "cross_entropy": vae.likelihood.name == "bernoulli" and not is_binary(images, settings),
+        "cross_entropy": vae.likelihood.name == "bernoulli" and not draw and not is_binary(images),
         "seconds": round(time.perf_counter() - start, 3),
     }  # fmt: skip
     say_result(json.dumps(result) if args.json else evaluation_text(result))
     return 0
-
-
-def is_binary(images: Images, settings: Mapping[str, Any]) -> bool:
-    """Return whether all pixels are 0 or 1, so that a Bernoulli likelihood applies to them."""
-    if settings["binarize"] != "none":
-        return True
-    white = 255 if images.dtype == np.uint8 else 1
-    return all(((x == 0) | (x == white)).all() for x in (images[rows] for rows in chunks(images)))
 
 
 def evaluation_text(result: Mapping[str, Any]) -> str:

@@ -7,22 +7,36 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..checks import overflow_raises
-from ..data.arrays import FewLevelsWarning, Reading
+from ..data.arrays import FewLevelsWarning, Reading, read_images
+from ..data.binarize import binarize
 from ..data.dataset import Dataset, split_validation
-from ..data.load import load_data
+from ..data.load import NAMED, load_data
+from ..data.mapped import Images
 from ..files import check_writable
-from ..likelihood import Gaussian, LearnedGaussian, Likelihood, make_likelihood
+from ..likelihood import (
+    DiagonalGaussian,
+    Gaussian,
+    LearnedGaussian,
+    Likelihood,
+    check_values,
+    make_likelihood,
+)
 from ..runs.directory import FILES, open_run
+from ..runs.images import find_data
 from ..runs.owned import OwnFiles
 from ..runs.progress import complain
 from ..scaling import Scaling
 from ..training.state import State
 from ..vae import VAE
+from .arguments import reading_of
 
 # Likelihoods for which the columns of a table are standardised by default.
 STANDARDIZED = ("learned_gaussian", "diagonal_gaussian")
@@ -127,6 +141,64 @@ def load_moved_data(args: argparse.Namespace, state: State) -> Dataset | None:
     return load_data(name, args.data_dir or own, Reading.of(settings))
 
 
+class NewData(NamedTuple):
+    """Data for a trained model, binarised as it was trained."""
+
+    name: str
+    parts: dict[str, Images]  # (N, D), by "" or train, test, ...
+    labels: dict[str, NDArray[Any]]
+    label_names: tuple[str, ...]
+    draw: bool  # whether pixels are to be drawn
+
+    def all_rows(self) -> Images:
+        """Return the rows of all parts, (N, D)."""
+        parts = [*self.parts.values()]
+        return parts[0] if len(parts) == 1 else np.concatenate([np.asarray(x) for x in parts])
+
+
+def find_own(args: argparse.Namespace, state: State) -> Dataset | None:
+    """Return the run's own data, or None if --data names others."""
+    if args.data is None:
+        return find_data(state, load_moved_data(args, state))
+    with suppress(ValueError):
+        return find_data(state, load_moved_data(args, state))
+    return None
+
+
+def load_new(args: argparse.Namespace, state: State) -> NewData:
+    """Return what --data names, not split, with the scale of the run; or the run's own data."""
+    vae, settings = state.kept, state.settings
+    mode, name = settings["binarize"], args.data or settings["data"]
+    scale = reading_of(args).scale or Reading.of(settings).scale
+    reading = replace(reading_of(args), scale=scale)
+    if args.data is None or args.data in NAMED:
+        if args.data is None:
+            data = find_data(state, load_moved_data(args, state))
+        else:
+            given = replace(reading, scale=args.scale)  # built-in data have their own
+            data = binarize(load_data(args.data, args.data_dir, given), mode)
+        parts: dict[str, Images] = {"train": data.train, "test": data.test}
+        of_parts = {"train": data.train_labels, "test": data.test_labels}
+        labels = {part: y for part, y in of_parts.items() if y is not None}
+        found = NewData(data.name, parts, labels, data.label_names, mode == "dynamic")
+    elif args.data_dir is not None:
+        raise ValueError(f"--data-dir applies to --data mnist, not to --data {args.data}")
+    else:
+        # The static draw is of the run's own images; others are drawn like dynamic ones.
+        mode = "dynamic" if mode == "static" else mode
+        held = read_images(args.data, reading)
+        parts = {p: binarize(Dataset(args.data, x, x), mode).test for p, x in held.parts.items()}
+        found = NewData(args.data, parts, held.labels, held.label_names, mode == "dynamic")
+    for x in found.parts.values():
+        if x.shape[1] != vae.data_dim:
+            raise ValueError(
+                f"--data {name} has {x.shape[1]} values in a row, must have {vae.data_dim}, as"
+                f" {args.run}"
+            )
+        check_values(vae.likelihood, x, f"--data {name}")
+    return found
+
+
 def make_model(
     args: argparse.Namespace, data_dim: int, hidden: Sequence[int], latent: int,
     rng: np.random.Generator | int, scaling: Scaling | None = None,
@@ -161,6 +233,7 @@ def likelihood_of(name: str, variance: float | None) -> Likelihood:
         return make_likelihood(name)
     if name == "gaussian":
         return Gaussian(variance)
-    if name == "learned_gaussian":
-        return LearnedGaussian(np.log([variance]))
+    if name in ("learned_gaussian", "diagonal_gaussian"):
+        kind = LearnedGaussian if name == "learned_gaussian" else DiagonalGaussian
+        return kind(np.log([variance]))
     raise ValueError(f"--variance applies to a gaussian --likelihood, not to {name}")

@@ -223,8 +223,9 @@ def report(run: Run, metrics: Mapping[str, Any], progress: Progress) -> None:
     """Print the result of a run, and which files were written and which were not."""
     if metrics["stopped_early"]:
         progress.say(f"stopped: no higher validation ELBO for {run.recipe.patience} epochs")
-    if "likelihood.logvar" in metrics:
-        progress.say(f"learned variance {math.exp(metrics['likelihood.logvar'][0]):.4g}")
+    if logvars := metrics.get("likelihood.logvar"):
+        ends = [f"{math.exp(end):.4g}" for end in {min(logvars), max(logvars)}]
+        progress.say(f"learned variance {' to '.join(sorted(ends, key=float))}")
     best = f"; epoch {metrics['kept_epoch']}, the best on the validation set"
     best = best if "best" in run.state.vectors else ""
     progress.say(

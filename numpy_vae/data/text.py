@@ -88,6 +88,8 @@ def _read_table(
         reason = re.sub(r"; use `usecols`.*|\.$", "", " ".join(str(error).split()))
         if found := re.search(r"column (\d+)", reason):
             reason += _named(layout, int(found[1]) - 1)
+        if "convert string" in reason:
+            reason += "; --label-column if it holds labels"
         raise ValueError(f"{path}: not a table of numbers ({shorten(reason)})") from None
     return rows, labels, tuple(layout.header[d] for d in own) if layout.header else ()
 

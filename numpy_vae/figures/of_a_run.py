@@ -172,6 +172,27 @@ def save_samples(
     )  # fmt: skip
 
 
+def save_reconstructions(
+    path: str | os.PathLike[str], x: Array, again: Array, image_shape: Shape | None, *, name: str,
+    columns: Sequence[str] = (), scaling: Scaling | None = None, write: Write = atomic_write,
+) -> None:  # fmt: skip
+    """Write images and their reconstructions, both (N, D), as one picture; see `save_samples`."""
+    path, values = Path(path), value_range(x)
+    check_choice("format", path.suffix.removeprefix("."), FORMATS)
+    if image_shape is None:
+        _write(
+            path, "Rows and their reconstructions", _name_range(name, (0, 1)),
+            lambda f: tables.draw_reconstructions(f, x, again, columns, scaling), write,
+            tables.table_size(x.shape[1]),
+        )  # fmt: skip
+        return
+    shape = image_shape
+    _write(
+        path, "Images and their reconstructions", _name_range(name, values),
+        lambda f: plots.plot_reconstructions(x, again, shape, f.subplots(), values), write,
+    )  # fmt: skip
+
+
 def _write(
     path: Path, title: str, name: str, draw: Draw, write: Write, size: tuple[float, float] = SIZE
 ) -> None:

@@ -54,6 +54,7 @@ TERMS = {
     "iwae": ("reconstruction", "log ratio", "objective"),
 }  # by bound
 LOGITS = {"elbo": 1e4, "iwae": 40.0}  # the largest at the saturated points, by bound
+RATE = 9.0  # the largest logit of counts there, as their rate is its exponential
 METHODS = {
     "initial": ("central", "complex", "taylor"),
     "trained": ("central", "complex", "taylor"),
@@ -200,7 +201,7 @@ def randomise(vae: VAE, rng: np.random.Generator) -> None:
 
 
 def saturate(vae: VAE, x: Array, eps: Array, most: float, bound: str = "elbo") -> None:
-    """Stretch log-variances to 70...80 or -80...-70, logits to ±`LOGITS`; with iwae, shrink eps."""
+    """Stretch log-variances to 70...80 or -80...-70, logits to ±`LOGITS`; shrink eps (iwae)."""
     params = vae.params
     params["logvar.W"][:] *= 0.1  # log-variances within 10 of one another
     stretch(params["logvar.b"], vae.encode(x)[1], most, math.copysign(70.0, most))
@@ -211,7 +212,8 @@ def saturate(vae: VAE, x: Array, eps: Array, most: float, bound: str = "elbo") -
     else:
         eps /= sigma
     if bound == "elbo" or all(map(math.isfinite, vae.likelihood.support)):
-        stretch(params["output.b"], vae.forward(x, eps).logits, LOGITS[bound], -LOGITS[bound])
+        most = RATE if vae.likelihood.whole else LOGITS[bound]
+        stretch(params["output.b"], vae.forward(x, eps).logits, most, -LOGITS[bound])
     if bound == "iwae":
         reconstruction, _ = vae.loss(vae.forward(x, eps))  # (K, B)
         reads_z /= max(1.0, float(np.ptp(reconstruction, axis=0).max()))

@@ -117,14 +117,12 @@ class Run:
         batch_size = recipe.batch_size or min(BATCH_SIZE, len(data.train))
         threads = recipe.threads or suitable_threads(batch_size, recipe.samples)
         recipe = replace(recipe, batch_size=batch_size, threads=threads)
-        variance = vae.likelihood.settings().get("variance")
-        if "likelihood.logvar" in vae.params:
-            variance = math.exp(vae.params["likelihood.logvar"][0])
         settings = {
             "data": data.source, "data_dir": data.data_dir, "name": data.name, "fingerprint": seen,
             "image_shape": shape, "training_images": len(data.train), "test_images": len(data.test),
             "data_dim": vae.data_dim, "hidden": vae.hidden, "latent": vae.latent_dim,
-            "activation": vae.activation, "likelihood": vae.likelihood.name, "variance": variance,
+            "activation": vae.activation, "likelihood": vae.likelihood.name,
+            "variance": vae.likelihood.settings().get("variance"),
             "standardize": vae.scaling is not None, "reading": dict(data.reading),
             "columns": data.columns, "label_names": data.label_names,
             "parameters": vae.params.flat.size, **asdict(recipe), "seed": seed,
@@ -132,7 +130,10 @@ class Run:
         }  # fmt: skip
         file = None if data.source in NAMED else data.source
         made = create_run(folder, data.name, overwrite=overwrite, data=file)
-        state = new_state(vae, data, recipe, seed)  # last: it may set the output biases
+        state = new_state(vae, data, recipe, seed)  # last: it may set biases and variances
+        logvar = vae.params.views.get("likelihood.logvar")
+        if logvar is not None and len(logvar) == 1:
+            settings["variance"] = math.exp(logvar[0])
         return cls(made, state._replace(settings=settings), data)
 
     @classmethod

@@ -15,7 +15,10 @@ bound. Models are compared at beta = 1, whatever beta they were trained with.
 The mean weight is an unbiased estimate of p(x), so its logarithm is too low on average: a lower
 bound that rises to log p(x) with S. The sum is taken in log space, one draw after another: a draw
 that exceeds the largest log w so far, m, rescales the total Σ e^(log w - m). Memory does not grow
-with S.
+with S. The standard error of an image's estimate follows from that of the mean weight, as
+d log w = dw / w: with the mean square q of the w and their mean p,
+
+    se = sqrt(variance of w / S) / p = sqrt((q / p² - 1) / (S - 1))
 
 A latent dimension is *active* if the variance of its posterior mean over images exceeds 0.01 [1].
 In a trained model the KL of an inactive one is usually near zero.
@@ -30,6 +33,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -126,6 +130,7 @@ class Evaluation:
     reconstructions: Array  # (N,) -log p(x | z), averaged over the draws
     kls: Array  # (N, Z) KL(q(z | x) || p(z)) of each latent dimension
     mus: Array  # (N, Z) the posterior means
+    log_likelihood_ses: Array  # (N,) standard errors over the draws; NaN for S = 1
 
     @property
     def elbos(self) -> Array:
@@ -162,12 +167,15 @@ def standard_error(values: Array) -> float | None:
 def evaluate_likelihood(
     vae: VAE, images: Images, *, samples: int = 5000, draw: bool = False,
     rng: np.random.Generator | int | None = None, on_images: Callable[[int], None] | None = None,
+    same_noise: bool = False,
 ) -> Evaluation:  # fmt: skip
     """Return the ELBO and the importance-weighted log p(x) of each image, with S = `samples`.
 
     `images`, `draw`, `rng` and errors are as in `evaluate_elbo`. Pixels are drawn once and do not
     depend on `samples`: with one seed two models see the same images, so their difference can be
-    paired. `on_images` is called with the number of images done, after each chunk.
+    paired. `on_images` is called with the number of images done, after each chunk. With
+    `same_noise` all images share their draws of eps, so that the value of an image does not depend
+    on the others; then their errors are not independent.
     """
     check_whole("samples", samples, 1, MAX_IMPORTANCE_SAMPLES)
     _check(vae, images)
@@ -178,34 +186,72 @@ def evaluate_likelihood(
         rows = slice(start, start + IMAGES_AT_ONCE)
         x = batch(images, rows, pixels=pixels if draw else None, dtype=vae.input_dtype)
         with overflow_raises():
-            chunks.append(_evaluate_chunk(vae, x, samples, noise))
+            of_chunk = deepcopy(noise) if same_noise else noise
+            chunks.append(_evaluate_chunk(vae, x, samples, of_chunk, 1 if same_noise else len(x)))
         if on_images is not None:
             on_images(start + len(x))
-    log_likelihoods, reconstructions, kls, mus = map(np.concatenate, zip(*chunks, strict=True))
+    found = map(np.concatenate, zip(*chunks, strict=True))
+    log_likelihoods, reconstructions, kls, mus, ses = found
     # A NaN in the inputs raises no flag.
     if not np.isfinite(log_likelihoods + reconstructions + kls.sum(axis=1)).all():
         raise FloatingPointError("the log-likelihood is not finite")
-    return Evaluation(samples, log_likelihoods, reconstructions, kls, mus)
+    return Evaluation(samples, log_likelihoods, reconstructions, kls, mus, ses)
+
+
+def bits_per_dimension(
+    log_likelihoods: Array, vae: VAE, images: Images, *, draw: bool = False
+) -> Array | None:
+    """Return -log2 p(x) / D of each image, (N,), or None where that has no meaning.
+
+    It has one for probabilities: of counts, or of pixels that are 0 or 1 (or drawn so, with
+    `draw`). And for densities of bytes x = b / 255, per grey level: a change of variables adds
+    log2 255 to each dimension. (For dequantised bytes, (b + u) / 256 with u uniform in [0, 1), one
+    would add log2 256; this package does not dequantise.)
+    """
+    d, name = vae.data_dim, vae.likelihood.name
+    bits = -log_likelihoods / (d * math.log(2))
+    if name == "poisson" or (name == "bernoulli" and (draw or is_binary(images))):
+        return bits
+    if name != "bernoulli" and images.dtype == np.uint8:
+        return bits + math.log2(255)
+    return None
+
+
+def is_binary(images: Images) -> bool:
+    """Return whether all pixels are 0 or 1."""
+    white = 255 if images.dtype == np.uint8 else 1
+    return all(((x == 0) | (x == white)).all() for x in (images[rows] for rows in chunks(images)))
 
 
 def _evaluate_chunk(
-    vae: VAE, x: Array, samples: int, noise: np.random.Generator
-) -> tuple[Array, Array, Array, Array]:
-    """Return the arrays of an `Evaluation` for some images, in constant memory."""
+    vae: VAE, x: Array, samples: int, noise: np.random.Generator, draws: int
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Return the arrays of an `Evaluation` for some images, in constant memory.
+
+    `draws` of eps are made for each sample: as many as images, or 1 for all of them.
+    """
     trace = None
     most = np.full(len(x), -np.inf)  # the largest log w so far
-    total, reconstruction = np.zeros(len(x)), np.zeros(len(x))  # Σ e^(log w - most), Σ nll
+    total, squares = np.zeros(len(x)), np.zeros(len(x))  # Σ e^(log w - most), and of its square
+    reconstruction = np.zeros(len(x))  # Σ nll
     for first in range(0, samples, SAMPLES_AT_ONCE):
         shape = min(SAMPLES_AT_ONCE, samples - first), len(x), vae.latent_dim
-        eps = noise.standard_normal(shape, np.float32)
+        eps = noise.standard_normal((shape[0], draws, shape[2]), np.float32)
+        eps = np.broadcast_to(eps, shape)
         trace = vae.forward(x, eps) if trace is None else vae.resample(trace, eps)
         terms = vae.terms(trace)
         log_w = log_weights(terms)  # (S', B)
         higher = np.maximum(most, log_w.max(axis=0))
-        total = total * np.exp(most - higher) + np.exp(log_w - higher).sum(axis=0)
+        w = np.exp(log_w - higher)
+        total = total * np.exp(most - higher) + w.sum(axis=0)
+        squares = squares * np.exp(2 * (most - higher)) + (w * w).sum(axis=0)
         most = higher
         reconstruction += terms.reconstruction.sum(axis=0)
     assert trace is not None
     kls = posterior.kl_per_dimension(trace.mu, trace.logvar, trace.sigma)
     log_likelihood = most + np.log(total) - math.log(samples)
-    return log_likelihood, reconstruction / samples, kls.astype(np.float64), trace.mu
+    se = np.full(len(x), np.nan)
+    if samples > 1:
+        excess = samples * squares / (total * total) - 1
+        se = np.sqrt(np.maximum(excess, 0) / (samples - 1))
+    return log_likelihood, reconstruction / samples, kls.astype(np.float64), trace.mu, se

@@ -33,7 +33,7 @@ from ..bounds import BOUNDS, Terms
 from ..checks import check_whole, overflow_raises
 from ..data.binarize import batch, binarize, minibatches, to_float
 from ..data.dataset import Dataset, split_validation
-from ..data.mapped import Images, chunks
+from ..data.mapped import Images, chunks, gather
 from ..likelihood import check_values
 from ..memory import keep_freed_memory
 from ..optim import SCHEDULES, Adam, Average
@@ -46,6 +46,7 @@ from .state import NOT_EVALUATED, Best, Record, State, Step
 from .team import ALONE, Team, suitable_threads
 
 DEFAULTS = Recipe()
+MOST_ROWS = 10_000  # from which the initial variance is computed
 Seed: TypeAlias = "Streams | np.random.Generator | int | None"
 
 
@@ -57,12 +58,31 @@ class BatchSums(NamedTuple):
     loss: float  # minus the bound
 
 
+def start_variance(vae: VAE, images: Images) -> None:
+    """Set learned variances that are at their default to those of the images, (N, D).
+
+    One for all columns is the mean over the columns. They are in the model's units (`VAE.scaling`).
+    A column that is constant keeps the default.
+    """
+    block = vae.params.views.get("likelihood.logvar")
+    if block is None or (block != np.log(0.1).astype(block.dtype)).any():
+        return
+    n = len(images)
+    rows = np.linspace(0, n - 1, min(n, MOST_ROWS)).astype(int)
+    x = to_float(gather(images, rows), np.float64)
+    variance = (x if vae.scaling is None else vae.scaling.forward(x)).var(axis=0)
+    variance = variance if len(block) > 1 else variance.mean(keepdims=True)
+    positive = variance > np.finfo(np.float32).tiny
+    block[positive] = np.log(variance[positive])
+
+
 def start_output_bias(vae: VAE, images: Images) -> None:
     """Set the output biases so that on their own they decode to the mean of the images, (N, D).
 
     For the Bernoulli likelihood they are the log-odds of each pixel. The mean of pixels in [0, 1]
     includes half an image of zeros and half an image of ones (Krichevsky and Trofimov's rule), so
-    that a pixel that is always off or always on has finite log-odds.
+    that a pixel that is always off or always on has finite log-odds. That of counts includes half a
+    count.
     """
     total = np.zeros(images.shape[1])
     for rows in chunks(images):
@@ -70,6 +90,8 @@ def start_output_bias(vae: VAE, images: Images) -> None:
     low, high = vae.likelihood.support
     if math.isfinite(high - low):
         mean = (total + (low + high) / 2) / (len(images) + 1)
+    elif vae.likelihood.whole:
+        mean = (total + 1 / 2) / (len(images) + 1)
     else:
         mean = total / len(images)
     if vae.scaling is not None:
@@ -201,6 +223,7 @@ def new_state(
         raise ValueError(f"average is {average!r}, must be an Average(vae.params)")
     if best is not None and (best.epoch or best.params.shapes != vae.params.shapes):
         raise ValueError("best is used or does not match the model, must be a new Best(vae.params)")
+    start_variance(vae, data.train)
     if recipe.output_bias == "data":
         start_output_bias(vae, data.train)
     streams = rng if isinstance(rng, Streams) else spawn_streams(rng)

@@ -594,6 +594,29 @@ BUGS = (
         OUTSIDE,
         row=3,
     ),
+    Bug(
+        "one-gradient-for-all-variances",
+        "Of a variance for each column, the gradient is summed over the columns.",
+        COMMON,
+        plant(
+            "likelihood",
+            "of_each.sum(axis=tuple(range(of_each.ndim - 1))) / 2",
+            "of_each.sum() / 2",
+        ),
+        "test_likelihood.py::test_gradients",
+        GRADIENT,
+        ONLY_GRADIENT + " The assignment broadcasts, so no shape gives it away.",
+    ),
+    Bug(
+        "poisson-without-the-factorial",
+        "-log p(x|z) of counts lacks log x!.",
+        "the default of PyTorch's PoissonNLLLoss",
+        plant("likelihood", " + gammaln(x.real + 1)", ""),
+        "test_likelihood.py::test_poisson_is_scipys_and_so_are_its_draws",
+        MATHEMATICS,
+        "The term does not depend on l, so every gradient is right. But the value is not the log "
+        "of a probability, and the sum over all counts is not 1.",
+    ),
     # The layers -------------------------------------------------------------------------------
     Bug(
         "gradient-accumulated",
@@ -952,8 +975,8 @@ BUGS = (
         "the display of jax's examples/mnist_vae.py",
         plant(
             "vae",
-            "return self.likelihood.mean(self._network.output.forward(h))",
-            "return np.log1p(np.exp(self._network.output.forward(h)))",
+            "mean = self.likelihood.mean(self._logits(z))",
+            "mean = np.log1p(np.exp(self._logits(z)))",
         ),
         "test_vae.py::test_decode_reconstruct_and_sample_are_means",
         MATHEMATICS,
@@ -1197,8 +1220,9 @@ BUGS = (
         COMMON,
         plant(
             "training.loop",
-            "eps = streams.noise.standard_normal((*lead, vae.latent_dim), dtype)",
-            "eps = streams.noise.standard_normal((*lead[:-1], 1, vae.latent_dim), dtype)\n"
+            "eps = streams.noise.standard_normal((*lead, vae.latent_dim), vae.params.dtype)",
+            "lead = *lead[:-1], 1\n"
+            "                eps = streams.noise.standard_normal((*lead, vae.latent_dim))\n"
             "                eps = eps.repeat(len(x), axis=-2)",
         ),
         "test_loop.py::test_an_epoch_is_the_loop_written_out",
@@ -1226,8 +1250,8 @@ BUGS = (
         PUBLISHED,
         plant(
             "data.arrays",
-            "train, test = np.split(split_order(len(x)), [-max(1, len(x) // 6)])",
-            "train = split_order(len(x))\n        test = train[-max(1, len(x) // 6) :]",
+            "of_train, of_test = np.split(split_order(n), [-max(1, n // 6)])",
+            "of_train = split_order(n)\n        of_test = of_train[-max(1, n // 6) :]",
         ),
         "test_arrays.py::test_split_is_a_fixed_permutation",
         MATHEMATICS,
@@ -1238,7 +1262,11 @@ BUGS = (
         "labels-not-shuffled",
         "The images are shuffled, but their labels are not.",
         COMMON,
-        plant("data.arrays", "else (y[train], y[test])", "else tuple(np.split(y, [len(train)]))"),
+        plant(
+            "data.arrays",
+            '{part: labels[""][rows] for part, rows in order.items() if "" in labels}',
+            '{part: labels[""][np.sort(rows)] for part, rows in order.items() if "" in labels}',
+        ),
         "test_arrays.py::test_split_is_a_fixed_permutation",
         MATHEMATICS,
         OUTSIDE,
