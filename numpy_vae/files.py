@@ -192,7 +192,10 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     import json
 
     path = Path(path)
-    path = path / CHECKPOINT if path.is_dir() else path
+    if path.is_dir():
+        if not (path / CHECKPOINT).exists():
+            raise ValueError(f"{path}: has no {CHECKPOINT}, must be a run directory or a file")
+        path = path / CHECKPOINT
     arrays = read_arrays(path, packed=False)
     try:
         settings = json.loads(str(arrays.pop("settings")))

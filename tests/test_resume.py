@@ -178,7 +178,7 @@ def test_images_that_have_moved_are_found_and_others_refused(folder, dies_after,
     ("words", "message"),
     [
         (["nowhere"], "nowhere is not a run directory: it has no checkpoint.npz"),
-        (["out", "--lr", "0.1"], "does not go with --lr: a run keeps its settings"),
+        (["out", "--beta", "0.1"], "does not go with --beta: a run keeps its settings"),
         (["out", "--latent", "20"], "does not go with --latent: a run keeps its settings"),
         (["out", "--epochs", "1"], "epochs is 1, must be at least 2, already trained"),
         (["warm", "--epochs", "3"], "epochs is 3, must be at least 9, the warmup"),

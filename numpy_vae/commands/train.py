@@ -18,6 +18,7 @@ from ..runs.progress import Progress, complain
 from ..runs.run import Run
 from ..scaling import CONSTANT
 from ..seeds import spawn_streams
+from ..training.overflow import first_loss, large_values, remedy
 from ..training.recipe import SETTINGS, Recipe
 from .arguments import (
     Subparsers,
@@ -44,7 +45,8 @@ from .inputs import (
 
 HIDDEN, LATENT = (400,), 20
 RESUMED_WITH = (
-    "command", "execute", "resume", "epochs", "patience", "threads", "data", "data_dir", "quiet",
+    "command", "execute", "resume", "epochs", "patience", "threads", "lr", "data", "data_dir",
+    "quiet",
 )  # fmt: skip
 
 DESCRIPTION = """\
@@ -111,8 +113,8 @@ def add_arguments(commands: Subparsers) -> None:
     training.add_argument(
         "--resume", type=path, metavar="RUN",
         help="continue a run that was stopped, with its own settings; of the other options it "
-        "accepts only --epochs, --patience, --threads, --quiet, and --data or --data-dir (if the "
-        "images have moved)",
+        "accepts only --epochs, --patience, --threads, --lr, --quiet, and --data or --data-dir (if "
+        "the images have moved)",
     )  # fmt: skip
     output = command.add_argument_group("output")
     output.add_argument(
@@ -159,8 +161,9 @@ def resume(args: argparse.Namespace) -> Run:
         raise ValueError(f"--resume does not go with {named}: a run keeps its settings")
     data = load_moved_data(args, open_run(Path(args.resume)))
     return Run.resume(
-        args.resume, data, epochs=args.epochs, patience=args.patience, threads=args.threads
-    )
+        args.resume, data, epochs=args.epochs, patience=args.patience, threads=args.threads,
+        lr=args.lr,
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -187,10 +190,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(one_line(error)) from None
     except (FloatingPointError, MemoryError, OSError) as error:
         progress.clear()
-        what = one_line(error)
+        what, how = one_line(error), "--resume {}"
         if isinstance(error, FloatingPointError):
-            what = f"training stopped at {what} (a smaller --lr may help)"
-        where = f"; {describe_standing(run)}" if run.is_kept else ""
+            cause, how = explain_overflow(run)
+            what = f"training stopped at {what}: {cause}"
+        where = f"; {describe_standing(run, how)}" if run.is_kept else ""
         complain(f"numpy-vae train: error: {what}{where}")
         return 1
     finally:
@@ -210,13 +214,24 @@ def constant_columns(run: Run) -> str:
     return ", ".join(names[:9] + ["..."] * (len(names) > 9))
 
 
-def describe_standing(run: Run) -> str:
-    """Return what the disk holds of a run that has stopped."""
+def explain_overflow(run: Run) -> tuple[str, str]:
+    """Return why a training overflowed, and the options that do go on, or "" if none does."""
+    vae, data = run.state.vae, run.data  # of the last whole epoch
+    if cause := large_values(vae, data):
+        return f"{cause}; train anew: {remedy(vae)}", ""
+    if not math.isfinite(first_loss(vae, data.train)):
+        return "a step was too large, in an earlier epoch; train anew with a smaller --lr", ""
+    return "a step was too large", f"--resume {{}} --lr {run.recipe.lr / 10:g}"
+
+
+def describe_standing(run: Run, how: str = "--resume {}") -> str:
+    """Return what the disk holds of a run that has stopped, and with which options to go on."""
     try:
         kept = f"the run is saved as of epoch {len(open_run(run.folder).history)}"
     except (ValueError, OSError, MemoryError):
         return f"{run.folder} does not hold a readable run"
-    return f"{kept}; continue with: numpy-vae train --resume {shlex.quote(str(run.folder))}"
+    folder = shlex.quote(str(run.folder))
+    return f"{kept}; continue with: numpy-vae train {how.format(folder)}" if how else kept
 
 
 def report(run: Run, metrics: Mapping[str, Any], progress: Progress) -> None:

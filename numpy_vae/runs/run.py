@@ -140,6 +140,7 @@ class Run:
     def resume(
         cls, folder: str | os.PathLike[str], data: Dataset | None = None, *,
         epochs: int | None = None, patience: int | None = None, threads: int | None = None,
+        lr: float | None = None,
     ) -> Self:  # fmt: skip
         """Return the run in a folder, as of its last checkpoint.
 
@@ -149,7 +150,8 @@ class Run:
         data : Dataset, optional
             The training data. Needed if they were arrays in memory, or their file has moved.
         epochs, patience, threads : int, optional
-            Override the run's settings.
+        lr : float, optional
+            Override the run's settings. A smaller `lr` helps where a step was too large.
 
         Raises
         ------
@@ -175,7 +177,9 @@ class Run:
             recipe, epochs=epochs or recipe.epochs,
             patience=recipe.patience if patience is None else patience,
             threads=recipe.threads if threads is None else threads,
+            lr=recipe.lr if lr is None else lr,
         )  # fmt: skip
+        state.adam.lr = recipe.lr
         settings = {**state.settings, **asdict(recipe)}
         if data is not None:
             settings |= {"data": data.source, "data_dir": data.data_dir}

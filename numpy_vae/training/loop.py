@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -41,6 +42,7 @@ from ..params import Array, Params
 from ..seeds import Streams, spawn_streams
 from ..vae import VAE
 from .evaluate import elbo_of, mean_elbo
+from .overflow import check_start
 from .recipe import BATCH_SIZE, Recipe
 from .state import NOT_EVALUATED, Best, Record, State, Step
 from .team import ALONE, Team, suitable_threads
@@ -179,17 +181,20 @@ def _gradient(
     return BatchSums(reconstruction, kl, loss * len(x))
 
 
-def prepare(vae: VAE, data: Dataset, recipe: Recipe) -> Dataset:
-    """Return the data binarized and with a validation set; ValueError if they do not fit."""
+def prepare(vae: VAE, data: Dataset, recipe: Recipe, *, tested: bool = True) -> Dataset:
+    """Return the data binarized and with a validation set; ValueError if they do not fit.
+
+    Only without `tested` may the test set be empty.
+    """
     sets = {"training": data.train, "test": data.test, "validation": data.validation}
     for what, images in sets.items():
-        if images is None:
+        if images is None or (images is data.test and not tested):
             continue
         pixels = images.dtype == np.uint8 or images.dtype.kind == "f"
         if not pixels or images.ndim != 2 or len(images) == 0:
             raise ValueError(
                 f"the {what} images are {images.dtype} {images.shape}, must be uint8 or floats, "
-                "(N, D) with N at least 1"
+                "(N, D) with N at least 1: dataset_from_array reads other arrays"
             )
         if images.shape[1] != vae.data_dim:
             raise ValueError(f"images have {images.shape[1]} pixels, must have {vae.data_dim}")
@@ -204,10 +209,10 @@ def prepare(vae: VAE, data: Dataset, recipe: Recipe) -> Dataset:
 
 def start_training(
     vae: VAE, data: Dataset, recipe: Recipe, rng: Seed = None, *,
-    average: Average | None = None, best: Best | None = None,
+    average: Average | None = None, best: Best | None = None, tested: bool = True,
 ) -> tuple[State, Dataset]:  # fmt: skip
-    """Return the state before the first epoch, and the prepared data."""
-    data = prepare(vae, data, recipe)
+    """Return the state before the first epoch, and the prepared data; `tested` as in `prepare`."""
+    data = prepare(vae, data, recipe, tested=tested)
     return new_state(vae, data, recipe, rng, average=average, best=best), data
 
 
@@ -226,6 +231,7 @@ def new_state(
     start_variance(vae, data.train)
     if recipe.output_bias == "data":
         start_output_bias(vae, data.train)
+    check_start(vae, data)
     streams = rng if isinstance(rng, Streams) else spawn_streams(rng)
     average = Average(vae.params) if average is None and recipe.average else average
     best = Best(vae.params) if best is None and recipe.validation else best
@@ -289,14 +295,16 @@ def continue_training(
         if epoch == epochs or epoch % every == 0:
             held_out = data.test if data.validation is None else data.validation
             try:
-                found = mean_elbo(evaluated, held_out, *streams.held_out(), draw=draw)
+                found = None
+                if len(held_out):
+                    found = mean_elbo(evaluated, held_out, *streams.held_out(), draw=draw)
             except FloatingPointError as error:
                 raise FloatingPointError(f"the evaluation after step {adam.t}: {error}") from None
-            if data.validation is None:
+            if found is not None and data.validation is None:
                 test = found
-            else:
+            elif found is not None:
                 validation = found
-            if best is not None:
+            if best is not None and found is not None:
                 best.update(epoch, found.elbo, evaluated.params)
         reconstruction, kl, loss = (sums / n).tolist()
         train = elbo_of(reconstruction, kl)
@@ -333,14 +341,18 @@ def train_epochs(
     if recipe.average != (average is not None):
         must = "an Average(vae.params)" if recipe.average else "None, as recipe.average is False"
         raise ValueError(f"average is {average!r}, must be {must}")
-    if best is not None and not (recipe.validation or data.validation is not None):
-        raise ValueError("best is given, must be None without a validation set")
+    _check_best(best, data, recipe)
     state, data = start_training(vae, data, recipe, rng, average=average, best=best)
     return continue_training(state, data, recipe, on_step)
 
 
+def _check_best(best: Best | None, data: Dataset, recipe: Recipe) -> None:
+    if best is not None and not (recipe.validation or data.validation is not None):
+        raise ValueError("best is given, must be None without a validation set")
+
+
 def fit(
-    vae: VAE, data: Dataset, *, epochs: int = Recipe.epochs,
+    vae: VAE, data: Dataset | Array, *, epochs: int = Recipe.epochs,
     batch_size: int | None = Recipe.batch_size, lr: float = Recipe.lr,
     schedule: str = Recipe.schedule, grad_clip: float | None = Recipe.grad_clip,
     bound: str = Recipe.bound, samples: int = Recipe.samples, beta: float = Recipe.beta,
@@ -353,9 +365,16 @@ def fit(
 ) -> list[Record]:  # fmt: skip
     """Train in place to the end, and return the records of `train_epochs`.
 
+    `data` may also be an array (N, D), floats or uint8: all rows are then trained on, and nothing
+    is tested. Ctrl-C ends the training, and `fit` returns the records of the whole epochs.
+
     The settings are those of `Recipe`; `average` and `best` are as in `train_epochs`. `report`
     (`numpy_vae.Progress`) is called with a `Step` after each step, a `Record` after each epoch.
     """
+    tested = isinstance(data, Dataset)
+    if not isinstance(data, Dataset):
+        rows = np.asarray(data)
+        data = Dataset("array", rows, rows[:0])
     if data.validation is not None and not validation:
         validation = len(data.validation)
     recipe = Recipe(
@@ -364,11 +383,12 @@ def fit(
         output_bias=output_bias, binarize=binarize, validation=validation, patience=patience,
         evaluate_every=evaluate_every, threads=threads,
     )  # fmt: skip
-    history = []
-    for record in train_epochs(
-        vae, data, recipe, average=average, best=best, rng=rng, on_step=report
-    ):
-        history.append(record)
-        if report is not None:
-            report(record)
-    return history
+    _check_best(best, data, recipe)
+    state, data = start_training(
+        vae, data, recipe, rng, average=average, best=best, tested=tested
+    )  # fmt: skip
+    with suppress(KeyboardInterrupt):
+        for record in continue_training(state, data, recipe, report):
+            if report is not None:
+                report(record)
+    return state.history
