@@ -13,9 +13,10 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from numpy_vae import VAE, load_digits
+from numpy_vae import VAE, Scaling, load_digits
 from numpy_vae.data import Dataset
 from numpy_vae.data.digits import FACTORS
+from numpy_vae.figures import mosaics
 from numpy_vae.figures import of_a_run as figures
 from numpy_vae.runs.owned import FIGURES
 from numpy_vae.training.evaluate import evaluate_likelihood
@@ -125,6 +126,7 @@ def test_the_files_are_the_ones_expected(tmp_path, latent_dim, known, absent):
 def test_one_image_no_labels_no_shape_and_no_history(drawn):
     vae, data, x, _ = run(shape=(3, 4), test_labels=None, image_shape=None, seen=1,
                           test_factors=factors(40))  # fmt: skip
+    x = (255 * x).astype(np.uint8)  # floats would be a table
     made = drawn((vae, data, x, []))
     assert list(made) == ["reconstructions", "samples", "latent", "manifold", "kl", "traversals"]
     assert made["latent"].axes[0].get_legend() is None
@@ -439,3 +441,60 @@ def test_the_training_curves_mark_the_epoch_that_is_kept(drawn, tmp_path):
             marks = [line for line in ax.lines if line.get_label() == "best epoch"]
             assert [line.get_label() for line in marks] == lines
             assert all(list(line.get_xdata()) == [2, 2] for line in marks)
+
+
+# Colour, and tables -------------------------------------------------------------------------------
+
+
+def test_colour_is_shown_in_colour(drawn):
+    vae, data, x, history = run(shape=(4, 4, 3))
+    made = drawn((vae, data, x, history))
+    (image,) = made["reconstructions"].axes[0].images
+    picture = np.asarray(image.get_array())
+    assert picture.ndim == 3 and picture.shape[2] == 3
+    first = picture[2:18:5, 2:18:5][:4, :4]  # each pixel is enlarged to 5x5 dots
+    np.testing.assert_allclose(first, x[0].reshape(4, 4, 3), rtol=1e-6)
+    for name in "samples", "manifold", "interpolations", "traversals":
+        assert np.asarray(made[name].axes[0].images[0].get_array()).ndim == 3
+    mosaics.plot_samples(x, (4, 4, 3), value_range=(-1, 1))
+    plt.close("all")
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_narrow_table_has_a_panel_for_each_column(drawn, scaled):
+    x = 50 + np.random.default_rng(0).standard_normal((40, 3)) * [1, 100, 0.01]
+    scaling = Scaling.of(x) if scaled else None
+    vae = VAE(3, (8,), 2, likelihood="diagonal_gaussian", rng=0, scaling=scaling)
+    names = ("age", "a long name, longer than a panel is wide", "c")
+    data = Dataset(
+        "t", x, x, columns=names, test_labels=np.arange(40) % 2, label_names=("no", "yes")
+    )
+    made = drawn((vae, data, x, HISTORY))
+    stems = ["training", "reconstructions", "samples", "latent", "kl", "traversals"]
+    assert list(made) == stems
+    for name in "reconstructions", "samples", "traversals":
+        titles = [ax.get_title() for ax in made[name].axes]
+        assert titles == ["age", "a long name, longer tha…", "c"]
+    points = made["reconstructions"].axes[1].lines[1].get_xydata()
+    np.testing.assert_allclose(points, np.c_[x[:, 1], vae.reconstruct(x)[:, 1]], rtol=1e-6)
+    legend = made["latent"].axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["no", "yes"]
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_wide_table_is_drawn_as_lines(drawn, scaled):
+    x = 50 + np.random.default_rng(0).standard_normal((40, 30))
+    scaling = Scaling.of(x) if scaled else None
+    vae = VAE(30, (8,), 2, likelihood="learned_gaussian", rng=0, scaling=scaling)
+    made = drawn((vae, Dataset("t", x, x), x, HISTORY))
+    ax = made["reconstructions"].axes[0]
+    assert len(ax.lines) == 12  # six rows and their reconstructions
+    expected = scaling.forward(x[0]) if scaled else x[0]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), expected, rtol=1e-6)
+    assert ("standard deviations" in made["samples"].axes[0].get_ylabel()) == scaled
+    median = made["samples"].axes[0].lines[0].get_ydata()
+    shown = scaling.forward(x) if scaled else x
+    np.testing.assert_allclose(median, np.median(shown, axis=0), rtol=1e-6)
+    assert [ax.get_title() for ax in made["traversals"].axes] == ["$z_{1}$", "$z_{2}$"] or [
+        ax.get_title() for ax in made["traversals"].axes
+    ] == ["$z_{2}$", "$z_{1}$"]

@@ -217,7 +217,7 @@ def test_matlab():
     savemat("wide.mat", {"ff": np.full((20, 50), 0.5)})
     assert "--transpose if its columns are the rows" in load_array("wide.mat").summary
     Path("new.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64" + bytes(200))
-    with pytest.raises(ValueError, match=r"7\.3, must be version 7 or older: save it with -v7"):
+    with pytest.raises(ValueError, match=r"7\.3, must be version 5 to 7: save it with -v7"):
         load_array("new.mat")
 
 

@@ -91,7 +91,8 @@ def _read_table(
         if "convert string" in reason:
             reason += "; --label-column if it holds labels"
         raise ValueError(f"{path}: not a table of numbers ({shorten(reason)})") from None
-    return rows, labels, tuple(layout.header[d] for d in own) if layout.header else ()
+    named = len(layout.header) == layout.width
+    return rows, labels, tuple(layout.header[d] for d in own) if named else ()
 
 
 def zlib_error() -> type[Exception]:

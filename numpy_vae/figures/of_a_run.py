@@ -28,7 +28,7 @@ from ..scaling import Scaling
 from ..training.evaluate import encode_images
 from ..training.state import Record
 from ..vae import VAE
-from . import FORMATS, plots, tables
+from . import FIGURES, FORMATS, plots, tables
 
 Write: TypeAlias = Callable[[Path], AbstractContextManager[IO[bytes]]]  # opens a file
 Draw: TypeAlias = Callable[[Figure], object]
@@ -77,6 +77,9 @@ def save_figures(
     shape = data.image_shape or guess_image_shape(vae.data_dim)
     values = value_range(x)
     labels = None if data.test_labels is None else data.test_labels[:n]
+    if labels is not None and data.label_names:
+        labels = np.array(data.label_names)[labels]
+    what = "rows" if is_table else "images"
     factors = _factors(data, n) if n > 1 else {}
     mu, logvar = encode_images(vae, x)
     kls = posterior.kl_per_dimension(mu, logvar, posterior.standard_deviation(logvar))
@@ -99,7 +102,7 @@ def save_figures(
              shown, vae.reconstruct(shown), shape, f.subplots(), values)),
         ("samples", "Samples from the prior", True, SIZE,
          lambda f: plots.plot_samples(vae.sample(100, rng=rng), shape, f.subplots(), values)),
-        ("latent", f"Test images in the {plane}", latent_dim >= 2, SIZE,
+        ("latent", f"Test {what} in the {plane}", latent_dim >= 2, SIZE,
          lambda f: plots.plot_latent(mu, labels, f.subplots(), dimensions)),
         ("manifold", "Decoded from quantiles of the prior", latent_dim == 2, SIZE,
          lambda f: plots.plot_manifold(vae.decode, shape, f.subplots(), side, values)),
@@ -119,8 +122,8 @@ def save_figures(
     if is_table:
         values = 0.0, 1.0
         table = [row for row in table if row[0] in ("training", "latent", "kl")]
-        few = min(2000, max(50, 2**21 // vae.data_dim))  # rows, to bound the memory
-        table += _of_table(vae, data, to_float(x[:few], dtype), mu[0], active, rng)
+        table += _of_table(vae, data, x, mu[0], active, rng)
+        table.sort(key=lambda row: FIGURES.index(row[0]))
     name, paths = _name_range(data.name, values), []
     for stem, title, possible, size, draw in table:
         if possible:
@@ -130,12 +133,14 @@ def save_figures(
 
 
 def _of_table(
-    vae: VAE, data: Dataset, x: Array, mu: Array, dimensions: Sequence[int],
+    vae: VAE, data: Dataset, images: Images, mu: Array, dimensions: Sequence[int],
     rng: np.random.Generator | int | None,
 ) -> list[Row]:  # fmt: skip
-    """Return the figures of a table in place of pictures; x, (B, D), are test rows."""
+    """Return the figures of a table in place of pictures; `images`, (B, D), are test rows."""
     size, names, scaling = tables.table_size(vae.data_dim), data.columns, vae.scaling
-    drawn = vae.sample(max(50, len(x)), rng, noise=True)
+    few = min(2000, max(50, 2**21 // vae.data_dim))  # rows, to bound the memory
+    x = to_float(images[:few], vae.input_dtype)
+    drawn = vae.sample(few, rng, noise=True)
     return [
         ("reconstructions", "Test rows and their reconstructions", True, size,
          lambda f: tables.draw_reconstructions(f, x, vae.reconstruct(x), names, scaling)),

@@ -109,7 +109,8 @@ def draw_figures(
     test = subset(data.test, rows)
     labels, factors = data.test_labels, data.test_factors
     shown = replace(
-        data, name=f"{data.name}, binarize {binarize}", test=test,
+        data, test=test,
+        name=data.name if data.image_shape is None else f"{data.name}, binarize {binarize}",
         test_labels=None if labels is None else labels[rows],
         test_factors=None if factors is None else factors[rows],
     )  # fmt: skip

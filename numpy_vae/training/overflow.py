@@ -55,12 +55,12 @@ def remedy(vae: VAE) -> str:
 
 
 def first_loss(vae: VAE, images: Images) -> float:
-    """Return -log p(x | z) per value at the posterior mean, on some rows; NaN if it overflows."""
+    """Return -log p(x | z) at the posterior mean, plus the KL, per value; NaN if it overflows."""
     x = _some(images)
     try:
         with overflow_raises():
-            nll, _ = vae.loss(vae.forward(x, np.zeros((len(x), vae.latent_dim))))
-        return float(nll.mean()) / vae.data_dim
+            nll, kl = vae.loss(vae.forward(x, np.zeros((len(x), vae.latent_dim))))
+        return float(nll.mean() + kl.mean()) / vae.data_dim
     except FloatingPointError:
         return math.nan
 
