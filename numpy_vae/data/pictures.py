@@ -45,62 +45,63 @@ def read_pictures(
     for part, some in files.items():
         arrays[f"x_{part}" if part else "pictures"] = images[start : start + len(some)]
         start += len(some)
-        labels = [file.relative_to(parts[part]).parts[0] for file in some]
-        if all(file.parent != parts[part] for file in some):
+        if all(os.path.dirname(file) != str(parts[part]) for file in some):
+            labels = [os.path.relpath(file, parts[part]).split(os.sep)[0] for file in some]
             arrays[f"y_{part}" if part else "labels"] = np.array(labels)
     return arrays, (), ""
 
 
-def _pictures_in(folder: Path) -> list[Path]:
+def _pictures_in(folder: Path) -> list[str]:
     """Return the pictures in a folder and in its subfolders, in natural order."""
-    found = [
-        p for p in folder.rglob("*")
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    ]  # fmt: skip
-    return sorted(found, key=lambda p: _natural(p.relative_to(folder)))
+    found = []
+    for place, _, names in os.walk(folder):
+        below = _natural(os.path.relpath(place, folder))
+        for name in names:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                found.append((below, _natural(name), os.path.join(place, name)))
+    return [file for *_, file in sorted(found)]
 
 
-def _natural(path: Path) -> list[list[tuple[int, int, str]]]:
+def _natural(name: str) -> list[tuple[int, int, str]]:
     """Return a key that sorts picture2 before picture10."""
     return [
-        [(0, int(w), "") if w.isdecimal() else (1, 0, w) for w in re.split(r"(\d+)", part)]
-        for part in path.parts
+        (0, int(w), "") if w.isdecimal() else (1, 0, w) for w in re.split(r"([0-9]{1,18})", name)
     ]
 
 
-def _read_all(files: list[Path]) -> NDArray[np.uint8]:
+def _read_all(files: list[str]) -> NDArray[np.uint8]:
     """Return all pictures in one array, grey if all of them are."""
     first = _read(files[0])
-    result: NDArray[Any] = np.empty((len(files), *first.shape), np.uint8)
-    colour = first.ndim == 3  # whether `result` has channels
-    for i, file in enumerate(files):
-        x = _read(file) if i else first
-        if x.shape[:2] != result.shape[1:3]:
-            raise ValueError(
-                f"{file}: is {x.shape[0]}x{x.shape[1]}, must be {result.shape[1]}x{result.shape[2]}"
-                f" like {files[0]}: resize the pictures"
-            )
-        if x.ndim == 3 and not colour:  # the others were grey
-            result, colour = np.repeat(result[..., np.newaxis], 3, axis=-1), True
-        result[i] = x if x.ndim == 3 or not colour else x[..., np.newaxis]
+    result: NDArray[Any] = np.empty((len(files), *first.shape[:2]), np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow warns of pictures too large to trust
+        for i, file in enumerate(files):
+            x = _read(file)
+            if x.shape[:2] != result.shape[1:3]:
+                height, width = result.shape[1:3]
+                raise ValueError(
+                    f"{file}: is {x.shape[0]}x{x.shape[1]}, must be {height}x{width} like"
+                    f" {files[0]}: resize the pictures"
+                )
+            if x.ndim == 3 and result.ndim == 3:  # so far all were grey
+                if (x == x[..., :1]).all():
+                    x = x[..., 0]
+                else:
+                    result = np.repeat(result[..., np.newaxis], 3, axis=-1)
+            result[i] = x if x.ndim == result.ndim - 1 else x[..., np.newaxis]
     return result
 
 
-def _read(file: Path) -> NDArray[np.uint8]:
+def _read(file: str) -> NDArray[Any]:
     """Return a picture, (H, W) or (H, W, 3); ValueError of one line if it is damaged."""
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Pillow warns of pictures too large to trust
-            with Image.open(file) as image:
-                if image.mode.startswith(("I", "F")):
-                    raise ValueError(f"its values are {image.mode}, must have 8 bits")
-                mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-                x = np.asarray(image if image.mode == mode else image.convert(mode))
+        with Image.open(file) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"its values are {image.mode}, must have 8 bits")
+            mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+            return np.asarray(image if image.mode == mode else image.convert(mode))
     except Exception as error:  # Pillow raises of every kind on damaged bytes
         reason = shorten(str(error)) or type(error).__name__
         raise ValueError(f"{file}: not a readable picture ({reason})") from None
-    if x.ndim == 3 and (x == x[..., :1]).all():
-        return np.ascontiguousarray(x[..., 0])
-    return x
