@@ -70,10 +70,6 @@ EQUIVALENT = {
     " -> posterior.sample(mu, eps, sigma)": "sigma eps = eps sigma, to the last bit",
     "vae.VAE.resample: posterior.sample(trace.mu, trace.sigma, eps)"
     " -> posterior.sample(trace.mu, eps, trace.sigma)": "sigma eps = eps sigma, to the last bit",
-    "vae.VAE._array: array.astype(self._params.dtype, copy=False)"
-    " -> array.astype(self._params.dtype)": "memory only: a copy of what need not be copied",
-    "vae.VAE._array: array.astype(self._params.dtype, copy=False)"
-    " -> array.astype(self._params.dtype, copy=True)": "memory only: as above",
     "vae.VAE.settings: {name: getattr(self, name) for name in SETTINGS} | own"
     " -> own | {name: getattr(self, name) for name in SETTINGS}": "no name is in both",
     "vae._check_terms: zip(names, dterms, (shape, shape[-1:], shape), strict=True)"
@@ -96,33 +92,8 @@ EQUIVALENT = {
     " -> np.finfo(params.dtype).tiny * 200000000.0": "a threshold with room on both sides",
     "optim.Adam.update: u < self._tiny"
     " -> u <= self._tiny": "a threshold with room on both sides: that number may go or stay",
-    "data.mnist._parse_idx: len(data) < promised"
-    " -> len(data) <= promised": "they are not equal, by the line above",
-    "data.mnist._read_pair: x.reshape(len(x), -1)"
-    " -> x.reshape(len(x), -2)": "NumPy infers a length that is negative",
     "data.mnist._fetch: urlopen(url, timeout=20)"
     " -> urlopen(url, timeout=21)": "a limit with room on both sides",
-    "data.arrays.read_images: y or 'labels' -> y": "where y is None there are no labels to name",
-    "data.arrays.read_images: zip(images, names.items(), strict=True)"
-    " -> zip(images, names.items())": "there are as many names as parts",
-    "data.arrays.read_images: zip(images, names.items(), strict=True)"
-    " -> zip(images, names.items(), strict=False)": "there are as many names as parts",
-    "data.arrays._images: x.dtype.itemsize > 8 -> x.dtype.itemsize > 9": "no float has nine bytes",
-    "data.arrays._images: like.dtype == np.bool_ or all((x[b].max() <= 1 for x in parts.values()"
-    " for b in chunks(x))) -> all((x[b].max() <= 1 for x in parts.values()"
-    " for b in chunks(x)))": "time only: a bool is at most 1",
-    "data.arrays._images: x.reshape(len(x), -1)"
-    " -> x.reshape(len(x), -2)": "NumPy infers a length that is negative",
-    "data.arrays._check_finite: part.reshape(len(part), -1)"
-    " -> part.reshape(len(part), -2)": "NumPy infers a length that is negative",
-    "data.arrays._check_finite: part.astype(np.float32, copy=False)"
-    " -> part.astype(np.float32)": "memory only: a copy of what need not be copied",
-    "data.arrays._check_finite: part.astype(np.float32, copy=False)"
-    " -> part.astype(np.float32, copy=True)": "memory only: as above",
-    "data.arrays._check_finite: bad.any(axis=1)"
-    " -> bad.any(axis=-1)": "rows are (B, D): axis 1 is the last",
-    "data.arrays._check_finite: int(np.count_nonzero(bad))"
-    " -> np.count_nonzero(bad)": "count_nonzero of an array returns an int of Python's",
     "data.binarize.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
     " -> np.less(u, p, out=u).astype(dtype)": "memory only: a copy of what need not be copied",
     "data.binarize.batch: np.less(u, p, out=u).astype(dtype, copy=False)"
@@ -154,8 +125,6 @@ EQUIVALENT = {
     " -> kls.mean(axis=1)": "finite if all of them are",
     "training.evaluate.evaluate_likelihood: kls.sum(axis=1)"
     " -> kls.sum(axis=-1)": "kls are (N, Z): axis 1 is the last",
-    "training.evaluate._evaluate_chunk: (total, reconstruction)"
-    " -> (reconstruction, total)": "two vectors of zeros are exchanged",
     "training.evaluate._evaluate_chunk: np.zeros(len(x))"
     " -> np.ones(len(x))": "the first total is multiplied by e^-inf = 0",
     "training.state.State.model_id: hashlib.sha256(self.kept.params.flat.data).hexdigest()[:16]"
