@@ -452,5 +452,6 @@ def check_values(likelihood: Likelihood, images: Images, what: str) -> None:
     if least < low or most > high:
         raise ValueError(
             f"the values of {what} run from {least:g} to {most:g}, must be within [{low:g},"
-            f" {high:g}] for the {likelihood.name} likelihood: rescale them, or choose another"
+            f" {high:g}] for the {likelihood.name} likelihood: rescale them, or choose another,"
+            " such as learned_gaussian"
         )

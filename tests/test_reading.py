@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from numpy_vae import Run, dataset_from_array, fit, load_array, load_mnist, to_float
 from numpy_vae.__main__ import main
 from numpy_vae.data.arrays import FewLevelsWarning
 from numpy_vae.data.idx import read_idx
+from numpy_vae.data.mat import read_mat
 from numpy_vae.data.text import read_text
 from numpy_vae.vae import VAE
 
@@ -174,7 +175,7 @@ def test_the_three_files_of_amat():
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("a,b\n1,2\n3,n/a\n", r"could not convert string 'n/a' .* column 2, which is 'b'"),
+        ("a,b\n1,2\n3,n/a\n", r"could not convert string 'n/a' .* column 1, 'b'"),
         ("a,b\n1,2\n3,\n", "could not convert string ''"),
         ("1,2\n3\n", "the number of columns changed from 2 to 1 at row 2"),
         ("", "not a table of numbers .it is empty."),
@@ -191,6 +192,16 @@ def test_text_that_is_not_a_table(text, match):
     with pytest.raises(ValueError, match=match) as caught:
         load_array("t.csv")
     assert str(caught.value).startswith("t.csv: ") and "\n" not in str(caught.value)
+
+
+def test_what_pandas_adds_is_no_data():
+    rows = "".join(f"{i},{5 * i},{i % 3}\n" for i in range(12))
+    Path("t.csv").write_text(",a,b\n" + rows)
+    data = load_array("t.csv")
+    assert data.columns == ("a", "b") and "left out: a first column that counts" in data.summary
+    np.testing.assert_array_equal(all_of(data)[:, 0], 5 * np.arange(12))
+    Path("t.csv").write_text("0,1,2\n" + rows)
+    np.testing.assert_array_equal(all_of(load_array("t.csv"))[:, 1], 5 * np.arange(12))
 
 
 @pytest.mark.parametrize("column", ["c", 2, -3])
@@ -219,6 +230,25 @@ def test_matlab():
     Path("new.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64" + bytes(200))
     with pytest.raises(ValueError, match=r"7\.3, must be version 5 to 7: save it with -v7"):
         load_array("new.mat")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_matlab_is_read_as_scipy_reads_it(packed):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "double": rng.random((3, 4)), "bytes": rng.integers(0, 255, (5, 6, 7), np.uint8),
+        "logical": rng.random((4, 3)) > 0.5, "small": rng.integers(-5, 5, (3, 3)).astype(np.int16),
+        "single": np.float32(rng.random((9, 1))), "whole": np.arange(6.0).reshape(2, 3),
+        "left": rng.random((2, 2)) * 1j, "words": np.array(["ab", "cde"]), "one": 3.0,
+    }  # fmt: skip
+    savemat("m.mat", arrays, do_compression=packed)
+    found, _, words = read_mat("m.mat")
+    assert words == "not read: left" and found.pop("words").tolist() == ["ab", "cde"]
+    assert found.keys() == arrays.keys() - {"left", "words", "one"}
+    for name, x in found.items():
+        expected = loadmat("m.mat")[name]
+        assert x.dtype == (np.bool_ if name == "logical" else expected.dtype)
+        np.testing.assert_array_equal(x, expected)
 
 
 def save_pictures(folder, images, suffix=".png"):

@@ -37,7 +37,7 @@ from .members import Member, find_members
 from .readers import Contents, read_file
 
 SMALLEST = 7  # a side; fewer than 49 values are a table
-PIXEL = re.compile(r"(pixel|px|p)?[ _]?\d+(x\d+)?", re.IGNORECASE)  # the name of a column of pixels
+PIXEL = re.compile(r"(pixel|px)[ _.]?\d+|\d+x\d+", re.IGNORECASE)  # names of a column of pixels
 FEW = 64  # grey levels: bytes that are all less are probably not 0 to 255
 
 

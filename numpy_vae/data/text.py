@@ -1,8 +1,9 @@
 """Tables in text: .csv, .tsv, .txt and .amat, plain or gzipped, with or without a header.
 
 The values are separated by commas, semicolons, tabs or spaces, whichever the first line has. It is
-a header if it has a word where the next line has a number. Labels are the column that is named, or
-one that is called so (`members.LABELS`); they may be words.
+a header if it has a word where the next line has a number, or if it is 0, 1, 2, ..., as pandas
+writes it. A first column without a name that counts the rows is left out. Labels are the column
+that is named, or one that is called so (`members.LABELS`); they may be words.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ def read_text(
     files = {part: path.with_name(f"{match[1]}{word}{match[2]}") for word, part in PARTS.items()
              } if match else {}  # fmt: skip
     if not files or not files["test"].is_file():
-        rows, labels, columns = _read_table(path, label_column)
-        return {"rows": rows} | ({} if labels is None else {"labels": labels}), columns, ""
+        rows, labels, columns, words = _read_table(path, label_column)
+        return {"rows": rows} | ({} if labels is None else {"labels": labels}), columns, words
     arrays = {}
     for part, file in files.items():
         if file.is_file():
-            arrays[part], labels, columns = _read_table(file, label_column)
+            arrays[part], labels, columns, _ = _read_table(file, label_column)
             if labels is not None:
                 arrays[f"{part}_labels"] = labels
     others = [file.name for file in files.values() if file.is_file() and file != path]
@@ -64,8 +65,8 @@ def read_text(
 
 def _read_table(
     path: Path, label_column: str | int | None
-) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, ...]]:
-    """Return rows (N, D), labels (N,) if any, and the names of the D columns."""
+) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, ...], str]:
+    """Return rows (N, D), labels (N,) if any, the names of the D columns, and words."""
     try:
         layout, whole = _look(path, label_column)
         own = [d for d in range(layout.width) if d != layout.labels]
@@ -86,13 +87,16 @@ def _read_table(
         if isinstance(error, OSError) and error.filename:
             raise
         reason = re.sub(r"; use `usecols`.*|\.$", "", " ".join(str(error).split()))
-        if found := re.search(r"column (\d+)", reason):
-            reason += _named(layout, int(found[1]) - 1)
+        reason = re.sub(r"column (\d+)", lambda m: _named(layout, int(m[1]) - 1), reason)
         if "convert string" in reason:
             reason += "; --label-column if it holds labels"
         raise ValueError(f"{path}: not a table of numbers ({shorten(reason)})") from None
-    named = len(layout.header) == layout.width
-    return rows, labels, tuple(layout.header[d] for d in own) if named else ()
+    named = len(layout.header) == layout.width and not all(map(str.isdecimal, layout.header))
+    columns = tuple(layout.header[d] for d in own) if named else ()
+    counted = columns and columns[0] in ("", "Unnamed: 0") and rows.shape[1] > 1
+    if counted and np.array_equal(rows[:, 0], np.arange(len(rows))):
+        return rows[:, 1:], labels, columns[1:], "left out: a first column that counts the rows"
+    return rows, labels, columns, ""
 
 
 def zlib_error() -> type[Exception]:
@@ -103,8 +107,9 @@ def zlib_error() -> type[Exception]:
 
 
 def _named(layout: Layout, column: int) -> str:
+    """Return a column by its number from 0, and by its name if it has one."""
     name = layout.header[column] if column < len(layout.header) else ""
-    return f", which is {name!r}" if name else ""
+    return f"column {column}" + (f", {name!r}" if name else "")
 
 
 @contextmanager
@@ -137,9 +142,9 @@ def _look(path: Path, label_column: str | int | None) -> tuple[Layout, bool]:
         rows = [*csv.reader(first, delimiter=delimiter, skipinitialspace=True)]
     top, second = rows[0], rows[-1]
     header: tuple[str, ...] = ()
-    if len(rows) > 1 and any(
-        not _is_number(a) and _is_number(b) for a, b in zip(top, second, strict=False)
-    ):
+    counts = len(top) > 2 and top == [str(d) for d in range(len(top))]
+    words = any(not _is_number(a) and _is_number(b) for a, b in zip(top, second, strict=False))
+    if len(rows) > 1 and (words or counts):
         header = tuple(name.strip() for name in top)
     labels = _label_column(header, len(second), label_column)
     body = [cell for d, cell in enumerate(second) if d != labels]

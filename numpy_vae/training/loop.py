@@ -49,6 +49,7 @@ from .team import ALONE, Team, suitable_threads
 
 DEFAULTS = Recipe()
 MOST_ROWS = 10_000  # from which the initial variance is computed
+ROUNDING = 1e-20  # of a mean square, relative
 Seed: TypeAlias = "Streams | np.random.Generator | int | None"
 
 
@@ -72,9 +73,11 @@ def start_variance(vae: VAE, images: Images) -> None:
     n = len(images)
     rows = np.linspace(0, n - 1, min(n, MOST_ROWS)).astype(int)
     x = to_float(gather(images, rows), np.float64)
-    variance = (x if vae.scaling is None else vae.scaling.forward(x)).var(axis=0)
-    variance = variance if len(block) > 1 else variance.mean(keepdims=True)
-    positive = variance > np.finfo(np.float32).tiny
+    x = x if vae.scaling is None else vae.scaling.forward(x)
+    variance, squares = x.var(axis=0), (x * x).mean(axis=0)
+    if len(block) == 1:
+        variance, squares = variance.mean(keepdims=True), squares.mean(keepdims=True)
+    positive = variance > ROUNDING * squares  # that of a constant column is its rounding
     block[positive] = np.log(variance[positive])
 
 
