@@ -10,7 +10,7 @@ from scipy.io import loadmat, savemat
 
 from numpy_vae import Run, dataset_from_array, fit, load_array, load_mnist, to_float
 from numpy_vae.__main__ import main
-from numpy_vae.data.arrays import FewLevelsWarning
+from numpy_vae.data.arrays import FewLevelsWarning, Reading, read_images
 from numpy_vae.data.idx import read_idx
 from numpy_vae.data.mat import read_mat
 from numpy_vae.data.text import read_text
@@ -102,6 +102,29 @@ def test_one_pickled_member_does_not_forbid_the_file():
     data = load_array("sprites.npz")
     np.testing.assert_array_equal(all_of(data), X.reshape(12, 49))
     assert "not read, as pickled objects: metadata" in data.summary
+
+
+def test_new_data_are_read_like_those_of_the_model():
+    path = Path("new.npy")
+    for x, like, expected in [
+        (X // 64, 255.0, X // 64 / 255),  # bytes, however dark
+        (X / 255, 255.0, X / 255),  # bytes that were divided before
+        (X // 16, 15.0, X // 16 / 15),
+        (X / 16.0, 16.0, X / 256),
+        ((X > 128).astype(np.uint8), 1.0, X > 128),
+    ]:
+        np.save(path, x)
+        found = read_images(path, like=like)
+        rows = to_float(found.parts[""]).reshape(X.shape)
+        np.testing.assert_allclose(rows, expected, rtol=1e-6)
+    np.save(path, X)  # what is asked for comes first
+    assert read_images(path, Reading(scale=2.0), like=255.0).parts[""].max() > 100
+
+
+def test_a_reading_is_kept_whole():
+    reading = Reading(label_column=0, scale=2.0, image_shape=(7, 7))
+    assert Reading.of({"reading": reading.given()}) == reading
+    assert Reading.of({}) == Reading()
 
 
 # Files --------------------------------------------------------------------------------------------

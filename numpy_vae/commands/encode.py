@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         vae = state.kept
         check_not_read(out, args.data or state.settings["data"] or "")
         new = load_new(args, state)
+    if new.summary:
+        say(new.summary)
     pixels = spawn_streams(args.seed).held_out()[1] if new.draw else None
     arrays: dict[str, Array] = {}
     for part, x in new.parts.items():

@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
         images = subset(images, np.sort(order[:count]))
         check_values(vae.likelihood, images, f"--data {name}")
     if not args.json:
+        if data is None and new.summary:
+            say_result(new.summary)
         say_result(
             f"{args.run}: {name if data is None else data.name}, binarize {settings['binarize']}; "
             f"{vae}; {count} {on} images, {args.samples} samples, seed {args.seed}"

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,6 +148,7 @@ class NewData(NamedTuple):
     labels: dict[str, NDArray[Any]]
     label_names: tuple[str, ...]
     draw: bool  # whether pixels are to be drawn
+    summary: str = ""  # how a file was understood
 
     def all_rows(self) -> Images:
         """Return the rows of all parts, (N, D)."""
@@ -169,14 +169,12 @@ def load_new(args: argparse.Namespace, state: State) -> NewData:
     """Return what --data names, not split, with the scale of the run; or the run's own data."""
     vae, settings = state.kept, state.settings
     mode, name = settings["binarize"], args.data or settings["data"]
-    scale = reading_of(args).scale or Reading.of(settings).scale
-    reading = replace(reading_of(args), scale=scale)
+    reading = reading_of(args)
     if args.data is None or args.data in NAMED:
         if args.data is None:
             data = find_data(state, load_moved_data(args, state))
         else:
-            given = replace(reading, scale=args.scale)  # built-in data have their own
-            data = binarize(load_data(args.data, args.data_dir, given), mode)
+            data = binarize(load_data(args.data, args.data_dir, reading), mode)
         parts: dict[str, Images] = {"train": data.train, "test": data.test}
         of_parts = {"train": data.train_labels, "test": data.test_labels}
         labels = {part: y for part, y in of_parts.items() if y is not None}
@@ -186,9 +184,10 @@ def load_new(args: argparse.Namespace, state: State) -> NewData:
     else:
         # The static draw is of the run's own images; others are drawn like dynamic ones.
         mode = "dynamic" if mode == "static" else mode
-        held = read_images(args.data, reading)
+        held = read_images(args.data, reading, like=Reading.of(settings).scale)
         parts = {p: binarize(Dataset(args.data, x, x), mode).test for p, x in held.parts.items()}
-        found = NewData(args.data, parts, held.labels, held.label_names, mode == "dynamic")
+        said = "; ".join(held.words)
+        found = NewData(args.data, parts, held.labels, held.label_names, mode == "dynamic", said)
     for x in found.parts.values():
         if x.shape[1] != vae.data_dim:
             raise ValueError(

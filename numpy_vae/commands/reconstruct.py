@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         shape = shape_of(state, args.image_shape)
         check_not_read(out, args.data or state.settings["data"] or "")
         new = load_new(args, state)
+    if new.summary:
+        say(new.summary)
     vae, images = state.kept, new.all_rows()
     if out.suffix != ".npz":
         images = subset(images, np.arange(min(len(images), MOST)))

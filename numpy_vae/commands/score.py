@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
         state = open_run(own.folder)
         check_not_read(out, args.data or state.settings["data"] or "")
         new = load_new(args, state)
+    if new.summary:
+        say(new.summary)
     vae, x, progress = state.kept, new.all_rows(), Progress()
     start = time.perf_counter()
 

@@ -70,7 +70,8 @@ class Reading:
 
     def given(self) -> dict[str, Any]:
         """The fields that are not at their defaults."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, False)}
+        fields = asdict(self).items()  # a column may be 0, which equals False
+        return {name: value for name, value in fields if value is not None and value is not False}
 
 
 class Found(NamedTuple):
@@ -140,19 +141,24 @@ def dataset_from_array(
     return make_dataset(found, name, None)
 
 
-def read_images(path: str | os.PathLike[str], reading: Reading | None = None) -> Found:
-    """Return the contents of a file of `load_array`, in its order and not split."""
+def read_images(
+    path: str | os.PathLike[str], reading: Reading | None = None, *, like: float | None = None
+) -> Found:
+    """Return the contents of a file of `load_array`, in its order and not split.
+
+    `like` is the scale of the data of a model that is to read these; it is used if none is given.
+    """
     reading = Reading() if reading is None else reading
     contents = read_file(path, reading.label_column)
     try:
-        found = find_images(contents, reading)
+        found = find_images(contents, reading, like)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return found._replace(words=(str(Path(path).name), *found.words))
 
 
-def find_images(contents: Contents, reading: Reading) -> Found:
-    """Decide what the arrays of a file are, as at the top."""
+def find_images(contents: Contents, reading: Reading, like: float | None = None) -> Found:
+    """Decide what the arrays of a file are, as at the top; `like` as in `read_images`."""
     arrays, columns, said = contents
     members = find_members(arrays, reading.key, reading.label_key)
     images = {part: arrays[member.images] for part, member in members.items()}
@@ -162,7 +168,7 @@ def find_images(contents: Contents, reading: Reading) -> Found:
         }
     names = {part: member.images or "images" for part, member in members.items()}
     _check_alike(images, names)
-    rows, shape, scale, words = _read_values(images, names, columns, reading)
+    rows, shape, scale, words = _read_values(images, names, columns, reading, like)
     given = {p: arrays[m.labels] for p, m in members.items() if m.labels in arrays and m.labels}
     labels, label_names, of_labels = code_labels(given, {p: len(x) for p, x in rows.items()})
     used = {name for member in members.values() for name in member}
@@ -230,7 +236,7 @@ class _Values(NamedTuple):
 
 def _read_values(
     arrays: Mapping[str, NDArray[Any]], names: Mapping[str, str], columns: tuple[str, ...],
-    reading: Reading,
+    reading: Reading, like_scale: float | None,
 ) -> tuple[dict[str, Images], Shape | None, float, tuple[str, ...]]:  # fmt: skip
     """Return the rows of each part, the shape of an image, the scale, and words.
 
@@ -240,6 +246,10 @@ def _read_values(
     # `MappedFile` notes the state of the file before the first read.
     parts = {p: MappedFile(x) if isinstance(x, np.memmap) else x for p, x in arrays.items()}
     values = _survey(parts, names)
+    # Floats in [0, 1] are bytes / 255 already.
+    divided = like.dtype.kind == "f" and values.low >= 0 and values.high <= 1
+    if reading.scale is None and not (like_scale == 255 and divided):
+        reading = replace(reading, scale=like_scale)
     shape, channels_first, of_shape = _shape(like, values, columns, reading)
     kind, scale, of_values = _meaning(like, values, shape, reading.scale)
     wide = like.dtype.itemsize > (4 if like.dtype.kind == "f" else 2)
