@@ -23,7 +23,8 @@ import planting
 from equivalent import EQUIVALENT
 
 MATHEMATICS = (
-    "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "vae", "optim"
+    "params", "layers", "posterior", "likelihood", "bounds", "blocks", "network", "scaling", "vae",
+    "optim",
 )  # fmt: skip
 TRAINING = (
     "data.dataset", "data.mnist", "data.arrays", "data.binarize", "seeds",
@@ -34,11 +35,12 @@ OWN = {"seeds": "loop", "training.state": "checkpoint"}  # whose tests are in th
 OTHERS = (  # the test files that use the mathematics
     "vae", "network", "linear", "bounds", "layers", "posterior", "likelihood", "params", "blocks",
     "optim", "gradcheck", "evaluate", "checkpoint", "loop", "files", "runs", "readme", "docs",
-    "package", "counts",
+    "package", "counts", "scaling",
 )  # fmt: skip
 OTHERS_OF_TRAINING = (
     "output_bias", "team", "evaluate", "loop", "run", "recipe", "arrays", "binarize", "dataset",
-    "mnist", "runs", "memory", "command_evaluate", "checkpoint", "mapped",
+    "mnist", "runs", "memory", "command_evaluate", "checkpoint", "mapped", "reading", "scaling",
+    "overflow",
 )  # fmt: skip
 
 # What stands in place of an operator, a comparison or a function.
