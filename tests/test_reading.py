@@ -199,7 +199,7 @@ def test_the_three_files_of_amat():
     ("text", "match"),
     [
         ("a,b\n1,2\n3,n/a\n", r"could not convert string 'n/a' .* column 1, 'b'"),
-        ("a,b\n1,2\n3,\n", "could not convert string ''"),
+        ("a,b\n1,2\n3,\n", "convert string '' .*column 1, 'b'; fill or leave out what is missing"),
         ("1,2\n3\n", "the number of columns changed from 2 to 1 at row 2"),
         ("", "not a table of numbers .it is empty."),
         ("a,b\n", "could not convert string 'a'"),
@@ -215,6 +215,13 @@ def test_text_that_is_not_a_table(text, match):
     with pytest.raises(ValueError, match=match) as caught:
         load_array("t.csv")
     assert str(caught.value).startswith("t.csv: ") and "\n" not in str(caught.value)
+
+
+def test_decimal_commas_are_read_where_semicolons_separate():
+    Path("t.csv").write_text("a;b\n" + "".join(f"{i},5;-{i},25\n" for i in range(12)))
+    data = load_array("t.csv")
+    np.testing.assert_array_equal(all_of(data)[:, 0], np.arange(12) + 0.5)
+    assert data.columns == ("a", "b") and "decimal commas" in data.summary
 
 
 def test_what_pandas_adds_is_no_data():

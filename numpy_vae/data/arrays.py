@@ -309,6 +309,8 @@ def _shape(
             raise ValueError(
                 f"the image shape is {sides(asked)}, must be {sides(shape)}, that of the images"
             )
+        if x.shape[0] == x.shape[1] != x.shape[2] and x.ndim == 3:
+            words = " (--transpose if the last axis counts them)"
         return shape, channels_first, f"images {sides(shape[:2])}{words}"
     if asked is not None:
         if math.prod(asked) != size:
@@ -331,7 +333,7 @@ def _shape(
     hint = ""
     if len(x) < size and side * side != size and not columns:
         hint = " (--transpose if its columns are the rows; --image-shape HxW if they are images)"
-    return None, False, f"a table of {size} columns{hint}"
+    return None, False, f"a table of {size} column{'s' * (size > 1)}{hint}"
 
 
 def _shape_of_axes(axes: tuple[int, ...]) -> tuple[Shape, bool, str]:

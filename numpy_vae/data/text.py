@@ -26,6 +26,9 @@ from .idx import GZIP
 from .members import LABELS
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".amat", ".dat", ".data")
+DECIMAL = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
+MISSING = ("", "na", "n/a", "null", "none", "-", "?")
+LABELLED = "; --label-column if it holds labels"
 PARTS = {"train": "train", "valid": "validation", "test": "test"}  # of Larochelle's three files
 
 
@@ -33,6 +36,7 @@ class Layout(NamedTuple):
     """How the lines of a table are to be read."""
 
     delimiter: str | None  # None: spaces
+    decimal_comma: bool  # 1,5 for 1.5
     header: tuple[str, ...]
     width: int
     labels: int | None  # the column
@@ -88,15 +92,16 @@ def _read_table(
             raise
         reason = re.sub(r"; use `usecols`.*|\.$", "", " ".join(str(error).split()))
         reason = re.sub(r"column (\d+)", lambda m: _named(layout, int(m[1]) - 1), reason)
-        if "convert string" in reason:
-            reason += "; --label-column if it holds labels"
+        if found := re.search(r"convert string '(.*?)'", reason):
+            missing = found[1].strip().lower() in MISSING
+            reason += "; fill or leave out what is missing" if missing else LABELLED
         raise ValueError(f"{path}: not a table of numbers ({shorten(reason)})") from None
     named = len(layout.header) == layout.width and not all(map(str.isdecimal, layout.header))
     columns = tuple(layout.header[d] for d in own) if named else ()
     counted = columns and columns[0] in ("", "Unnamed: 0") and rows.shape[1] > 1
     if counted and np.array_equal(rows[:, 0], np.arange(len(rows))):
         return rows[:, 1:], labels, columns[1:], "left out: a first column that counts the rows"
-    return rows, labels, columns, ""
+    return rows, labels, columns, "decimal commas" if layout.decimal_comma else ""
 
 
 def zlib_error() -> type[Exception]:
@@ -135,11 +140,14 @@ def _look(path: Path, label_column: str | int | None) -> tuple[Layout, bool]:
                 break
     if not first:
         raise ValueError("it is empty")
-    delimiter = next((c for c in ",;\t" if c in first[0]), None)
+    delimiter = next((c for c in ";\t," if c in first[0]), None)
     if delimiter is None:
         rows = [line.split() for line in first]
     else:
         rows = [*csv.reader(first, delimiter=delimiter, skipinitialspace=True)]
+    comma = delimiter == ";" and any(DECIMAL.fullmatch(cell) for cell in rows[-1])
+    if comma:
+        rows = [[cell.replace(",", ".") for cell in row] for row in rows]
     top, second = rows[0], rows[-1]
     header: tuple[str, ...] = ()
     counts = len(top) > 2 and top == [str(d) for d in range(len(top))]
@@ -149,7 +157,7 @@ def _look(path: Path, label_column: str | int | None) -> tuple[Layout, bool]:
     labels = _label_column(header, len(second), label_column)
     body = [cell for d, cell in enumerate(second) if d != labels]
     whole = all(re.fullmatch(r"\s*[+-]?\d+\s*", cell) for cell in body)
-    return Layout(delimiter, header, len(second), labels), whole
+    return Layout(delimiter, comma, header, len(second), labels), whole
 
 
 def _label_column(header: tuple[str, ...], width: int, asked: str | int | None) -> int | None:
@@ -173,8 +181,9 @@ def _load(path: Path, layout: Layout, dtype: type[Any], columns: list[int] | Non
             for line in stream:
                 if line.strip() and not line.startswith("#"):
                     break
+        lines = (line.replace(",", ".") for line in stream) if layout.decimal_comma else stream
         return np.loadtxt(
-            stream, dtype, delimiter=layout.delimiter, usecols=columns, ndmin=2, quotechar='"'
+            lines, dtype, delimiter=layout.delimiter, usecols=columns, ndmin=2, quotechar='"'
         )
 
 

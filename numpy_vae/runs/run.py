@@ -216,8 +216,9 @@ class Run:
         words = [str(state.vae), *self.recipe.words(but=("binarize", "validation"))]
         resumed = f"\nresumed after epoch {len(self.history)}" if self.history else ""
         left = self.recipe.epochs - len(self.history)
+        what = "rows" if state.settings["image_shape"] is None else "images"
         return (
-            f"{data.name}: {len(data.train)} training, {held_out}{len(data.test)} test images, "
+            f"{data.name}: {len(data.train)} training, {held_out}{len(data.test)} test {what}, "
             f"binarize {self.recipe.binarize}; {', '.join(words)}; seed {state.settings['seed']}"
             f"{resumed}{'' if left else ', nothing left to train'}"
         )
