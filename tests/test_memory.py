@@ -25,7 +25,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from numpy_vae import VAE, evaluate_likelihood, fit, load_array, split_validation
-from numpy_vae.data import Dataset, arrays, fingerprint
+from numpy_vae.data import Dataset, fingerprint, readers
 from numpy_vae.training.loop import start_output_bias
 
 path, binarize, room = sys.argv[1], sys.argv[2], int(sys.argv[3])

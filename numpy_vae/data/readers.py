@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ..files import open_file, read_arrays
 from .idx import GZIP, is_idx, read_idx
-from .mat import read_mat
-from .pictures import read_pictures
-from .text import SUFFIXES, read_text
 
+# The readers of text, .mat and pictures are imported where they are used: it takes milliseconds.
+
+TEXT = (".csv", ".tsv", ".txt", ".amat", ".dat", ".data")
 MAPPED = 256 << 20  # bytes; a `.npy` file of this size or more stays on disk
 READABLE = (
     "a .npy or .npz file, an IDX file, a .csv, .tsv, .txt or .amat table, a MATLAB .mat file, or a"
@@ -33,6 +33,8 @@ def read_file(path: str | os.PathLike[str], label_column: str | int | None = Non
     """Return the arrays of a file or folder; ValueError or OSError of one line otherwise."""
     path = Path(path)
     if path.is_dir():
+        from .pictures import read_pictures
+
         contents = Contents(*read_pictures(path))
     else:
         with open_file(path) as stream:
@@ -47,8 +49,12 @@ def read_file(path: str | os.PathLike[str], label_column: str | int | None = Non
         elif is_idx(start):
             contents = Contents({"images": read_idx(path)})
         elif start.startswith((b"MATLAB", b"\x89HDF")) or path.suffix == ".mat":
+            from .mat import read_mat
+
             contents = Contents(*read_mat(path))
-        elif path.name.lower().removesuffix(".gz").endswith(SUFFIXES):
+        elif path.name.lower().removesuffix(".gz").endswith(TEXT):
+            from .text import read_text
+
             return Contents(*read_text(path, label_column))
         else:
             what = f"it starts with {start[:8]!r}" if start else "it is empty"

@@ -25,7 +25,6 @@ from ..files import open_file
 from .idx import GZIP
 from .members import LABELS
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".amat", ".dat", ".data")
 DECIMAL = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
 MISSING = ("", "na", "n/a", "null", "none", "-", "?")
 LABELLED = "; --label-column if it holds labels"
