@@ -384,11 +384,9 @@ def _meaning(
             f" --scale {high:g} (scale={high:g})"
         )
     if scale is None and high < FEW:
-        warnings.warn(
-            f"the largest value is {high:g}, so that value / 255 is nearly black: choose --scale"
-            f" {high:g} (scale={high:g}) if that is white, or --scale 255",
-            FewLevelsWarning, stacklevel=2,
-        )  # fmt: skip
+        about = f"the largest value is {high:g}, so that value / 255 is nearly black"
+        how = f"choose --scale {high:g} (scale={high:g}) if that is white, or --scale 255"
+        warnings.warn(FewLevelsWarning(f"{about}: {how}"))  # noqa: B028
     scale = 255.0 if scale is None else scale
     read = f"{ends}, read as value / {scale:g}" if scale != 1 else ends
     return ("bytes" if scale == 255 and high <= 255 else "floats"), scale, read
