@@ -1,6 +1,7 @@
 """Files and folders as they lie on a disk: what is read, what is refused, and what is said."""
 
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,33 @@ def test_the_summary_says_what_was_read():
         " 'notes'; 12 training, 4 validation, 5 test"
     )
     np.testing.assert_array_equal(data.validation, X[:4].reshape(4, 49))
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        ("train_images train_labels val_images val_labels test_images test_labels", "tvs"),
+        ("X_train X_test y_train y_test", "ts"),
+        ("train_x test_x train_y test_y", "ts"),
+        ("data target", ""),
+        ("X y", ""),
+        ("arr_0 arr_1", ""),
+        ("imgs latents_classes", ""),
+        ("faces labels", ""),
+        ("train_images train_labels", ""),
+    ],
+)
+def test_the_names_that_others_give(names, parts):
+    labels = re.compile(r".*(labels|y|target|arr_1|classes)(_train|_test)?")
+    arrays = {n: Y[:, None] if labels.fullmatch(n.lower()) else X for n in names.split()}
+    np.savez("mine.npz", **arrays)
+    found = read_images("mine.npz")
+    known = {"t": "train", "v": "validation", "s": "test"}
+    expected = {known[p] for p in parts} or {""}
+    assert found.parts.keys() == found.labels.keys() == expected
+    for part in expected:
+        np.testing.assert_array_equal(found.parts[part], X.reshape(12, 49))
+        np.testing.assert_array_equal(found.labels[part], Y)
 
 
 def test_one_pickled_member_does_not_forbid_the_file():

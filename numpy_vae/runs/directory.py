@@ -182,6 +182,10 @@ def _check_settings(state: State) -> None:
         if len(settings["image_shape"]) not in (2, 3):
             raise ValueError(f"image_shape is {settings['image_shape']}, must have two sides")
     Reading.of(settings)
+    for name in "columns", "label_names":
+        names = settings.get(name, [])
+        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+            raise ValueError(f"{name} is {names!r}, must be a list of names")
 
 
 def json_text(content: Mapping[str, Any]) -> str:
