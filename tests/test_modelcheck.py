@@ -34,8 +34,13 @@ def small(activation="relu", likelihood="bernoulli", hidden=HIDDEN):
 
 
 @pytest.mark.gradient
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
-@pytest.mark.parametrize(("activation", "hidden"), [("relu", (6, 5)), ("tanh", (5,))])
+@pytest.mark.parametrize(
+    ("activation", "hidden", "likelihood"),
+    [
+        *(("tanh", (5,), likelihood) for likelihood in LIKELIHOODS),
+        *(("relu", (6, 5), likelihood) for likelihood in ("bernoulli", "learned_gaussian")),
+    ],
+)
 @pytest.mark.parametrize("bound", bounds.BOUNDS)
 def test_the_model_is_right_at_every_point_for_every_term_by_every_method(
     activation, hidden, likelihood, bound

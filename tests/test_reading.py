@@ -360,7 +360,6 @@ def test_a_run_reads_its_file_again_in_the_same_way(folder, capsys):
     run = Run.resume("run", epochs=2)
     assert run.data.train.max() == 1 and run.data.label_names == ("0", "1", "2")
     assert run.state.settings["reading"] == {"key": "a", "label_key": "b", "scale": 15.0}
-    assert main(["plot", "run"]) == 0
 
 
 def test_the_validation_set_of_a_file_chooses_the_epoch(folder):
