@@ -126,3 +126,12 @@ def test_no_constant_reconstruction_is_better(rng, likelihood):
             vae.params["output.b"][:] = bias
             vae.params["output.b"][pixel] *= factor
             assert value() > best
+
+
+@pytest.mark.mathematics
+def test_counts_include_half_a_count(rng):
+    x = rng.poisson(3.0, (20, 4)) * 1.0
+    x[:, 0] = 0  # its rate would be 0, of which there is no logarithm
+    vae = VAE(4, (), 1, likelihood="poisson", dtype=np.float64, rng=0)
+    start_output_bias(vae, x)
+    np.testing.assert_allclose(vae.params["output.b"], np.log((x.sum(axis=0) + 0.5) / 21))
