@@ -148,6 +148,15 @@ def test_every_setting_trains(folder, words):
     assert np.isfinite(result["test_elbo"])
 
 
+@pytest.mark.parametrize("variance", [0.1, 0.4, None])
+def test_a_variance_that_is_given_is_where_training_starts(folder, variance):
+    words = [] if variance is None else ["--variance", str(variance)]
+    assert train("--epochs", "1", "--likelihood", "learned_gaussian", "--out", "out", *words) == 0
+    expected = load_array("small.npy").train.var(axis=0).mean() if variance is None else variance
+    config = json.loads((folder / "out" / "config.json").read_text())
+    assert config["variance"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_default_of_binarize_is_a_true_likelihood(folder):
     for likelihood in LIKELIHOODS:
         if likelihood == "poisson":

@@ -234,5 +234,8 @@ def likelihood_of(name: str, variance: float | None) -> Likelihood:
         return Gaussian(variance)
     if name in ("learned_gaussian", "diagonal_gaussian"):
         kind = LearnedGaussian if name == "learned_gaussian" else DiagonalGaussian
-        return kind(np.log([variance]))
+        # In float32 the next to the default, which would be replaced by the variance of the data.
+        start = np.float32(np.log(variance))
+        start = np.nextafter(start, np.float32(0)) if variance == 0.1 else start
+        return kind(np.array([start], np.float64))
     raise ValueError(f"--variance applies to a gaussian --likelihood, not to {name}")
